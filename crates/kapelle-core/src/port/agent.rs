@@ -1,0 +1,391 @@
+//! The agent port: whatever can take a step, and the desk it works at.
+//!
+//! **Invariant:** an agent reports; it never retries, times out or logs a failure it returns.
+//! Those are decisions, and decisions are core's.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{Artifact, Attempt, Digest, Json, RunId, StepId};
+
+/// A future that can be sent and named.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Whatever can take a step.
+#[async_trait]
+pub trait Agent: Send + Sync {
+    /// What it is called and what it can do. Does not change.
+    fn card(&self) -> &Card;
+
+    /// What to do when the end of a call is unknown, if the step does not say.
+    fn on_unknown(&self, _action: &str, _input: &Json) -> OnUnknown {
+        OnUnknown::Retry
+    }
+
+    /// Works on `call` to its end. What it needs meanwhile is at the desk.
+    ///
+    /// Once `desk` says cancelled it has ten seconds; then its future is dropped.
+    async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure>;
+}
+
+/// What an agent says of itself.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// Its name, as `agentName` in workflows.
+    pub name: Box<str>,
+    /// One sentence for people and planners.
+    pub description: Box<str>,
+    /// Its verbs. The first one is taken where a step names none, if it is the only one.
+    pub actions: Vec<Action>,
+    /// How many attempts a node gives it at once; `None`: as many as the node runs.
+    pub concurrency_max: Option<u32>,
+}
+
+/// One verb of an agent.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// Its name.
+    pub name: Box<str>,
+    /// One sentence.
+    pub description: Box<str>,
+    /// JSON Schema of the input; `true` for anything.
+    pub input: Json,
+    /// JSON Schema of the output; `true` for anything.
+    pub output: Json,
+}
+
+/// What to do when it is not known how a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnknown {
+    /// Call again, with the same key.
+    Retry,
+    /// Block the step as in doubt until a person says what happened.
+    Ask,
+    /// Take it as failed.
+    Fail,
+}
+
+/// What an agent is asked to do.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The run.
+    pub run: RunId,
+    /// The id of the run's workflow.
+    pub workflow: Box<str>,
+    /// The step.
+    pub step: StepId,
+    /// The fence: echo it with answers.
+    pub attempt: Attempt,
+    /// The idempotency key of the call itself: `run/step/0/generation`. Stays the same until a
+    /// definite failure is recorded.
+    pub key: Box<str>,
+    /// Which verb.
+    pub action: Box<str>,
+    /// Checked against the action's schema.
+    pub input: Json,
+    /// Prose, for agents that read prose.
+    pub prompt: Option<Box<str>>,
+    /// The submitter's folder: relative paths start there.
+    pub root: Box<str>,
+}
+
+/// How an agent's work ended well.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The step's output.
+    pub value: Json,
+    /// What [`Desk::artifact`] made, in the order to show them.
+    pub artifacts: Vec<Artifact>,
+    /// What it used.
+    pub usage: Option<Usage>,
+    /// How it was made: `rules` or `model`.
+    pub engine: Option<Box<str>>,
+}
+
+/// What a call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens read.
+    #[serde(default)]
+    pub input_tokens: u64,
+    /// Tokens written.
+    #[serde(default)]
+    pub output_tokens: u64,
+    /// Nano-dollars; `None` if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_nanos: Option<i64>,
+}
+
+/// How an attempt or an effect ended badly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Which kind: what retry policies go by.
+    pub kind: FailureKind,
+    /// Whether it is known that the call did not succeed. `false`: it may have had its effect.
+    pub certain: bool,
+    /// A stable word, such as `exit_1`.
+    pub code: Box<str>,
+    /// For a person: lower case, no full stop.
+    pub message: Box<str>,
+    /// The other side's wish, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// What was done so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Arc<Json>>,
+    /// The ordinal of the first effect to do again in a retry, under a new generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_from: Option<u32>,
+}
+
+impl Failure {
+    /// A failure that certainly happened.
+    #[must_use]
+    pub fn new(kind: FailureKind, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            certain: true,
+            code: code.into(),
+            message: message.into().into(),
+            retry_after_ms: None,
+            partial: None,
+            forget_from: None,
+        }
+    }
+
+    /// The same, but it is not known whether the call had its effect.
+    #[must_use]
+    pub fn uncertain(mut self) -> Self {
+        self.certain = false;
+        self
+    }
+
+    /// The same, to be tried again no sooner than after `wait`.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The input or the step is wrong: it would fail again.
+    Invalid,
+    /// The other side said no: it would say so again.
+    Refused,
+    /// A policy of ours forbids it.
+    Denied,
+    /// It took too long.
+    Timeout,
+    /// The other side asks for a slower pace.
+    RateLimited,
+    /// The other side cannot be reached or has trouble of its own.
+    Unavailable,
+    /// The agent died.
+    Crashed,
+    /// The node died, or lost the shard.
+    Lost,
+    /// Somebody wanted it to stop.
+    Cancelled,
+    /// A budget is used up.
+    Budget,
+    /// A replay asked for something else than was recorded.
+    Diverged,
+    /// A fault in an agent or in Kapelle: a panic.
+    Bug,
+}
+
+impl FailureKind {
+    /// The word used in journals and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Denied => "denied",
+            Self::Timeout => "timeout",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+            Self::Crashed => "crashed",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+            Self::Budget => "budget",
+            Self::Diverged => "diverged",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+/// One outside call inside an attempt.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    /// What it is, such as `fetch`.
+    pub name: Box<str>,
+    /// Whether it may be repeated when its end is unknown.
+    pub safety: Safety,
+    /// What it is about: the memo is looked up by its digest.
+    pub input: Json,
+}
+
+/// Whether an effect may be repeated when it is not known how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Safety {
+    /// Doing it twice does no harm, or its receiver takes the key.
+    Repeatable,
+    /// At most once: of unknown end, it is in doubt and a person decides.
+    Unsafe,
+}
+
+/// The work of an effect: given its outward key (`run/step/ordinal/generation`), does it.
+pub type EffectWork<'a> =
+    Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, Result<Json, Failure>> + Send + 'a>;
+
+/// What an agent has at hand during a call.
+#[async_trait]
+pub trait Desk: Send + Sync {
+    /// Shows how far the work is. Lossy, never waits.
+    fn progress(&self, progress: Progress);
+
+    /// Resolves once the attempt is not wanted any more.
+    async fn cancelled(&self);
+
+    /// Does an outside call at most once per success: what is recorded is replayed, in this attempt
+    /// and in every later one. Its ordinal is given here, before the future is polled.
+    ///
+    /// The answer is durable before the agent sees it.
+    fn effect<'a>(
+        &'a self,
+        effect: Effect,
+        work: EffectWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>>;
+
+    /// Begins an artifact; `name` is a relative path without `..`.
+    async fn artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+    ) -> Result<Box<dyn ArtifactSink>, Failure>;
+
+    /// The content of an artifact of this tenant, at most `max` bytes.
+    async fn get(&self, digest: Digest, max: u64) -> Result<bytes::Bytes, Failure>;
+}
+
+/// An artifact that is being written.
+#[async_trait]
+pub trait ArtifactSink: Send {
+    /// Adds the next piece.
+    async fn write(&mut self, piece: bytes::Bytes) -> Result<(), Failure>;
+    /// Completes it. It is durable with the answer that names it.
+    async fn finish(self: Box<Self>) -> Result<Artifact, Failure>;
+}
+
+/// How far a call is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// A line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Box<str>>,
+    /// From 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+}
+
+/// The agents of a node, by name.
+#[derive(Clone, Default)]
+pub struct Agents {
+    by_name: BTreeMap<Box<str>, Arc<Registered>>,
+}
+
+/// An agent, with its schemas compiled.
+pub struct Registered {
+    /// The agent.
+    pub agent: Arc<dyn Agent>,
+    inputs: BTreeMap<Box<str>, jsonschema::Validator>,
+}
+
+/// An agent that cannot be registered.
+#[derive(Debug, thiserror::Error)]
+#[error("agent `{agent}`, action `{action}`: the input schema is no JSON Schema: {message}")]
+pub struct BadCard {
+    agent: Box<str>,
+    action: Box<str>,
+    message: String,
+}
+
+impl Agents {
+    /// Adds an agent; one of the same name is replaced.
+    pub fn register(&mut self, agent: Arc<dyn Agent>) -> Result<(), BadCard> {
+        let card = agent.card();
+        let mut inputs = BTreeMap::new();
+        for action in &card.actions {
+            let validator = jsonschema::validator_for(&action.input).map_err(|error| BadCard {
+                agent: card.name.clone(),
+                action: action.name.clone(),
+                message: error.to_string(),
+            })?;
+            inputs.insert(action.name.clone(), validator);
+        }
+        let name = card.name.clone();
+        self.by_name.insert(name, Arc::new(Registered { agent, inputs }));
+        Ok(())
+    }
+
+    /// The agent of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Registered>> {
+        self.by_name.get(name)
+    }
+
+    /// All agents, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Registered>> {
+        self.by_name.values()
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(AsRef::as_ref)
+    }
+}
+
+impl Registered {
+    /// The verb that `wanted` names, or the only one there is.
+    #[must_use]
+    pub fn action(&self, wanted: Option<&str>) -> Option<&Action> {
+        let actions = &self.agent.card().actions;
+        match wanted {
+            Some(name) => actions.iter().find(|action| &*action.name == name),
+            None if actions.len() == 1 => actions.first(),
+            None => None,
+        }
+    }
+
+    /// What is wrong with `input` for `action`: a line each, with its path. Empty if nothing is.
+    #[must_use]
+    pub fn check_input(&self, action: &str, input: &Json) -> Vec<String> {
+        self.inputs.get(action).map_or_else(Vec::new, |schema| violations(schema, input))
+    }
+}
+
+/// What is wrong with `value`, a line each, with its path.
+pub(crate) fn violations(schema: &jsonschema::Validator, value: &Json) -> Vec<String> {
+    schema
+        .iter_errors(value)
+        .take(20)
+        .map(|error| {
+            let path = error.instance_path().to_string();
+            if path.is_empty() { error.to_string() } else { format!("`{path}`: {error}") }
+        })
+        .collect()
+}

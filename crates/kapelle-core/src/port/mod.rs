@@ -1,0 +1,11 @@
+//! What core needs of the world, as traits: a journal, nodes, agents.
+//!
+//! Adapters implement these in crates of their own; core never names one.
+
+pub mod agent;
+pub mod journal;
+pub mod nodes;
+
+pub use agent::{Agent, Agents, Answer, Call, Desk, Failure, FailureKind};
+pub use journal::Journal;
+pub use nodes::Nodes;

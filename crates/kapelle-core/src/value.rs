@@ -1,0 +1,167 @@
+//! Values that steps hand on: small ones in the journal, large ones by digest.
+//!
+//! **Invariant:** an event never holds more than [`INLINE_MAX`] bytes of a user's value (the plan
+//! alone may take [`PLAN_INLINE_MAX`]), so that a journal grows with what happened, not with what
+//! it was about.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, StepNo};
+
+/// A JSON value.
+pub type Json = serde_json::Value;
+
+/// The largest canonical JSON, in bytes, that an event holds itself.
+pub const INLINE_MAX: usize = 256;
+/// The same for a run's plan.
+pub const PLAN_INLINE_MAX: usize = 2048;
+/// The largest payload, in bytes, that is a row; larger ones are files.
+pub const ROW_MAX: usize = 1 << 20;
+
+/// A value as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    /// The value itself, small.
+    Inline(Arc<Json>),
+    /// A payload: the canonical JSON with this digest and length.
+    Digest {
+        /// Of the canonical JSON.
+        digest: Digest,
+        /// In bytes.
+        len: u64,
+    },
+    /// The outputs of `count` steps from `first` on, in order; never copied.
+    List {
+        /// The first of them.
+        first: StepNo,
+        /// How many.
+        count: u32,
+    },
+}
+
+impl Value {
+    /// JSON `null`.
+    #[must_use]
+    pub fn null() -> Self {
+        Self::Inline(Arc::new(Json::Null))
+    }
+
+    /// The value of `json`, and the payload to keep where it is too long to be inline.
+    #[must_use]
+    pub fn of(json: Json, inline_max: usize) -> (Self, Option<Payload>) {
+        let text = canonical(&json);
+        if text.len() <= inline_max {
+            return (Self::Inline(Arc::new(json)), None);
+        }
+        let digest = Digest::of(text.as_bytes());
+        let value = Self::Digest { digest, len: text.len() as u64 };
+        (value, Some(Payload { digest, bytes: text.into() }))
+    }
+
+    /// The digest of the payload, if it is one.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Digest { digest, .. } => Some(*digest),
+            Self::Inline(_) | Self::List { .. } => None,
+        }
+    }
+}
+
+/// Bytes kept by their digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Of `bytes`.
+    pub digest: Digest,
+    /// The content.
+    pub bytes: bytes::Bytes,
+}
+
+impl Payload {
+    /// The payload with this content.
+    #[must_use]
+    pub fn new(bytes: bytes::Bytes) -> Self {
+        Self { digest: Digest::of(&bytes), bytes }
+    }
+}
+
+/// A payload with a name and a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// What the agent called it, such as `report.md`: a relative path without `..`.
+    pub name: Box<str>,
+    /// Of the content.
+    pub digest: Digest,
+    /// The media type, such as `text/markdown`.
+    #[serde(rename = "type")]
+    pub media_type: Box<str>,
+    /// In bytes.
+    pub len: u64,
+}
+
+/// The one way to write `json`: keys in RFC 8785's order, no spaces, integers exact.
+#[must_use]
+pub fn canonical(json: &Json) -> String {
+    let mut out = String::new();
+    write_canonical(json, &mut out);
+    out
+}
+
+fn write_canonical(json: &Json, out: &mut String) {
+    match json {
+        Json::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        Json::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+            out.push('{');
+            for (i, (key, value)) in entries.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                push_scalar(key, out);
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => push_scalar(json, out),
+    }
+}
+
+fn push_scalar<T: Serialize + ?Sized>(scalar: &T, out: &mut String) {
+    out.push_str(&serde_json::to_string(scalar).expect("a scalar is JSON"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn canonical_json_sorts_keys_by_utf_16_and_keeps_integers() {
+        let json =
+            json!({"b": [1, {"z": null, "a": "\n"}], "\u{1F600}": 1, "\u{FB33}": 2, "a": u64::MAX});
+        let expected = "{\"a\":18446744073709551615,\"b\":[1,{\"a\":\"\\n\",\"z\":null}],\"\u{1F600}\":1,\"\u{FB33}\":2}";
+        assert_eq!(canonical(&json), expected);
+    }
+
+    #[test]
+    fn a_long_value_becomes_a_digest() {
+        let (small, none) = Value::of(json!("x"), INLINE_MAX);
+        assert_eq!((small, none), (Value::Inline(Arc::new(json!("x"))), None));
+        let (large, payload) = Value::of(json!("x".repeat(300)), INLINE_MAX);
+        assert_eq!(large.digest(), payload.map(|p| p.digest));
+    }
+}
