@@ -5,9 +5,11 @@
 //! Time and random numbers are arguments; what core needs of the world it declares in [`port`].
 
 mod digest;
+pub mod expr;
 mod ids;
 pub mod plan;
 pub mod port;
+mod suggest;
 mod time;
 mod value;
 

@@ -1,0 +1,58 @@
+//! "Did you mean …?": the nearest of the names there are.
+
+/// The sentence that proposes the one of `names` nearest to `wrong`, if one is near.
+pub(crate) fn one_of<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(wrong, names).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// The one of `names` nearest to `wrong`; `None` where all are too far to have been meant.
+pub(crate) fn nearest<'a>(
+    wrong: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let limit = (wrong.chars().count() / 3).max(1);
+    // Names are short; a long text is no misspelt name.
+    if wrong.len() > 80 {
+        return None;
+    }
+    names
+        .into_iter()
+        .filter(|name| name.len() <= 80)
+        .map(|name| (distance(&wrong.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be changed, added, dropped or swapped with the next.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let changed = usize::from(a[i - 1] != b[j - 1]);
+            row[j] = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + changed);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(rows[i - 2][j - 2] + 1);
+            }
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_proposed_and_a_far_one_is_not() {
+        let names = ["backend", "frontend", "database"];
+        assert_eq!(nearest("backnd", names), Some("backend"));
+        assert_eq!(nearest("fornt-end", names), Some("frontend"));
+        assert_eq!(nearest("BACKEND", names), Some("backend"));
+        assert_eq!(nearest("publish", names), None);
+        assert_eq!(distance("ab", "ba"), 1);
+    }
+}
