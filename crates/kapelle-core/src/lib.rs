@@ -9,6 +9,7 @@ pub mod expr;
 mod ids;
 pub mod plan;
 pub mod port;
+pub mod run;
 mod suggest;
 mod time;
 mod value;

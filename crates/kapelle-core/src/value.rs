@@ -40,6 +40,8 @@ pub enum Value {
         /// How many.
         count: u32,
     },
+    /// The outputs of these steps, in order.
+    Picked(Vec<StepNo>),
 }
 
 impl Value {
@@ -66,7 +68,7 @@ impl Value {
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Self::Digest { digest, .. } => Some(*digest),
-            Self::Inline(_) | Self::List { .. } => None,
+            Self::Inline(_) | Self::List { .. } | Self::Picked(_) => None,
         }
     }
 }

@@ -1,0 +1,347 @@
+//! What happened, taken note of.
+//!
+//! **Invariants:** total: an event from a journal is never refused, one that makes no sense here
+//! changes nothing but `seq`; every index is kept by `leave` and `enter`, nowhere else.
+
+use std::time::Duration;
+
+use super::event::{Blocked, EffectId, Event, Outcome, Resolved, Skipped, Verdict};
+use super::ready::Rank;
+use super::step::{Effect, EffectState, Status};
+use super::{Due, Ended, Run, Timer};
+use crate::plan::OnFailure;
+use crate::port::agent::{Failure, FailureKind, Safety};
+use crate::{Attempt, StepNo, Timestamp, Value};
+
+impl Run {
+    /// Takes note of what happened at `at`. Total: an event from the journal is never refused.
+    pub fn apply(&mut self, event: &Event, at: Timestamp) {
+        self.seq += 1;
+        self.last_at = at;
+        match event {
+            Event::RunCreated(_) => {}
+            Event::RunStarted => self.started = true,
+            Event::RunAdopted => self.forget_active(),
+            Event::RunPaused { reason, .. } => self.paused = Some(reason.clone()),
+            Event::RunResumed { .. } => self.paused = None,
+            Event::RunStopping { verdict, reason, .. } => {
+                self.stopping = Some((*verdict, reason.clone()));
+            }
+            Event::RunCompleted { verdict, output, detail } => {
+                self.end_run(*verdict, output, detail, at);
+            }
+            _ => self.apply_to_step(event, at),
+        }
+        self.keep_time(at);
+    }
+
+    fn apply_to_step(&mut self, event: &Event, at: Timestamp) {
+        let (Event::StepStarted { step, .. }
+        | Event::StepRetrying { step, .. }
+        | Event::StepCompleted { step, .. }
+        | Event::StepFailed { step, .. }
+        | Event::StepSkipped { step, .. }
+        | Event::StepBlocked { step, .. }
+        | Event::StepResolved { step, .. }
+        | Event::ApprovalRequested { step, .. }
+        | Event::ApprovalDecided { step, .. }
+        | Event::StepsGrown { by: step, .. }
+        | Event::EffectStarted { step, .. }
+        | Event::EffectRecorded { step, .. }) = event
+        else {
+            if let Event::StepsDropped { steps } = event {
+                for step in steps {
+                    self.end_step(*step, Status::Dropped, at);
+                }
+            }
+            return;
+        };
+        let no = *step;
+        if self.steps.get(no.index()).is_none_or(|step| step.status.is_final()) {
+            return;
+        }
+        match event {
+            Event::StepStarted { .. } => self.start_step(no, event, at),
+            Event::StepRetrying { failure, at: next, definite, .. } => {
+                self.retry_step(no, failure, *next, *definite);
+            }
+            Event::StepCompleted { value, artifacts, .. } => {
+                let step = &mut self.steps[no.index()];
+                step.value = value.clone();
+                step.artifacts.clone_from(artifacts);
+                step.failure = None;
+                self.end_step(no, Status::Completed, at);
+            }
+            Event::StepFailed { failure, .. } => {
+                self.steps[no.index()].failure = Some(Box::new(failure.clone()));
+                self.end_step(no, Status::Failed, at);
+            }
+            Event::StepSkipped { why, .. } => self.end_step(no, Status::Skipped(why.clone()), at),
+            Event::StepBlocked { why, .. } => self.set(no, Status::Blocked(why.clone())),
+            Event::StepResolved { how, .. } => self.resolve_step(no, how),
+            Event::ApprovalRequested { until, .. } => {
+                self.steps[no.index()].deadline = until.unwrap_or(Timestamp(i64::MAX));
+                self.set(no, Status::Asked);
+            }
+            Event::ApprovalDecided { .. } => {
+                self.steps[no.index()].released = true;
+                self.make_ready(no);
+            }
+            Event::StepsGrown { parts, join, list, .. } => {
+                self.grow(no, parts, *join, list.as_ref())
+            }
+            Event::EffectStarted { attempt, effect, .. } => {
+                self.note_effect(no, *attempt, effect, EffectState::Started);
+            }
+            Event::EffectRecorded { attempt, effect, outcome, .. } => {
+                let state = EffectState::Recorded(outcome.clone());
+                self.note_effect(no, *attempt, effect, state);
+            }
+            Event::RunCreated(_)
+            | Event::RunStarted
+            | Event::RunAdopted
+            | Event::RunPaused { .. }
+            | Event::RunResumed { .. }
+            | Event::RunStopping { .. }
+            | Event::RunCompleted { .. }
+            | Event::StepsDropped { .. } => {}
+        }
+    }
+
+    fn start_step(&mut self, no: StepNo, event: &Event, at: Timestamp) {
+        let Event::StepStarted { attempt, generation, input, deadline, on_unknown, .. } = event
+        else {
+            return;
+        };
+        let step = &mut self.steps[no.index()];
+        step.attempt = Some(*attempt);
+        step.generation = *generation;
+        step.input = Some(input.clone());
+        step.on_unknown = *on_unknown;
+        step.started_at.get_or_insert(at);
+        // Left with the old deadline, entered with the new one: a timer's key is its time.
+        self.leave(no);
+        self.steps[no.index()].deadline = *deadline;
+        self.enter(no, Status::Running);
+    }
+
+    fn retry_step(&mut self, no: StepNo, failure: &Failure, next: Timestamp, definite: bool) {
+        let step = &mut self.steps[no.index()];
+        step.tries += u32::from(failure.kind != FailureKind::Lost);
+        step.generation += u32::from(definite);
+        step.bad_outputs += u32::from(&*failure.code == super::decide::BAD_OUTPUT);
+        if let (Some(from), Some(effects)) = (failure.forget_from, step.effects.as_deref_mut()) {
+            for (_, effect) in effects.range_mut(from..) {
+                forget(effect);
+            }
+        }
+        step.failure = Some(Box::new(failure.clone()));
+        self.set(no, Status::Retrying(next));
+    }
+
+    fn resolve_step(&mut self, no: StepNo, how: &Resolved) {
+        let step = &mut self.steps[no.index()];
+        let Status::Blocked(why) = &step.status else { return };
+        let ordinal = match why {
+            Blocked::InDoubt { ordinal } => *ordinal,
+            Blocked::NoAgent { .. } => 0,
+        };
+        let effect = step.effects.as_deref_mut().and_then(|effects| effects.get_mut(&ordinal));
+        match (how, effect) {
+            (Resolved::Retry, Some(effect)) => effect.state = EffectState::Forgotten,
+            (Resolved::Done(value), Some(effect)) => {
+                effect.state = EffectState::Recorded(Outcome::Done(value.clone()));
+            }
+            (Resolved::Retry, None) => {}
+            // What the step itself becomes is an event of its own.
+            (Resolved::Done(_), None) | (Resolved::Skip | Resolved::Fail, _) => return,
+        }
+        self.make_ready(no);
+    }
+
+    fn note_effect(&mut self, no: StepNo, attempt: Attempt, id: &EffectId, state: EffectState) {
+        let effects = self.steps[no.index()].effects.get_or_insert_with(Box::default);
+        effects.insert(id.ordinal, Effect { id: id.clone(), attempt, state });
+    }
+
+    /// Ends a step and takes note of what follows for those that wait for it.
+    pub(super) fn end_step(&mut self, no: StepNo, status: Status, at: Timestamp) {
+        let Some(step) = self.steps.get_mut(no.index()) else { return };
+        if step.status.is_final() {
+            return;
+        }
+        step.ended_at = Some(at);
+        step.input = None;
+        self.open -= 1;
+        self.set(no, status);
+        if let Some((by, _)) = self.steps[no.index()].part_of {
+            self.part_ended(by, no);
+        } else {
+            self.tell_dependents(no);
+        }
+    }
+
+    fn tell_dependents(&mut self, no: StepNo) {
+        let forgiven = self.spec(no).on_failure == OnFailure::Continue;
+        let blame = match &self.steps[no.index()].status {
+            Status::Failed if forgiven => {
+                self.errors = true;
+                None
+            }
+            Status::Failed => {
+                self.failed = true;
+                Some(no)
+            }
+            Status::Skipped(Skipped::Needs { blame, .. }) => Some(*blame),
+            _ => None,
+        };
+        let plan = self.plan.clone();
+        for &dependent in plan.dependents(self.steps[no.index()].spec) {
+            if let Some(blame) = blame {
+                self.dues.push_back(Due::Skip { step: dependent, because: no, blame });
+                continue;
+            }
+            let step = &mut self.steps[dependent.index()];
+            step.unmet = step.unmet.saturating_sub(1);
+            if step.unmet == 0 && step.status == Status::Waiting {
+                self.make_ready(dependent);
+            }
+        }
+    }
+
+    fn end_run(&mut self, verdict: Verdict, output: &Value, detail: &str, at: Timestamp) {
+        self.ended = Some(Ended { verdict, output: output.clone(), detail: detail.into(), at });
+        self.timers.clear();
+        self.dues.clear();
+        self.ready = super::ready::Ready::default();
+        self.running.clear();
+        self.asked.clear();
+        self.blocked.clear();
+    }
+
+    pub(super) fn make_ready(&mut self, no: StepNo) {
+        self.set(no, Status::Ready);
+    }
+
+    pub(super) fn set(&mut self, no: StepNo, status: Status) {
+        self.leave(no);
+        self.enter(no, status);
+    }
+
+    fn leave(&mut self, no: StepNo) {
+        let step = &self.steps[no.index()];
+        match &step.status {
+            Status::Ready => {
+                let (lane, rank) = self.place(no);
+                self.ready.remove(lane, rank);
+            }
+            Status::Running => {
+                self.running.remove(&no);
+                self.timers.remove(&(step.deadline, Timer::Attempt(no)));
+            }
+            Status::Retrying(next) => {
+                self.timers.remove(&(*next, Timer::Retry(no)));
+            }
+            Status::Asked => {
+                self.asked.remove(&no);
+                self.timers.remove(&(step.deadline, Timer::Approval(no)));
+            }
+            Status::Blocked(_) => {
+                self.blocked.remove(&no);
+            }
+            Status::Waiting
+            | Status::Grown
+            | Status::Completed
+            | Status::Failed
+            | Status::Skipped(_)
+            | Status::Dropped => {}
+        }
+    }
+
+    fn enter(&mut self, no: StepNo, status: Status) {
+        match &status {
+            Status::Ready => {
+                let (lane, rank) = self.place(no);
+                self.ready.insert(lane, rank);
+            }
+            Status::Running => {
+                self.running.insert(no);
+                self.timers.insert((self.steps[no.index()].deadline, Timer::Attempt(no)));
+            }
+            Status::Retrying(next) => {
+                self.timers.insert((*next, Timer::Retry(no)));
+            }
+            Status::Asked => {
+                self.asked.insert(no);
+                let until = self.steps[no.index()].deadline;
+                if until != Timestamp(i64::MAX) {
+                    self.timers.insert((until, Timer::Approval(no)));
+                }
+            }
+            Status::Blocked(_) => {
+                self.blocked.insert(no);
+            }
+            Status::Waiting
+            | Status::Grown
+            | Status::Completed
+            | Status::Failed
+            | Status::Skipped(_)
+            | Status::Dropped => {}
+        }
+        self.steps[no.index()].status = status;
+    }
+
+    /// The lane of a step, and its rank there.
+    fn place(&self, no: StepNo) -> (super::Lane, Rank) {
+        let step = &self.steps[no.index()];
+        let grows = step.part_of.is_none() && self.spec(no).for_each.is_some();
+        let lane = if grows { super::Lane::Free } else { self.plan.lane(step.spec) };
+        (lane, Rank::new(self.spec(no).priority, self.plan.remaining_ms(step.spec), no))
+    }
+
+    /// Starts or stops the clock of the run's active time.
+    pub(super) fn keep_time(&mut self, at: Timestamp) {
+        let Some(limit_ms) = self.plan.plan.timeout_ms else { return };
+        let limit = Duration::from_millis(limit_ms);
+        let active = self.started
+            && self.paused.is_none()
+            && self.stopping.is_none()
+            && self.ended.is_none()
+            && (!self.running.is_empty() || self.ready.len() > 0);
+        match (self.clock.since, active) {
+            (None, true) => {
+                self.clock.since = Some(at);
+                let left = limit.saturating_sub(self.clock.spent);
+                self.timers.insert((at.after(left), Timer::Run));
+            }
+            (Some(since), false) => {
+                self.forget_active();
+                self.clock.spent += at.since(since);
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// Stops the clock without counting what it showed: nobody worked meanwhile.
+    fn forget_active(&mut self) {
+        if let (Some(since), Some(ms)) = (self.clock.since.take(), self.plan.plan.timeout_ms) {
+            let left = Duration::from_millis(ms).saturating_sub(self.clock.spent);
+            self.timers.remove(&(since.after(left), Timer::Run));
+        }
+    }
+}
+
+/// A call that is to be made again gets a new key, unless that could do it twice.
+fn forget(effect: &mut Effect) {
+    let keep = match &effect.state {
+        EffectState::Recorded(Outcome::Failed(_)) => false,
+        EffectState::Recorded(Outcome::Done(_)) | EffectState::Started => {
+            effect.id.safety == Safety::Unsafe
+        }
+        EffectState::Forgotten => true,
+    };
+    if !keep {
+        effect.id.generation += 1;
+        effect.state = EffectState::Forgotten;
+    }
+}

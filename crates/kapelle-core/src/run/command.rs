@@ -1,0 +1,184 @@
+//! Wishes that may be refused.
+
+use std::sync::Arc;
+
+use super::event::{EffectId, Join, Outcome, Parts};
+use crate::port::agent::{Failure, Usage};
+use crate::{Artifact, Attempt, Json, StepId, StepNo, Value};
+
+/// What somebody wants of a run.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// An attempt ended well.
+    Answered {
+        /// Of which step.
+        step: StepNo,
+        /// The fence.
+        attempt: Attempt,
+        /// With what.
+        answer: Box<Produced>,
+    },
+    /// An attempt ended badly.
+    Failed {
+        /// Of which step.
+        step: StepNo,
+        /// The fence.
+        attempt: Attempt,
+        /// How.
+        failure: Failure,
+    },
+    /// An agent is about to make an unsafe outside call.
+    StartEffect {
+        /// Of which step.
+        step: StepNo,
+        /// The fence.
+        attempt: Attempt,
+        /// Which call.
+        effect: EffectId,
+    },
+    /// An agent's outside call has ended.
+    RecordEffect {
+        /// Of which step.
+        step: StepNo,
+        /// The fence.
+        attempt: Attempt,
+        /// Which call.
+        effect: EffectId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Time has passed.
+    Tick,
+    /// A node took the run over, and none of its attempts is alive there.
+    Adopt,
+    /// No new attempts.
+    Pause {
+        /// Who wants it.
+        by: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// New attempts again.
+    Resume {
+        /// Who wants it.
+        by: Box<str>,
+    },
+    /// The run is to end.
+    Cancel {
+        /// Who wants it.
+        by: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// A person's answer.
+    Approve {
+        /// To which step.
+        step: StepId,
+        /// What.
+        approved: bool,
+        /// Who.
+        by: Box<str>,
+        /// What they say.
+        comment: Box<str>,
+    },
+    /// What a person says of a blocked step.
+    Resolve {
+        /// Which step.
+        step: StepId,
+        /// What.
+        how: super::event::Resolved,
+        /// Who.
+        by: Box<str>,
+        /// What they say.
+        comment: Box<str>,
+    },
+    /// A step is to wait for new ones.
+    Grow {
+        /// Which step.
+        by: StepNo,
+        /// The new ones.
+        parts: Parts,
+        /// When it has ended.
+        join: Join,
+    },
+    /// A loop has gone round often enough.
+    Enough {
+        /// Which step.
+        by: StepNo,
+    },
+}
+
+/// An agent's answer, made ready for the journal by its attempt.
+#[derive(Clone, Debug)]
+pub struct Produced {
+    /// The output as the journal knows it.
+    pub value: Value,
+    /// The output itself.
+    pub json: Arc<Json>,
+    /// What was made.
+    pub artifacts: Vec<Artifact>,
+    /// What was used.
+    pub usage: Option<Usage>,
+    /// How it was made.
+    pub engine: Option<Box<str>>,
+}
+
+/// The domain says no: nothing has changed, and the user can act.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is over.
+    #[error("the run has ended: {0}")]
+    Ended(&'static str),
+    /// It is being stopped.
+    #[error("the run is being stopped")]
+    Stopping,
+    /// It goes on already.
+    #[error("the run is not paused")]
+    NotPaused,
+    /// There is no such step.
+    #[error("there is no step `{0}`")]
+    NoStep(Box<str>),
+    /// A late answer, or one given twice.
+    #[error("step `{step}` is not on attempt {attempt}")]
+    StaleAttempt {
+        /// Which step.
+        step: StepId,
+        /// The attempt of the answer.
+        attempt: Attempt,
+    },
+    /// Nobody asked.
+    #[error("step `{0}` does not wait for an approval")]
+    NotAsked(StepId),
+    /// Somebody else is to decide.
+    #[error("step `{step}` is to be decided by {by}")]
+    NotYours {
+        /// Which step.
+        step: StepId,
+        /// Who may.
+        by: Box<str>,
+    },
+    /// There is nothing to resolve.
+    #[error("step `{0}` is not blocked")]
+    NotBlocked(StepId),
+    /// It is not a step that grows.
+    #[error("step `{0}` cannot grow now")]
+    CannotGrow(StepId),
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Ended(_) => "run_ended",
+            Self::Stopping => "run_stopping",
+            Self::NotPaused => "not_paused",
+            Self::NoStep(_) => "step_not_found",
+            Self::StaleAttempt { .. } => "stale_attempt",
+            Self::NotAsked(_) => "not_asked",
+            Self::NotYours { .. } => "not_yours",
+            Self::NotBlocked(_) => "not_blocked",
+            Self::CannotGrow(_) => "cannot_grow",
+        }
+    }
+}

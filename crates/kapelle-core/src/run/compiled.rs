@@ -1,0 +1,205 @@
+//! A plan made ready to run: who needs whom, by number, and what each expression reads.
+
+use std::collections::BTreeMap;
+
+use super::ready::Lane;
+use super::step::Step;
+use crate::expr::{self, Uses};
+use crate::plan::{Plan, Work};
+use crate::{StepId, StepNo};
+
+/// A plan that has been checked, with its indexes. Shared by all runs of the plan.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The plan.
+    pub plan: Plan,
+    by_id: BTreeMap<StepId, StepNo>,
+    agents: Vec<Box<str>>,
+    steps: Vec<CompiledStep>,
+    pub(super) output_uses: Uses,
+    /// The steps that nothing needs.
+    pub(super) sinks: Vec<StepNo>,
+}
+
+#[derive(Debug)]
+struct CompiledStep {
+    needs: u32,
+    dependents: Vec<StepNo>,
+    /// The longest path from its begin to the end of the plan, in milliseconds.
+    remaining_ms: u64,
+    lane: Lane,
+    uses: StepUses,
+    output: Option<jsonschema::Validator>,
+}
+
+/// What the expressions of a step read.
+#[derive(Debug, Default)]
+pub(super) struct StepUses {
+    pub(super) when: Uses,
+    pub(super) list: Uses,
+    pub(super) input: Uses,
+    pub(super) prompt: Uses,
+}
+
+/// A plan that cannot run. Plans are checked before; this is a plan that got past that.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("step `{step}`: {message}")]
+pub struct BadPlan {
+    step: Box<str>,
+    message: Box<str>,
+}
+
+/// What a step counts for where nothing is known, in milliseconds.
+const ASSUMED_MS: u64 = 1_000;
+
+impl Compiled {
+    /// Makes `plan` ready to run.
+    pub fn new(plan: Plan) -> Result<Self, BadPlan> {
+        let bad =
+            |step: &str, message: String| BadPlan { step: step.into(), message: message.into() };
+        let mut by_id = BTreeMap::new();
+        for (index, step) in plan.steps.iter().enumerate() {
+            if by_id.insert(step.id.clone(), StepNo::from_index(index)).is_some() {
+                return Err(bad(step.id.as_str(), "is there twice".into()));
+            }
+        }
+        let mut agents: Vec<Box<str>> = Vec::new();
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            let uses = uses_of(step).map_err(|error| bad(step.id.as_str(), error.to_string()))?;
+            let output = step.output.as_ref().map(jsonschema::validator_for).transpose();
+            steps.push(CompiledStep {
+                needs: u32::try_from(step.needs.len()).expect("needs are few"),
+                dependents: Vec::new(),
+                remaining_ms: step.estimate_ms.unwrap_or(ASSUMED_MS),
+                lane: lane_of(&step.work, &mut agents),
+                uses,
+                output: output.map_err(|error| bad(step.id.as_str(), error.to_string()))?,
+            });
+        }
+        for (index, step) in plan.steps.iter().enumerate() {
+            for need in &step.needs {
+                let need = by_id.get(need).ok_or_else(|| {
+                    bad(step.id.as_str(), format!("needs `{need}`, which does not exist"))
+                })?;
+                steps[need.index()].dependents.push(StepNo::from_index(index));
+            }
+        }
+        let sinks = (0..steps.len()).filter(|i| steps[*i].dependents.is_empty());
+        let sinks = sinks.map(StepNo::from_index).collect();
+        add_paths(&plan, &mut steps)?;
+        let output_uses = match &plan.output {
+            Some(template) => expr::uses_of_template(template)
+                .map_err(|error| bad("output", error.to_string()))?,
+            None => Uses::default(),
+        };
+        Ok(Self { plan, by_id, agents, steps, output_uses, sinks })
+    }
+
+    /// How many steps are written in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether it has no steps.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The name of an agent by its lane's number.
+    #[must_use]
+    pub fn agent(&self, number: u32) -> &str {
+        &self.agents[number as usize]
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<StepNo> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn fresh_steps(&self) -> Vec<Step> {
+        let specs = self.plan.steps.iter().zip(&self.steps).zip(0..);
+        specs.map(|((spec, step), no)| Step::fresh(spec.id.clone(), no, step.needs)).collect()
+    }
+
+    /// The steps that need nothing.
+    pub(super) fn sources(&self) -> impl Iterator<Item = StepNo> {
+        let indexes = (0..self.steps.len()).filter(|i| self.steps[*i].needs == 0);
+        indexes.map(StepNo::from_index)
+    }
+
+    pub(super) fn dependents(&self, spec: u32) -> &[StepNo] {
+        &self.steps[spec as usize].dependents
+    }
+
+    pub(super) fn remaining_ms(&self, spec: u32) -> u64 {
+        self.steps[spec as usize].remaining_ms
+    }
+
+    pub(super) fn lane(&self, spec: u32) -> Lane {
+        self.steps[spec as usize].lane
+    }
+
+    pub(super) fn uses(&self, spec: u32) -> &StepUses {
+        &self.steps[spec as usize].uses
+    }
+
+    pub(super) fn output_schema(&self, spec: u32) -> Option<&jsonschema::Validator> {
+        self.steps[spec as usize].output.as_ref()
+    }
+}
+
+fn lane_of(work: &Work, agents: &mut Vec<Box<str>>) -> Lane {
+    let Work::Agent { agent, .. } = work else {
+        return Lane::Free;
+    };
+    let known = agents.iter().position(|known| known == agent);
+    let number = known.unwrap_or_else(|| {
+        agents.push(agent.clone());
+        agents.len() - 1
+    });
+    Lane::Agent(u32::try_from(number).expect("agents are few"))
+}
+
+fn uses_of(step: &crate::plan::Step) -> Result<StepUses, expr::ExprError> {
+    let mut uses = StepUses::default();
+    if let Some(when) = &step.when {
+        uses.when = expr::uses_of_expression(when)?;
+    }
+    if let Some(for_each) = &step.for_each {
+        uses.list = expr::uses_of_expression(&for_each.list)?;
+    }
+    if let Work::Agent { input, prompt, .. } = &step.work {
+        uses.input = expr::uses_of_template(input)?;
+        if let Some(prompt) = prompt {
+            uses.prompt = expr::uses_of_template(&crate::Json::String(prompt.to_string()))?;
+        }
+    }
+    Ok(uses)
+}
+
+/// Adds to each step's own estimate the longest path behind it.
+fn add_paths(plan: &Plan, steps: &mut [CompiledStep]) -> Result<(), BadPlan> {
+    let mut unmet: Vec<u32> = steps.iter().map(|step| step.needs).collect();
+    let mut order: Vec<usize> = (0..steps.len()).filter(|i| unmet[*i] == 0).collect();
+    let mut next = 0;
+    while let Some(&index) = order.get(next) {
+        next += 1;
+        for dependent in &steps[index].dependents {
+            unmet[dependent.index()] -= 1;
+            if unmet[dependent.index()] == 0 {
+                order.push(dependent.index());
+            }
+        }
+    }
+    if let Some(stuck) = unmet.iter().position(|unmet| *unmet > 0) {
+        let step = plan.steps[stuck].id.as_str().into();
+        return Err(BadPlan { step, message: "is in a cycle, or behind one".into() });
+    }
+    for &index in order.iter().rev() {
+        let behind = steps[index].dependents.iter().map(|d| steps[d.index()].remaining_ms).max();
+        steps[index].remaining_ms = steps[index].remaining_ms.saturating_add(behind.unwrap_or(0));
+    }
+    Ok(())
+}

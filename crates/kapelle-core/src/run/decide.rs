@@ -1,0 +1,367 @@
+//! What a command makes happen, or why not. Changes nothing.
+
+use std::time::Duration;
+
+use super::command::{Command, Produced, Refusal};
+use super::event::{Blocked, EffectId, Event, Join, Outcome, Resolved, Skipped, Verdict};
+use super::step::{EffectState, Status};
+use super::{Run, Timer};
+use crate::plan::{OnTimeout, Retry, Work};
+use crate::port::agent::{Failure, FailureKind, OnUnknown};
+use crate::{Attempt, Json, RunId, StepId, StepNo, Timestamp, Value};
+
+/// The code of a failure by which an answer did not have the form that the plan asks for.
+pub(super) const BAD_OUTPUT: &str = "bad_output";
+/// Who decides where a limit does.
+const KAPELLE: &str = "kapelle";
+
+impl Run {
+    /// Says what `command` makes happen, and changes nothing.
+    pub fn decide(&self, command: Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+        if let Some(ended) = &self.ended {
+            return Err(Refusal::Ended(ended.verdict.as_str()));
+        }
+        match command {
+            Command::Answered { step, attempt, answer } => {
+                self.answered(step, attempt, *answer, now)
+            }
+            Command::Failed { step, attempt, failure } => {
+                self.expect_running(step, attempt)?;
+                Ok(vec![self.after_failure(step, attempt, failure, now)])
+            }
+            Command::StartEffect { step, attempt, effect } => {
+                self.expect_running(step, attempt)?;
+                Ok(vec![Event::EffectStarted { step, attempt, effect }])
+            }
+            Command::RecordEffect { step, attempt, effect, outcome } => {
+                self.record_effect(step, attempt, effect, outcome)
+            }
+            Command::Tick => Ok(self.tick(now)),
+            Command::Adopt => Ok(self.adopt(now)),
+            Command::Pause { by, reason } => self.pause(by, reason),
+            Command::Resume { by } => self.resume(by),
+            Command::Cancel { by, reason } => Ok(self.cancel(by, reason)),
+            Command::Approve { step, approved, by, comment } => {
+                self.approve(&step, approved, by, comment)
+            }
+            Command::Resolve { step, how, by, comment } => self.resolve(&step, how, by, comment),
+            Command::Grow { by, parts, join } => {
+                self.expect_growing(by, join)?;
+                Ok(vec![Event::StepsGrown { by, parts, join, list: None }])
+            }
+            Command::Enough { by } => self.enough(by),
+        }
+    }
+
+    fn expect_running(&self, step: StepNo, attempt: Attempt) -> Result<(), Refusal> {
+        let Some(found) = self.step(step) else {
+            return Err(Refusal::NoStep(step.0.to_string().into()));
+        };
+        if found.status == Status::Running && found.attempt == Some(attempt) {
+            return Ok(());
+        }
+        Err(Refusal::StaleAttempt { step: found.id.clone(), attempt })
+    }
+
+    fn expect(&self, step: &StepId) -> Result<StepNo, Refusal> {
+        self.find(step.as_str()).ok_or_else(|| Refusal::NoStep(step.as_str().into()))
+    }
+
+    fn answered(
+        &self,
+        step: StepNo,
+        attempt: Attempt,
+        answer: Produced,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.expect_running(step, attempt)?;
+        if let Some(failure) = self.bad_output(step, &answer.json) {
+            return Ok(vec![self.after_failure(step, attempt, failure, now)]);
+        }
+        let Produced { value, artifacts, usage, engine, json: _ } = answer;
+        let attempt = Some(attempt);
+        Ok(vec![Event::StepCompleted { step, attempt, value, artifacts, usage, engine }])
+    }
+
+    fn bad_output(&self, step: StepNo, json: &Json) -> Option<Failure> {
+        let schema = self.plan.output_schema(self.steps[step.index()].spec)?;
+        let wrong = crate::port::agent::violations(schema, json);
+        (!wrong.is_empty()).then(|| {
+            let message = format!("the answer is not what `output` asks for: {}", wrong.join("; "));
+            let mut failure = Failure::new(FailureKind::Invalid, BAD_OUTPUT, message);
+            failure.forget_from = Some(1);
+            failure
+        })
+    }
+
+    fn record_effect(
+        &self,
+        step: StepNo,
+        attempt: Attempt,
+        effect: EffectId,
+        outcome: Outcome,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.expect_running(step, attempt)?;
+        let known = self.steps[step.index()].effects.as_deref();
+        let known = known.and_then(|effects| effects.get(&effect.ordinal));
+        // The same report again, after an outcome that was unknown to the reporter.
+        if known.is_some_and(|e| e.id == effect && matches!(e.state, EffectState::Recorded(_))) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Event::EffectRecorded { step, attempt, effect, outcome }])
+    }
+
+    /// What an attempt's bad end leads to: another attempt, a question, or the end of the step.
+    fn after_failure(
+        &self,
+        step: StepNo,
+        attempt: Attempt,
+        failure: Failure,
+        now: Timestamp,
+    ) -> Event {
+        let found = &self.steps[step.index()];
+        let failed = |failure| Event::StepFailed { step, attempt: Some(attempt), failure };
+        if self.stopping.is_some() {
+            return failed(failure);
+        }
+        let in_doubt = |ordinal| {
+            let why = Blocked::InDoubt { ordinal };
+            Event::StepBlocked { step, attempt: Some(attempt), why }
+        };
+        if let Some(ordinal) = found.open_effect() {
+            return in_doubt(ordinal);
+        }
+        if !failure.certain {
+            match found.on_unknown {
+                OnUnknown::Ask => return in_doubt(0),
+                OnUnknown::Fail => return failed(failure),
+                OnUnknown::Retry => {}
+            }
+        }
+        let retry = &self.spec(step).retry;
+        let wanted = match &*failure.code {
+            BAD_OUTPUT => found.bad_outputs == 0,
+            _ => !failure.certain || retry.on.contains(&failure.kind),
+        };
+        let lost = failure.kind == FailureKind::Lost;
+        if !lost && (!wanted || found.tries + 1 >= retry.attempts_max) {
+            return failed(failure);
+        }
+        let wait = match (lost, failure.retry_after_ms) {
+            (true, _) => Duration::ZERO,
+            (false, Some(ms)) => Duration::from_millis(ms),
+            (false, None) => backoff(retry, found.tries, self.id, step, attempt),
+        };
+        let definite = failure.certain && !lost;
+        Event::StepRetrying { step, attempt, failure, at: now.after(wait), definite }
+    }
+
+    fn tick(&self, now: Timestamp) -> Vec<Event> {
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now);
+        let mut events = Vec::new();
+        for (_, timer) in due {
+            match timer {
+                Timer::Retry(_) => {}
+                Timer::Attempt(step) => events.extend(self.attempt_timed_out(*step, now)),
+                Timer::Approval(step) => events.extend(self.approval_timed_out(*step)),
+                Timer::Run => events.extend(self.out_of_time("`globalTimeout` is used up")),
+                Timer::Deadline => events.extend(self.out_of_time("`deadline` has passed")),
+            }
+        }
+        // The run's own limits come last in a list of one time, and one stop is enough.
+        let stop = events.iter().position(|event| matches!(event, Event::RunStopping { .. }));
+        events.truncate(stop.map_or(events.len(), |stop| stop + 1));
+        events
+    }
+
+    fn attempt_timed_out(&self, step: StepNo, now: Timestamp) -> Option<Event> {
+        let attempt = self.steps[step.index()].attempt?;
+        let limit = Duration::from_millis(self.spec(step).timeout_ms);
+        let message = format!("no answer within {limit:?}");
+        let failure = Failure::new(FailureKind::Timeout, "timeout", message).uncertain();
+        Some(self.after_failure(step, attempt, failure, now))
+    }
+
+    fn approval_timed_out(&self, step: StepNo) -> Vec<Event> {
+        let Work::Approval { on_timeout, .. } = &self.spec(step).work else {
+            return Vec::new();
+        };
+        let approved = *on_timeout == OnTimeout::Approve;
+        self.decided(step, approved, KAPELLE.into(), "nobody decided in time".into())
+    }
+
+    fn out_of_time(&self, reason: &str) -> Option<Event> {
+        self.stopping.is_none().then(|| Event::RunStopping {
+            verdict: Verdict::Failed,
+            by: KAPELLE.into(),
+            reason: reason.into(),
+        })
+    }
+
+    /// What was running with another node is lost: nobody will answer for it.
+    fn adopt(&self, now: Timestamp) -> Vec<Event> {
+        let agentless = self.blocked.iter().filter(|step| {
+            matches!(self.steps[step.index()].status, Status::Blocked(Blocked::NoAgent { .. }))
+        });
+        let retried = agentless.map(|step| Event::StepResolved {
+            step: *step,
+            how: Resolved::Retry,
+            by: KAPELLE.into(),
+            comment: "another node".into(),
+        });
+        let lost = self.running.iter().map(|step| {
+            let attempt = self.steps[step.index()].attempt.unwrap_or(Attempt(1));
+            let failure = Failure::new(FailureKind::Lost, "lost", "the node that did it is gone");
+            self.after_failure(*step, attempt, failure.uncertain(), now)
+        });
+        let mut events: Vec<Event> = retried.chain(lost).collect();
+        if !events.is_empty() || self.clock.since.is_some() {
+            events.insert(0, Event::RunAdopted);
+        }
+        events
+    }
+
+    fn pause(&self, by: Box<str>, reason: Box<str>) -> Result<Vec<Event>, Refusal> {
+        if self.stopping.is_some() {
+            return Err(Refusal::Stopping);
+        }
+        let already = self.paused.is_some();
+        Ok(if already { Vec::new() } else { vec![Event::RunPaused { by, reason }] })
+    }
+
+    fn resume(&self, by: Box<str>) -> Result<Vec<Event>, Refusal> {
+        if self.paused.is_none() {
+            return Err(Refusal::NotPaused);
+        }
+        Ok(vec![Event::RunResumed { by }])
+    }
+
+    fn cancel(&self, by: Box<str>, reason: Box<str>) -> Vec<Event> {
+        match self.stopping {
+            Some((Verdict::Cancelled, _)) => Vec::new(),
+            _ => vec![Event::RunStopping { verdict: Verdict::Cancelled, by, reason }],
+        }
+    }
+
+    fn approve(
+        &self,
+        step: &StepId,
+        approved: bool,
+        by: Box<str>,
+        comment: Box<str>,
+    ) -> Result<Vec<Event>, Refusal> {
+        let no = self.expect(step)?;
+        if self.stopping.is_some() {
+            return Err(Refusal::Stopping);
+        }
+        if self.steps[no.index()].status != Status::Asked {
+            return Err(Refusal::NotAsked(step.clone()));
+        }
+        if let Work::Approval { by: allowed, .. } = &self.spec(no).work
+            && !allowed.is_empty()
+            && !allowed.iter().any(|who| **who == *by || &**who == "anyone")
+        {
+            return Err(Refusal::NotYours { step: step.clone(), by: allowed.join(", ").into() });
+        }
+        Ok(self.decided(no, approved, by, comment))
+    }
+
+    fn decided(&self, step: StepNo, approved: bool, by: Box<str>, comment: Box<str>) -> Vec<Event> {
+        let is_gate = matches!(self.spec(step).work, Work::Agent { .. });
+        let then = match (approved, is_gate) {
+            (true, true) => None,
+            (true, false) => {
+                let output = serde_json::json!({"approved": true, "by": by, "comment": comment});
+                let (value, _) = Value::of(output, usize::MAX);
+                Some(self.completed_by_itself(step, value))
+            }
+            (false, _) => {
+                let said = if comment.is_empty() { String::new() } else { format!(": {comment}") };
+                let message = format!("rejected by {by}{said}");
+                let failure = Failure::new(FailureKind::Refused, "rejected", message);
+                Some(Event::StepFailed { step, attempt: None, failure })
+            }
+        };
+        let first = Event::ApprovalDecided { step, approved, by, comment };
+        std::iter::once(first).chain(then).collect()
+    }
+
+    fn resolve(
+        &self,
+        step: &StepId,
+        how: Resolved,
+        by: Box<str>,
+        comment: Box<str>,
+    ) -> Result<Vec<Event>, Refusal> {
+        let no = self.expect(step)?;
+        let Status::Blocked(why) = &self.steps[no.index()].status else {
+            return Err(Refusal::NotBlocked(step.clone()));
+        };
+        let effect_in_doubt = matches!(why, Blocked::InDoubt { ordinal } if *ordinal > 0);
+        let attempt = self.steps[no.index()].attempt;
+        let then = match &how {
+            Resolved::Done(value) if !effect_in_doubt => Some(Event::StepCompleted {
+                step: no,
+                attempt,
+                value: value.clone(),
+                artifacts: Vec::new(),
+                usage: None,
+                engine: None,
+            }),
+            Resolved::Retry | Resolved::Done(_) => None,
+            Resolved::Skip => Some(Event::StepSkipped { step: no, why: Skipped::Person }),
+            Resolved::Fail => {
+                let said = if comment.is_empty() { String::new() } else { format!(": {comment}") };
+                let message = format!("taken as failed by {by}{said}");
+                let failure = Failure::new(FailureKind::Refused, "resolved_as_failed", message);
+                Some(Event::StepFailed { step: no, attempt, failure })
+            }
+        };
+        let first = Event::StepResolved { step: no, how, by, comment };
+        Ok(std::iter::once(first).chain(then).collect())
+    }
+
+    fn expect_growing(&self, by: StepNo, join: Join) -> Result<(), Refusal> {
+        let Some(step) = self.step(by) else {
+            return Err(Refusal::NoStep(by.0.to_string().into()));
+        };
+        let again = step.group.as_deref().is_some_and(|g| g.deciding && g.join == join);
+        if step.status == Status::Ready || (step.status == Status::Grown && again) {
+            return Ok(());
+        }
+        Err(Refusal::CannotGrow(step.id.clone()))
+    }
+
+    fn enough(&self, by: StepNo) -> Result<Vec<Event>, Refusal> {
+        let Some(step) = self.step(by) else {
+            return Err(Refusal::NoStep(by.0.to_string().into()));
+        };
+        let last =
+            step.group.as_deref().filter(|group| group.deciding).and_then(|g| g.parts.last());
+        let Some(last) = last else {
+            return Err(Refusal::CannotGrow(step.id.clone()));
+        };
+        let value = self.steps[last.index()].value.clone();
+        Ok(vec![self.completed_by_itself(by, value)])
+    }
+}
+
+/// How long to wait after the `tries + 1`st try: exponential, with full jitter from the run's id.
+fn backoff(retry: &Retry, tries: u32, run: RunId, step: StepNo, attempt: Attempt) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "a wait needs no more than 52 bits")]
+    let (initial, longest) = (retry.initial_ms as f64, retry.wait_max_ms as f64);
+    let exponent = i32::try_from(tries).unwrap_or(i32::MAX);
+    let wait_ms = (initial * retry.factor.powi(exponent)).min(longest);
+    let part = if retry.jitter { dice(run, step, attempt) } else { 1.0 };
+    Duration::try_from_secs_f64(wait_ms * part / 1e3).unwrap_or(Duration::ZERO)
+}
+
+/// A number from 0 to 1 that is the same on every machine.
+fn dice(run: RunId, step: StepNo, attempt: Attempt) -> f64 {
+    let mut seed = run.as_bytes().to_vec();
+    seed.extend_from_slice(&step.0.to_le_bytes());
+    seed.extend_from_slice(&attempt.0.to_le_bytes());
+    let hash = blake3::hash(&seed);
+    let head: [u8; 4] = hash.as_bytes()[..4].try_into().expect("a hash has 32 bytes");
+    f64::from(u32::from_le_bytes(head)) / f64::from(u32::MAX)
+}

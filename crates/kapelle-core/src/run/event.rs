@@ -1,0 +1,361 @@
+//! What happened in a run: the facts that the journal keeps.
+//!
+//! **Invariants:** events are journal format: variants and fields are added, never changed or
+//! removed; unknown fields are ignored. Steps are written by arena number. Everything that was
+//! evaluated is recorded as what it gave, so that applying an event evaluates nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::port::agent::{Failure, OnUnknown, Safety, Usage};
+use crate::{Artifact, Attempt, Digest, StepNo, Timestamp, Value};
+
+/// A fact of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The run exists; always its first event.
+    RunCreated(Box<Created>),
+    /// Its first step was taken up.
+    RunStarted,
+    /// A node took the run over; what was running with the one before is decided next.
+    RunAdopted,
+    /// No new attempts from here on.
+    RunPaused {
+        /// Who wanted it.
+        by: Box<str>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        reason: Box<str>,
+    },
+    /// New attempts again.
+    RunResumed {
+        /// Who wanted it.
+        by: Box<str>,
+    },
+    /// The run is to end early: nothing new starts, what runs is told to stop.
+    RunStopping {
+        /// How it will end.
+        verdict: Verdict,
+        /// Who wanted it, or `kapelle` for a limit.
+        by: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// The run has ended; always its last event.
+    RunCompleted {
+        /// How.
+        verdict: Verdict,
+        /// What it gave.
+        output: Value,
+        /// Why, where the verdict does not say it all.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        detail: Box<str>,
+    },
+    /// An attempt began.
+    StepStarted {
+        /// Which step.
+        step: StepNo,
+        /// Which try.
+        attempt: Attempt,
+        /// How many definite failures the call had before: part of its key.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        generation: u32,
+        /// Who does it.
+        agent: Box<str>,
+        /// The rendered input, or only the digest of a long one.
+        input: Value,
+        /// When it is given up.
+        deadline: Timestamp,
+        /// What to do if its end stays unknown.
+        on_unknown: OnUnknown,
+    },
+    /// An attempt failed, and another one follows.
+    StepRetrying {
+        /// Which step.
+        step: StepNo,
+        /// The attempt that failed.
+        attempt: Attempt,
+        /// How.
+        failure: Failure,
+        /// When the next one may begin.
+        at: Timestamp,
+        /// Whether the call itself definitely failed: the next one has a new key.
+        definite: bool,
+    },
+    /// The step ended well.
+    StepCompleted {
+        /// Which step.
+        step: StepNo,
+        /// The attempt that did it; `None` where no agent did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<Attempt>,
+        /// Its output.
+        value: Value,
+        /// What it made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        artifacts: Vec<Artifact>,
+        /// What it used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+        /// How it was made: `rules` or `model`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine: Option<Box<str>>,
+    },
+    /// The step ended badly.
+    StepFailed {
+        /// Which step.
+        step: StepNo,
+        /// Its last attempt; `None` where none was begun.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<Attempt>,
+        /// How.
+        failure: Failure,
+    },
+    /// The step will not be done.
+    StepSkipped {
+        /// Which step.
+        step: StepNo,
+        /// Why not.
+        why: Skipped,
+    },
+    /// The step cannot go on without somebody's help.
+    StepBlocked {
+        /// Which step.
+        step: StepNo,
+        /// The attempt it is about, if any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<Attempt>,
+        /// Why.
+        why: Blocked,
+    },
+    /// Somebody said what to do about a blocked step.
+    StepResolved {
+        /// Which step.
+        step: StepNo,
+        /// What.
+        how: Resolved,
+        /// Who.
+        by: Box<str>,
+        /// What they said.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        comment: Box<str>,
+    },
+    /// A person is asked.
+    ApprovalRequested {
+        /// Which step.
+        step: StepNo,
+        /// Until when; `None`: for ever.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// The step itself still has to be done afterwards (manual mode).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        gate: bool,
+    },
+    /// A person answered, or the time was up.
+    ApprovalDecided {
+        /// Which step.
+        step: StepNo,
+        /// What.
+        approved: bool,
+        /// Who, or `kapelle` for a timeout.
+        by: Box<str>,
+        /// What they said.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        comment: Box<str>,
+    },
+    /// New steps take the place of a step until they are joined.
+    StepsGrown {
+        /// The step that waits for them.
+        by: StepNo,
+        /// How many, or what they are called.
+        parts: Parts,
+        /// When the step has ended; the same in each growth of one step.
+        join: Join,
+        /// The list whose items they are for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        list: Option<Value>,
+    },
+    /// Steps that are not wanted any more: a lost race, a vote that is decided.
+    StepsDropped {
+        /// Which.
+        steps: Vec<StepNo>,
+    },
+    /// An unsafe outside call is about to be made.
+    EffectStarted {
+        /// In which step.
+        step: StepNo,
+        /// In which attempt.
+        attempt: Attempt,
+        /// The call.
+        #[serde(flatten)]
+        effect: EffectId,
+    },
+    /// An outside call has ended, and its end will be replayed.
+    EffectRecorded {
+        /// In which step.
+        step: StepNo,
+        /// In which attempt.
+        attempt: Attempt,
+        /// The call.
+        #[serde(flatten)]
+        effect: EffectId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// What a run is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    /// The id of the workflow.
+    pub workflow: Box<str>,
+    /// A [`crate::plan::Plan`].
+    pub plan: Value,
+    /// An object: the inputs, defaults included.
+    pub inputs: Value,
+    /// The submitter's folder, absolute: relative paths start there.
+    pub root: Box<str>,
+    /// The client's own name for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Box<str>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every step that was to be done was done.
+    Completed,
+    /// The same, but for failures that the plan puts up with.
+    CompletedWithErrors,
+    /// A step failed, or a limit was reached.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+impl Verdict {
+    /// The word used in journals and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::CompletedWithErrors => "completed_with_errors",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Why a step is not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skipped {
+    /// Its `when` gave `false`.
+    Condition,
+    /// It needs a step that was not done.
+    Needs {
+        /// That step.
+        step: StepNo,
+        /// The step that failed first.
+        blame: StepNo,
+    },
+    /// Somebody said so.
+    Person,
+}
+
+/// Why a step cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocked {
+    /// It is not known whether an outside call was made. Ordinal 0: the call of the agent itself.
+    InDoubt {
+        /// Which call.
+        ordinal: u32,
+    },
+    /// No agent of this name is at hand.
+    NoAgent {
+        /// Its name.
+        agent: Box<str>,
+    },
+}
+
+/// What somebody said about a blocked step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolved {
+    /// Try again, with the same key.
+    Retry,
+    /// The call was made, and gave this.
+    Done(Value),
+    /// Do without the step.
+    Skip,
+    /// Take it as failed.
+    Fail,
+}
+
+/// The names of grown steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parts {
+    /// So many, called `0`, `1`, `2`…, on from those there are.
+    Count(u32),
+    /// Called so.
+    Named(Vec<Box<str>>),
+}
+
+impl Parts {
+    /// How many they are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Count(n) => *n as usize,
+            Self::Named(names) => names.len(),
+        }
+    }
+}
+
+/// When a step that grew others has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Join {
+    /// When all have.
+    All,
+    /// With the first one that succeeded.
+    First,
+    /// When so many have succeeded.
+    Quorum(u32),
+    /// When somebody says so after one has ended, else another one is grown.
+    Until,
+}
+
+/// Which outside call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectId {
+    /// Its place among the calls of the step, from 1.
+    pub ordinal: u32,
+    /// What it is, such as `fetch`.
+    pub name: Box<str>,
+    /// Of what it is about.
+    pub input: Digest,
+    /// How often it was forgotten after definite failures: part of its key.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u32,
+    /// Whether it may be repeated.
+    pub safety: Safety,
+}
+
+/// How an outside call ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Well, with this.
+    Done(Value),
+    /// Badly, and for certain.
+    Failed(Failure),
+}

@@ -1,0 +1,193 @@
+//! A step of a run: where it stands.
+
+use std::collections::BTreeMap;
+
+use super::event::{Blocked, EffectId, Join, Outcome, Skipped};
+use crate::port::agent::{Failure, OnUnknown};
+use crate::{Artifact, Attempt, StepId, StepNo, Timestamp, Value};
+
+/// One node of a run's plan, written or grown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Its id; a grown one's is its template's and a path.
+    pub id: StepId,
+    /// Where it stands.
+    pub status: Status,
+    /// Its last attempt; `None` if none was begun.
+    pub attempt: Option<Attempt>,
+    /// When its first attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Its output; `null` unless completed.
+    pub value: Value,
+    /// What it made.
+    pub artifacts: Vec<Artifact>,
+    /// How its last attempt failed, if it did.
+    pub failure: Option<Box<Failure>>,
+    /// Its place in the plan; a grown one's is its template's.
+    pub(super) spec: u32,
+    /// The step that waits for it, and its place there.
+    pub(super) part_of: Option<(StepNo, u32)>,
+    pub(super) unmet: u32,
+    /// Definite or timed-out attempts: what `attempts_max` counts.
+    pub(super) tries: u32,
+    pub(super) generation: u32,
+    pub(super) bad_outputs: u32,
+    pub(super) on_unknown: OnUnknown,
+    pub(super) deadline: Timestamp,
+    /// The input of its last attempt.
+    pub(super) input: Option<Value>,
+    /// A person let it go on (manual mode).
+    pub(super) released: bool,
+    pub(super) effects: Option<Box<Effects>>,
+    pub(super) group: Option<Box<Group>>,
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its needs have not ended, or its turn among its siblings has not come.
+    Waiting,
+    /// It can begin.
+    Ready,
+    /// An attempt is under way.
+    Running,
+    /// It waits for its next attempt.
+    Retrying(Timestamp),
+    /// A person is asked.
+    Asked,
+    /// Somebody has to help.
+    Blocked(Blocked),
+    /// It waits for the steps that it grew.
+    Grown,
+    /// It ended well.
+    Completed,
+    /// It ended badly.
+    Failed,
+    /// It will not be done.
+    Skipped(Skipped),
+    /// It is not wanted any more.
+    Dropped,
+}
+
+impl Status {
+    /// Whether nothing will happen to it any more.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Skipped(_) | Self::Dropped)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Running | Self::Grown => "running",
+            Self::Retrying(_) => "retrying",
+            Self::Asked => "waiting_approval",
+            Self::Blocked(_) => "blocked",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Skipped(_) => "skipped",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// What a step did with its outside calls, by ordinal.
+pub type Effects = BTreeMap<u32, Effect>;
+
+/// An outside call that was begun, and how it ended if it has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    /// Which call.
+    pub id: EffectId,
+    /// The attempt that made it.
+    pub attempt: Attempt,
+    /// Where it stands.
+    pub state: EffectState,
+}
+
+/// Where an outside call stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EffectState {
+    /// It was about to be made.
+    Started,
+    /// It has ended, and this is replayed.
+    Recorded(Outcome),
+    /// It is to be made again, under the generation in its id.
+    Forgotten,
+}
+
+/// The steps that a step has grown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// In order.
+    pub parts: Vec<StepNo>,
+    /// When the step has ended.
+    pub join: Join,
+    /// The list whose items they are for.
+    pub list: Option<Value>,
+    /// The next one to be let in.
+    pub(super) next: usize,
+    pub(super) ended: usize,
+    /// Those that succeeded, in the order of success.
+    pub(super) succeeded: Vec<StepNo>,
+    /// The first that failed, and how many did.
+    pub(super) failed: Option<(StepNo, usize)>,
+    /// A loop has gone round and waits for a decision.
+    pub(super) deciding: bool,
+}
+
+impl Step {
+    pub(super) fn fresh(id: StepId, spec: u32, unmet: u32) -> Self {
+        Self {
+            id,
+            status: Status::Waiting,
+            attempt: None,
+            started_at: None,
+            ended_at: None,
+            value: Value::null(),
+            artifacts: Vec::new(),
+            failure: None,
+            spec,
+            part_of: None,
+            unmet,
+            tries: 0,
+            generation: 0,
+            bad_outputs: 0,
+            on_unknown: OnUnknown::Retry,
+            deadline: Timestamp::default(),
+            input: None,
+            released: false,
+            effects: None,
+            group: None,
+        }
+    }
+
+    /// The number of its last attempt, 0 if none was begun.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempt.map_or(0, |attempt| attempt.0)
+    }
+
+    /// The step that grew it.
+    #[must_use]
+    pub fn grown_by(&self) -> Option<StepNo> {
+        self.part_of.map(|(by, _)| by)
+    }
+
+    /// When its attempt is given up, while one is running.
+    #[must_use]
+    pub const fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    /// The unsafe call of the last attempt whose end is not known.
+    pub(super) fn open_effect(&self) -> Option<u32> {
+        let effects = self.effects.as_deref()?;
+        effects.iter().find(|(_, effect)| effect.state == EffectState::Started).map(|(n, _)| *n)
+    }
+}
