@@ -291,11 +291,18 @@ impl Run {
         self.steps[no.index()].status = status;
     }
 
+    /// What it takes to begin a step.
+    #[must_use]
+    pub fn lane(&self, no: StepNo) -> super::Lane {
+        let step = &self.steps[no.index()];
+        let grows = step.part_of.is_none() && self.spec(no).for_each.is_some();
+        if grows { super::Lane::Free } else { self.plan.lane(step.spec) }
+    }
+
     /// The lane of a step, and its rank there.
     fn place(&self, no: StepNo) -> (super::Lane, Rank) {
         let step = &self.steps[no.index()];
-        let grows = step.part_of.is_none() && self.spec(no).for_each.is_some();
-        let lane = if grows { super::Lane::Free } else { self.plan.lane(step.spec) };
+        let lane = self.lane(no);
         (lane, Rank::new(self.spec(no).priority, self.plan.remaining_ms(step.spec), no))
     }
 

@@ -50,7 +50,10 @@ pub enum Command {
     /// Time has passed.
     Tick,
     /// A node took the run over, and none of its attempts is alive there.
-    Adopt,
+    Adopt {
+        /// Children of the node before may still be at work: nothing is called again unasked.
+        doubt: bool,
+    },
     /// No new attempts.
     Pause {
         /// Who wants it.

@@ -37,7 +37,7 @@ impl Run {
                 self.record_effect(step, attempt, effect, outcome)
             }
             Command::Tick => Ok(self.tick(now)),
-            Command::Adopt => Ok(self.adopt(now)),
+            Command::Adopt { doubt } => Ok(self.adopt(doubt, now)),
             Command::Pause { by, reason } => self.pause(by, reason),
             Command::Resume { by } => self.resume(by),
             Command::Cancel { by, reason } => Ok(self.cancel(by, reason)),
@@ -199,7 +199,7 @@ impl Run {
     }
 
     /// What was running with another node is lost: nobody will answer for it.
-    fn adopt(&self, now: Timestamp) -> Vec<Event> {
+    fn adopt(&self, doubt: bool, now: Timestamp) -> Vec<Event> {
         let agentless = self.blocked.iter().filter(|step| {
             matches!(self.steps[step.index()].status, Status::Blocked(Blocked::NoAgent { .. }))
         });
@@ -211,6 +211,10 @@ impl Run {
         });
         let lost = self.running.iter().map(|step| {
             let attempt = self.steps[step.index()].attempt.unwrap_or(Attempt(1));
+            if doubt {
+                let why = Blocked::InDoubt { ordinal: 0 };
+                return Event::StepBlocked { step: *step, attempt: Some(attempt), why };
+            }
             let failure = Failure::new(FailureKind::Lost, "lost", "the node that did it is gone");
             self.after_failure(*step, attempt, failure.uncertain(), now)
         });

@@ -1,0 +1,207 @@
+//! A run in memory: its state, its place in the journal, and what is staged for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kapelle_core::port::agent::Call;
+use kapelle_core::port::journal::{Addition, Entry, LEVEL, Row, RunRow, SubmitKey};
+use kapelle_core::run::{Effects, Event, Run, Status};
+use kapelle_core::{Attempt, Digest, Epoch, Json, Payload, RunId, StepNo, Tenant, Timestamp};
+
+/// A run in memory.
+pub(crate) struct Hosted {
+    pub(super) run: Run,
+    pub(super) tenant: Tenant,
+    /// Whether this node works on it; if not, it only takes commands.
+    pub(super) working: bool,
+    /// What to add to the loop's time to get the run's: run time never goes back.
+    pub(super) ahead_us: i64,
+    /// Steps that wait for values.
+    pub(super) parked: BTreeSet<StepNo>,
+    /// The run's own end waits for values.
+    pub(super) end_parked: bool,
+    /// Values that were loaded for steps of this run, until these begin.
+    pub(super) pins: BTreeMap<Digest, Arc<Json>>,
+    /// The time of the timer that the loop has noted.
+    pub(super) noted_timer: Option<Timestamp>,
+    pub(super) staged: Staged,
+    /// Part of it is in the append that is under way.
+    pub(super) in_flight: bool,
+    /// Whether the journal knows the run.
+    pub(super) committed: bool,
+    /// It is being adopted, not yet on disk.
+    pub(super) adopting: Option<bool>,
+    hash: [u8; 32],
+    row_status: Option<Status>,
+}
+
+/// What a turn has gathered for one run.
+#[derive(Default)]
+pub(super) struct Staged {
+    pub(super) key: Option<SubmitKey>,
+    pub(super) first_seq: u64,
+    /// One time for all events of an entry, so that a replay applies them as they were applied here.
+    pub(super) at: Timestamp,
+    pub(super) events: Vec<Event>,
+    pub(super) payloads: Vec<Payload>,
+    pub(super) references: Vec<(Digest, u64)>,
+    pub(super) starts: Vec<Start>,
+}
+
+/// An attempt to be started once its `StepStarted` is on disk.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Of which step.
+    pub step: StepNo,
+    /// Who does it.
+    pub agent: Box<str>,
+    /// With what.
+    pub call: Call,
+    /// What earlier attempts did with their outside calls.
+    pub effects: Effects,
+    /// Whose run it is.
+    pub tenant: Tenant,
+}
+
+impl Start {
+    /// The fence.
+    #[must_use]
+    pub const fn attempt(&self) -> Attempt {
+        self.call.attempt
+    }
+}
+
+impl Hosted {
+    /// A run that is being submitted.
+    pub(super) fn created(run: Run, tenant: Tenant, key: Option<SubmitKey>, first: Event) -> Self {
+        let mut hosted = Self::new(run, tenant, [0; 32], None, 0);
+        hosted.staged.key = key;
+        hosted.staged.first_seq = 1;
+        hosted.staged.at = hosted.run.created_at();
+        hosted.staged.events.push(first);
+        hosted
+    }
+
+    /// A run as the journal has it.
+    pub(super) fn loaded(run: Run, tenant: Tenant, hash: [u8; 32], now: Timestamp) -> Self {
+        let ahead_us = (run.last_at().0 - now.0).max(0);
+        let status = run.status();
+        Self::new(run, tenant, hash, Some(status), ahead_us)
+    }
+
+    fn new(
+        run: Run,
+        tenant: Tenant,
+        hash: [u8; 32],
+        row_status: Option<Status>,
+        ahead_us: i64,
+    ) -> Self {
+        Self {
+            run,
+            tenant,
+            working: false,
+            ahead_us,
+            parked: BTreeSet::new(),
+            end_parked: false,
+            pins: BTreeMap::new(),
+            noted_timer: None,
+            staged: Staged::default(),
+            in_flight: false,
+            committed: row_status.is_some(),
+            adopting: None,
+            hash,
+            row_status,
+        }
+    }
+
+    /// The run's time when the loop's is `now`.
+    pub(super) fn time(&self, now: Timestamp) -> Timestamp {
+        Timestamp((now.0 + self.ahead_us).max(self.run.last_at().0))
+    }
+
+    /// Whether what is in memory is on disk too.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.in_flight && self.staged.events.is_empty()
+    }
+
+    /// Applies `events` and what follows from them, and stages all of it.
+    pub(super) fn record(&mut self, events: Vec<Event>, at: Timestamp) {
+        for event in events {
+            self.stage(event, at);
+        }
+        while let Some(event) = self.run.follow() {
+            self.stage(event, at);
+        }
+    }
+
+    fn stage(&mut self, event: Event, at: Timestamp) {
+        if self.staged.events.is_empty() {
+            self.staged.first_seq = self.run.seq() + 1;
+            self.staged.at = at;
+        }
+        self.run.apply(&event, self.staged.at);
+        self.staged.events.push(event);
+    }
+
+    /// Turns what is staged into an addition to the journal.
+    pub(super) fn take_addition(&mut self, epoch: Epoch) -> (Addition, Taken) {
+        let staged = std::mem::take(&mut self.staged);
+        let at = staged.at;
+        let body = serde_json::to_vec(&staged.events).expect("events are JSON");
+        let mut entry = Entry {
+            tenant: self.tenant.clone(),
+            run: self.run.id(),
+            first_seq: staged.first_seq,
+            count: u32::try_from(staged.events.len()).expect("a turn is bounded"),
+            at,
+            epoch,
+            level: LEVEL,
+            body: body.into(),
+            hash: [0; 32],
+        };
+        entry.hash = entry.chained(&self.hash);
+        self.hash = entry.hash;
+        self.in_flight = true;
+        let references = staged.references.into_iter();
+        let references = references.map(|(digest, len)| Row::Reference { digest, len });
+        let payloads = staged.payloads.into_iter().map(Row::Payload);
+        let rows = self.row(at).into_iter().chain(payloads).chain(references).collect();
+        let taken = Taken {
+            run: self.run.id(),
+            first_seq: staged.first_seq,
+            at,
+            events: staged.events,
+            starts: staged.starts,
+        };
+        (Addition { key: staged.key, entry, rows }, taken)
+    }
+
+    /// The run's line in the list of runs, if it has changed.
+    fn row(&mut self, at: Timestamp) -> Option<Row> {
+        let status = self.run.status();
+        if self.row_status == Some(status) {
+            return None;
+        }
+        self.row_status = Some(status);
+        Some(Row::Run(RunRow {
+            tenant: self.tenant.clone(),
+            run: self.run.id(),
+            workflow: self.run.workflow().into(),
+            task_id: self.run.task_id().map(Into::into),
+            status: status.as_str().into(),
+            open: self.run.ended().is_none(),
+            created_at: self.run.created_at(),
+            updated_at: at,
+            ended_at: self.run.ended().map(|ended| ended.at),
+        }))
+    }
+}
+
+/// What was staged, to be acted on once it is on disk.
+pub(super) struct Taken {
+    pub(super) run: RunId,
+    pub(super) first_seq: u64,
+    pub(super) at: Timestamp,
+    pub(super) events: Vec<Event>,
+    pub(super) starts: Vec<Start>,
+}

@@ -1,0 +1,199 @@
+//! Runs and values on their way from the store.
+
+use std::sync::Arc;
+
+use kapelle_core::port::journal::{Entry, Error};
+use kapelle_core::run::{BadPlan, Compiled, Created, Event, Run};
+use kapelle_core::{Digest, Json, RunId, Tenant, Timestamp};
+
+use super::hosted::Hosted;
+use super::{Action, Offer, Place, Reply, Shards, StoreError, Ticket};
+
+/// A run as the journal has it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The fold of its events.
+    pub run: Run,
+    /// The hash of its last entry.
+    pub hash: [u8; 32],
+}
+
+/// Why a run cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is none.
+    #[error("there is no such run")]
+    NotFound,
+    /// The store does not answer as it should.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// What was read is not what was written.
+    #[error("{0}")]
+    Damaged(Arc<str>),
+}
+
+/// Folds entries into a run, checking the chain.
+#[derive(Debug, Default)]
+pub struct Fold {
+    run: Option<Run>,
+    hash: [u8; 32],
+    next_seq: u64,
+}
+
+impl Fold {
+    /// The number of the next event.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq.max(1)
+    }
+
+    /// The run so far.
+    #[must_use]
+    pub const fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+
+    /// The first event of a run's first entry, whose plan has to be at hand for [`Self::add`].
+    pub fn created(entry: &Entry) -> Result<Created, LoadError> {
+        match events(entry)?.into_iter().next() {
+            Some(Event::RunCreated(created)) => Ok(*created),
+            _ => Err(damaged(entry, "its first event does not create it")),
+        }
+    }
+
+    /// Checks and applies an entry, and answers its events. `plan` is needed for the first one only.
+    pub fn add(
+        &mut self,
+        entry: &Entry,
+        plan: Option<&Arc<Compiled>>,
+    ) -> Result<Vec<Event>, LoadError> {
+        if entry.first_seq != self.next_seq() {
+            return Err(damaged(entry, &format!("event {} is missing", self.next_seq())));
+        }
+        if entry.chained(&self.hash) != entry.hash {
+            return Err(damaged(entry, "its hash does not match"));
+        }
+        let events = events(entry)?;
+        if events.len() != entry.count as usize {
+            return Err(damaged(entry, "it does not hold as many events as it says"));
+        }
+        let mut rest = &events[..];
+        if self.run.is_none() {
+            let (Some(Event::RunCreated(created)), Some(plan)) = (events.first(), plan) else {
+                return Err(damaged(entry, "its first event does not create it"));
+            };
+            self.run = Some(Run::new(entry.run, created, plan.clone(), entry.at));
+            rest = &events[1..];
+        }
+        let run = self.run.as_mut().expect("it was just made");
+        for event in rest {
+            run.apply(event, entry.at);
+        }
+        self.hash = entry.hash;
+        self.next_seq = entry.first_seq + u64::from(entry.count);
+        Ok(events)
+    }
+
+    /// The run, once all entries were added.
+    #[must_use]
+    pub fn finish(self) -> Option<Loaded> {
+        let mut run = self.run?;
+        // What follows by itself was recorded with its cause; this empties the list of it.
+        while let Some(event) = run.follow() {
+            let at = run.last_at();
+            run.apply(&event, at);
+        }
+        Some(Loaded { run, hash: self.hash })
+    }
+}
+
+fn events(entry: &Entry) -> Result<Vec<Event>, LoadError> {
+    serde_json::from_slice(&entry.body).map_err(|error| damaged(entry, &error.to_string()))
+}
+
+fn damaged(entry: &Entry, why: &str) -> LoadError {
+    let run = entry.run;
+    LoadError::Damaged(
+        format!("the journal of run `{run}` is damaged at event {}: {why}", entry.first_seq).into(),
+    )
+}
+
+/// A plan that is in a journal but cannot run.
+#[must_use]
+pub fn bad_plan(run: RunId, error: &BadPlan) -> LoadError {
+    LoadError::Damaged(format!("the plan of run `{run}` cannot be used: {error}").into())
+}
+
+impl Shards {
+    /// A run that was asked for with [`super::Action::LoadRun`].
+    pub fn loaded(
+        &mut self,
+        id: RunId,
+        tenant: Tenant,
+        run: Result<Loaded, LoadError>,
+        now: Timestamp,
+    ) {
+        let Some(Place::Loading(waiting)) = self.runs.remove(&id) else { return };
+        let before = self.reloading.remove(&id).unwrap_or_default();
+        match run {
+            Ok(loaded) => {
+                let mut hosted = Hosted::loaded(loaded.run, tenant, loaded.hash, now);
+                // Its attempts were started here and go on: it is not adopted again.
+                hosted.working = before.working && before.adopting.is_none();
+                if let Some(doubt) = before.adopting {
+                    let tenant = hosted.tenant.clone();
+                    self.queue.push_back(Offer::Work { tenant, run: id, doubt, ticket: None });
+                }
+                self.runs.insert(id, Place::Here(Box::new(hosted)));
+                self.note_timer(id);
+                self.make_hungry(id);
+                self.queue.extend(waiting);
+            }
+            Err(error) => {
+                let reply = match error {
+                    LoadError::NotFound => Reply::NotFound,
+                    LoadError::Store(error) => Reply::Store(StoreError(error)),
+                    LoadError::Damaged(why) => {
+                        self.runs.insert(id, Place::Damaged(why.clone()));
+                        Reply::Damaged(why)
+                    }
+                };
+                for offer in waiting {
+                    self.reply(ticket(&offer), reply.clone());
+                }
+            }
+        }
+    }
+
+    /// A value that was asked for with [`super::Action::LoadValue`].
+    pub fn value_loaded(&mut self, digest: Digest, value: Result<(Arc<Json>, u64), Arc<str>>) {
+        let waiting = self.loading.remove(&digest).unwrap_or_default();
+        if let Ok((json, len)) = &value {
+            self.values.insert(digest, json.clone(), *len);
+        }
+        for (run, step) in waiting {
+            match &value {
+                Ok((json, _)) => {
+                    let Some(hosted) = self.here(run) else { continue };
+                    hosted.pins.insert(digest, json.clone());
+                    match step {
+                        Some(step) => drop(hosted.parked.remove(&step)),
+                        None => hosted.end_parked = false,
+                    }
+                    self.make_hungry(run);
+                }
+                // Nothing that reads the value can be done: the run is left as it is, and named.
+                Err(why) => {
+                    self.drop_staged(run);
+                    self.forget(run);
+                    self.actions.push(Action::StopAll { run });
+                    self.runs.insert(run, Place::Damaged(why.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn ticket(offer: &Offer) -> Option<Ticket> {
+    super::turn::ticket_of(offer)
+}

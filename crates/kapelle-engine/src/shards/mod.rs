@@ -1,0 +1,356 @@
+//! The runs of a loop, without I/O: commands go in, appends and actions come out.
+//!
+//! **Invariants:** nothing leaves before its commit: no answer, no event, no start of an attempt;
+//! at most one append is under way, the next one is gathered meanwhile; what was refused is
+//! forgotten and decided again on what the journal has. There is no clock, thread or store here:
+//! the shell (`crate::shell`) and the simulation drive it.
+
+mod hosted;
+mod load;
+mod settle;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use kapelle_core::port::journal::{Part, SubmitKey};
+use kapelle_core::run::{Command, Compiled, Created, Event, Refusal};
+use kapelle_core::{
+    Attempt, Digest, Epoch, Payload, RunId, Shard, StepId, StepNo, Tenant, Timestamp,
+};
+
+use hosted::Hosted;
+pub use hosted::Start;
+pub use load::{Fold, LoadError, Loaded, bad_plan};
+pub use turn::{Outside, sleep};
+
+use crate::values::Cache;
+
+/// Names a waiting client: its answer carries the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What comes in.
+#[derive(Debug)]
+pub enum Offer {
+    /// A new run.
+    Submit(Box<Submission>),
+    /// A command for a run.
+    Tell(Box<Tell>),
+    /// This node is to work on the run from here on.
+    Work {
+        /// Whose it is.
+        tenant: Tenant,
+        /// Which run.
+        run: RunId,
+        /// Children of the node before may still be alive: what they do is in doubt.
+        doubt: bool,
+        /// Who waits for it.
+        ticket: Option<Ticket>,
+    },
+}
+
+/// A new run.
+#[derive(Debug)]
+pub struct Submission {
+    /// Its id, in a shard of this loop.
+    pub run: RunId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Its first event.
+    pub created: Created,
+    /// What `created.plan` holds.
+    pub plan: Arc<Compiled>,
+    /// What `created` refers to.
+    pub payloads: Vec<Payload>,
+    /// What makes it idempotent.
+    pub key: Option<SubmitKey>,
+    /// Who waits for it.
+    pub ticket: Ticket,
+}
+
+/// A command for a run.
+#[derive(Debug)]
+pub struct Tell {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Which run.
+    pub run: RunId,
+    /// What is wanted.
+    pub command: Command,
+    /// The payloads that the command refers to.
+    pub payloads: Vec<Payload>,
+    /// The payloads that it refers to and that are files already.
+    pub references: Vec<(Digest, u64)>,
+    /// Who waits for the answer; `None`: nobody.
+    pub ticket: Option<Ticket>,
+}
+
+/// What came of an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is on disk; the run's last event then had this number.
+    Done {
+        /// The number.
+        seq: u64,
+    },
+    /// The submit key was used before: here is its run.
+    Twin {
+        /// Which run.
+        run: RunId,
+        /// What was submitted then.
+        content: Digest,
+    },
+    /// The domain says no.
+    Refused(Refusal),
+    /// This loop does not own the run's shard (any more).
+    NotOwner,
+    /// There is no such run.
+    NotFound,
+    /// The store did not take it; it may be tried again.
+    Store(StoreError),
+    /// The run's journal is damaged.
+    Damaged(Arc<str>),
+}
+
+/// A store's error that can be compared and told.
+#[derive(Clone, Debug)]
+pub struct StoreError(pub kapelle_core::port::journal::Error);
+
+impl PartialEq for StoreError {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for StoreError {}
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Answer a client.
+    Reply(Ticket, Reply),
+    /// Tell who watches: these events are on disk.
+    Publish(Published),
+    /// Start an attempt.
+    Start(Box<Start>),
+    /// An attempt is not wanted any more.
+    Stop {
+        /// Of which run.
+        run: RunId,
+        /// Of which step.
+        step: StepNo,
+        /// Which attempt.
+        attempt: Attempt,
+    },
+    /// No attempt of this run is wanted here any more.
+    StopAll {
+        /// Which run.
+        run: RunId,
+    },
+    /// Give back a slot that was taken for an attempt that will not start.
+    GiveSlot {
+        /// Of which agent.
+        agent: Box<str>,
+    },
+    /// Read a run, then call [`Shards::loaded`].
+    LoadRun {
+        /// Whose it is.
+        tenant: Tenant,
+        /// Which run.
+        run: RunId,
+        /// The store was in trouble: give it a moment first.
+        later: bool,
+    },
+    /// Read a payload, then call [`Shards::value_loaded`].
+    LoadValue {
+        /// Whose it is.
+        tenant: Tenant,
+        /// Which payload.
+        digest: Digest,
+    },
+    /// The shard has another owner now, or its last append is unknown: claim it anew to go on.
+    Lost(Shard),
+}
+
+/// Events of one run that are on disk.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Which run.
+    pub run: RunId,
+    /// The number of the first.
+    pub first_seq: u64,
+    /// When they happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub events: Arc<[Event]>,
+}
+
+/// What a turn came to.
+#[derive(Debug, Default)]
+pub struct Turned {
+    /// To be appended; then call [`Shards::settled`]. Never while another one is under way.
+    pub append: Option<Vec<Part>>,
+    /// To be done now.
+    pub actions: Vec<Action>,
+}
+
+/// The runs of a loop.
+pub struct Shards {
+    epochs: BTreeMap<Shard, Epoch>,
+    runs: BTreeMap<RunId, Place>,
+    queue: VecDeque<Offer>,
+    /// Runs that may have something to begin.
+    hungry: VecDeque<RunId>,
+    is_hungry: BTreeSet<RunId>,
+    /// Hungry runs that found no slot.
+    starved: VecDeque<RunId>,
+    is_starved: BTreeSet<RunId>,
+    timers: BTreeSet<(Timestamp, RunId)>,
+    /// Who waits for a value.
+    loading: BTreeMap<Digest, BTreeSet<(RunId, Option<StepNo>)>>,
+    values: Cache,
+    touched: BTreeSet<RunId>,
+    answers: Vec<Answer>,
+    in_flight: Option<settle::Flight>,
+    /// Runs that lost to an older one with their key, until all who wait for them are told.
+    left_out: BTreeMap<RunId, Reply>,
+    /// Runs that are read again after a refusal: how they were.
+    reloading: BTreeMap<RunId, Reloading>,
+    actions: Vec<Action>,
+}
+
+/// How a run was before it was read again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reloading {
+    working: bool,
+    adopting: Option<bool>,
+}
+
+/// Where a run is.
+enum Place {
+    /// On its way from the journal; what was offered meanwhile.
+    Loading(Vec<Offer>),
+    /// In memory.
+    Here(Box<Hosted>),
+    /// Not to be touched: its journal is damaged.
+    Damaged(Arc<str>),
+}
+
+/// An answer that waits for a commit, and what to offer again if the commit is refused.
+struct Answer {
+    run: RunId,
+    ticket: Option<Ticket>,
+    reply: Reply,
+    again: Option<Box<Tell>>,
+}
+
+impl Shards {
+    /// No shards yet. `values_max` bytes of values are kept at hand.
+    #[must_use]
+    pub fn new(values_max: u64) -> Self {
+        Self {
+            epochs: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            queue: VecDeque::new(),
+            hungry: VecDeque::new(),
+            is_hungry: BTreeSet::new(),
+            starved: VecDeque::new(),
+            is_starved: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            loading: BTreeMap::new(),
+            values: Cache::new(values_max),
+            touched: BTreeSet::new(),
+            answers: Vec::new(),
+            in_flight: None,
+            left_out: BTreeMap::new(),
+            reloading: BTreeMap::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes a shard over: this loop is its writer under `epoch`.
+    pub fn own(&mut self, shard: Shard, epoch: Epoch) {
+        self.epochs.insert(shard, epoch);
+    }
+
+    /// The shards it owns.
+    pub fn owned(&self) -> impl Iterator<Item = (Shard, Epoch)> + '_ {
+        self.epochs.iter().map(|(shard, epoch)| (*shard, *epoch))
+    }
+
+    /// Takes an offer; it is dealt with in the next turn.
+    pub fn offer(&mut self, offer: Offer) {
+        self.queue.push_back(offer);
+    }
+
+    /// Whether an append is under way.
+    #[must_use]
+    pub const fn is_appending(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Whether a turn would find something to do at once.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+            || !self.hungry.is_empty()
+            || (self.in_flight.is_none() && !self.touched.is_empty())
+    }
+
+    /// When time alone makes a turn necessary.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// How many runs are in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether no run is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// The step ids behind the numbers of a run, as far as it is in memory.
+    #[must_use]
+    pub fn step_name(&self, run: RunId, step: StepNo) -> Option<StepId> {
+        match self.runs.get(&run) {
+            Some(Place::Here(hosted)) => hosted.run.name(step).cloned(),
+            _ => None,
+        }
+    }
+
+    fn here(&mut self, run: RunId) -> Option<&mut Hosted> {
+        match self.runs.get_mut(&run) {
+            Some(Place::Here(hosted)) => Some(hosted),
+            _ => None,
+        }
+    }
+
+    fn make_hungry(&mut self, run: RunId) {
+        if self.is_hungry.insert(run) {
+            self.hungry.push_back(run);
+        }
+    }
+
+    fn reply(&mut self, ticket: Option<Ticket>, reply: Reply) {
+        if let Some(ticket) = ticket {
+            self.actions.push(Action::Reply(ticket, reply));
+        }
+    }
+
+    /// Takes a run out of memory with all that points to it.
+    fn forget(&mut self, run: RunId) {
+        if let Some(Place::Here(hosted)) = self.runs.remove(&run)
+            && let Some(at) = hosted.noted_timer
+        {
+            self.timers.remove(&(at, run));
+        }
+        self.touched.remove(&run);
+    }
+}

@@ -1,0 +1,235 @@
+//! After an append: answer, publish and act, or forget and decide again.
+
+use std::collections::BTreeSet;
+
+use kapelle_core::port::journal::{Error, Settled, Twin};
+use kapelle_core::run::Event;
+use kapelle_core::{RunId, Shard};
+
+use super::hosted::Taken;
+use super::{Action, Answer, Offer, Place, Published, Reloading, Reply, Shards, StoreError};
+
+/// An append that is under way.
+#[derive(Default)]
+pub(super) struct Flight {
+    pub(super) parts: Vec<(Shard, Vec<Taken>)>,
+    pub(super) answers: Vec<Answer>,
+}
+
+impl Shards {
+    /// Takes note of how the append went that is under way.
+    pub fn settled(&mut self, result: Result<Vec<Settled>, Error>) -> Vec<Action> {
+        let Some(flight) = self.in_flight.take() else { return Vec::new() };
+        match result {
+            Ok(settled) => {
+                for ((shard, runs), settled) in flight.parts.into_iter().zip(settled) {
+                    match settled {
+                        Settled::Done { left_out } => self.committed(runs, left_out),
+                        Settled::Stale => self.lose(shard, runs),
+                    }
+                }
+                self.answer_all(flight.answers);
+            }
+            Err(error @ (Error::Full { .. } | Error::Busy { .. })) => self.refused(flight, &error),
+            Err(error) => self.unknown(flight, &error),
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    fn committed(&mut self, runs: Vec<Taken>, left_out: Vec<(usize, Twin)>) {
+        let mut twins = left_out.into_iter().peekable();
+        for (index, taken) in runs.into_iter().enumerate() {
+            match twins.next_if(|(left, _)| *left == index) {
+                Some((_, twin)) => self.leave_out(&taken, &twin),
+                None => self.act(taken),
+            }
+        }
+    }
+
+    fn act(&mut self, taken: Taken) {
+        let Taken { run, first_seq, at, events, starts } = taken;
+        let Some(hosted) = self.here(run) else { return };
+        hosted.in_flight = false;
+        hosted.committed = true;
+        hosted.adopting = None;
+        let ended = hosted.is_settled() && hosted.run.ended().is_some();
+        let staged_more = !hosted.staged.events.is_empty();
+        for start in starts {
+            self.actions.push(Action::Start(Box::new(start)));
+        }
+        for event in &events {
+            self.stop(run, event);
+        }
+        let events = events.into();
+        self.actions.push(Action::Publish(Published { run, first_seq, at, events }));
+        if staged_more {
+            self.touched.insert(run);
+        }
+        if ended {
+            self.forget(run);
+        }
+    }
+
+    /// Attempts that an event makes unwanted. One that reported its own end has gone already.
+    fn stop(&mut self, run: RunId, event: &Event) {
+        match event {
+            Event::RunStopping { .. } | Event::RunCompleted { .. } => {
+                self.actions.push(Action::StopAll { run });
+            }
+            Event::StepRetrying { step, attempt, .. }
+            | Event::StepFailed { step, attempt: Some(attempt), .. }
+            | Event::StepBlocked { step, attempt: Some(attempt), .. } => {
+                self.actions.push(Action::Stop { run, step: *step, attempt: *attempt });
+            }
+            Event::StepsDropped { steps } => {
+                let attempts: Vec<_> = steps
+                    .iter()
+                    .filter_map(|step| {
+                        let Some(Place::Here(hosted)) = self.runs.get(&run) else { return None };
+                        Some((*step, hosted.run.step(*step)?.attempt?))
+                    })
+                    .collect();
+                for (step, attempt) in attempts {
+                    self.actions.push(Action::Stop { run, step, attempt });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The submit key was taken: this run never was.
+    fn leave_out(&mut self, taken: &Taken, twin: &Twin) {
+        let run = taken.run;
+        self.drop_starts(taken);
+        self.drop_staged(run);
+        self.forget(run);
+        let told = Reply::Twin { run: twin.run, content: twin.content };
+        let (mine, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.answers).into_iter().partition(|answer| answer.run == run);
+        self.answers = others;
+        for answer in mine {
+            self.reply(answer.ticket, told.clone());
+        }
+        self.left_out.insert(run, told);
+    }
+
+    fn answer_all(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            let lost = !self.epochs.contains_key(&answer.run.shard());
+            let left_out = self.left_out.get(&answer.run).cloned();
+            let reply = if lost { Reply::NotOwner } else { left_out.unwrap_or(answer.reply) };
+            self.reply(answer.ticket, reply);
+        }
+        self.left_out.clear();
+    }
+
+    /// Another node owns the shard now: nothing of it is ours any more.
+    fn lose(&mut self, shard: Shard, runs: Vec<Taken>) {
+        for taken in &runs {
+            self.drop_starts(taken);
+        }
+        self.disown(shard);
+        self.actions.push(Action::Lost(shard));
+    }
+
+    /// Gives up a shard: its runs leave memory, those who wait are told.
+    pub fn disown(&mut self, shard: Shard) -> Vec<Action> {
+        self.epochs.remove(&shard);
+        let ids: Vec<RunId> =
+            self.runs.keys().filter(|run| run.shard() == shard).copied().collect();
+        for run in ids {
+            self.drop_staged(run);
+            self.actions.push(Action::StopAll { run });
+            if let Some(Place::Loading(waiting)) = self.runs.get_mut(&run) {
+                let waiting = std::mem::take(waiting);
+                self.queue.extend(waiting);
+            }
+            self.forget(run);
+        }
+        let (lost, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.answers).into_iter().partition(|a| a.run.shard() == shard);
+        self.answers = kept;
+        for answer in lost {
+            self.reply(answer.ticket, Reply::NotOwner);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The store took nothing: what was decided on top of it is decided again later.
+    fn refused(&mut self, flight: Flight, error: &Error) {
+        let mut again: Vec<Answer> = flight.answers;
+        let mut runs = BTreeSet::new();
+        for (_, taken) in &flight.parts {
+            for taken in taken {
+                self.drop_starts(taken);
+                runs.insert(taken.run);
+            }
+        }
+        let staged = std::mem::take(&mut self.answers);
+        let (more, kept): (Vec<_>, Vec<_>) =
+            staged.into_iter().partition(|answer| runs.contains(&answer.run));
+        self.answers = kept;
+        again.extend(more);
+        for run in runs {
+            self.reload(run);
+        }
+        for answer in again {
+            let from_client = answer.ticket.is_some() && !is_report(&answer);
+            match answer.again {
+                // Who does the work does not come back: its report is kept, and decided anew.
+                Some(tell) if !from_client => self.queue.push_back(Offer::Tell(tell)),
+                _ => self.reply(answer.ticket, Reply::Store(StoreError(error.clone()))),
+            }
+        }
+    }
+
+    /// Takes a run out of memory and reads it again. What it was loaded for goes on.
+    fn reload(&mut self, run: RunId) {
+        self.drop_staged(run);
+        let Some(Place::Here(hosted)) = self.runs.get(&run) else { return };
+        let tenant = hosted.tenant.clone();
+        let before = Reloading { working: hosted.working, adopting: hosted.adopting };
+        let committed = hosted.committed;
+        self.forget(run);
+        if !committed {
+            return;
+        }
+        self.reloading.insert(run, before);
+        self.runs.insert(run, Place::Loading(Vec::new()));
+        self.actions.push(Action::LoadRun { tenant, run, later: true });
+    }
+
+    /// It is not known what is on disk: only a new claim, which fences the old append, can tell.
+    fn unknown(&mut self, flight: Flight, error: &Error) {
+        let reply = Reply::Store(StoreError(error.clone()));
+        for answer in flight.answers {
+            self.reply(answer.ticket, reply.clone());
+        }
+        for (shard, runs) in flight.parts {
+            self.lose(shard, runs);
+        }
+    }
+
+    /// Gives back the slots of attempts that will not start.
+    fn drop_starts(&mut self, taken: &Taken) {
+        for start in &taken.starts {
+            self.actions.push(Action::GiveSlot { agent: start.agent.clone() });
+        }
+    }
+
+    pub(super) fn drop_staged(&mut self, run: RunId) {
+        let Some(hosted) = self.here(run) else { return };
+        let staged = std::mem::take(&mut hosted.staged);
+        for start in staged.starts {
+            self.actions.push(Action::GiveSlot { agent: start.agent });
+        }
+    }
+}
+
+/// Whether an answer is to an agent that reports an effect, not to a client.
+fn is_report(answer: &Answer) -> bool {
+    use kapelle_core::run::Command;
+    answer.again.as_ref().is_some_and(|tell| {
+        matches!(tell.command, Command::RecordEffect { .. } | Command::StartEffect { .. })
+    })
+}

@@ -1,0 +1,414 @@
+//! One turn: decide what was offered, begin what can begin, gather one append.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kapelle_core::port::Agents;
+use kapelle_core::port::agent::Call;
+use kapelle_core::port::journal::Part;
+use kapelle_core::run::{Begun, Command, Event, Lane, Run, Values, World};
+use kapelle_core::{Digest, RunId, Shard, StepNo, Tenant, Timestamp};
+
+use super::hosted::{Hosted, Start};
+use super::settle::Flight;
+use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticket, Turned};
+use crate::slots::Slots;
+use crate::values::Cache;
+
+/// At most so many offers are decided in one turn.
+const OFFERS_MAX: usize = 4_096;
+/// At most so many steps are begun in one turn.
+const BEGINS_MAX: usize = 4_096;
+/// So many starved runs at least are asked again in a turn.
+const STARVED_MIN: usize = 64;
+
+/// What a turn needs of the world.
+pub struct Outside<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// The agents at hand.
+    pub agents: &'a Agents,
+    /// How many attempts may go on.
+    pub slots: &'a Slots,
+}
+
+/// The values at hand for one run: those loaded for it, then those of the loop.
+struct AtHand<'a> {
+    pins: &'a std::collections::BTreeMap<Digest, std::sync::Arc<kapelle_core::Json>>,
+    cache: &'a Cache,
+}
+
+impl Values for AtHand<'_> {
+    fn get(&self, digest: &Digest) -> Option<std::sync::Arc<kapelle_core::Json>> {
+        self.pins.get(digest).cloned().or_else(|| self.cache.get(digest))
+    }
+}
+
+impl Shards {
+    /// Deals with what was offered and what is due, and gathers one append if none is under way.
+    pub fn turn(&mut self, outside: &Outside<'_>) -> Turned {
+        for _ in 0..OFFERS_MAX {
+            let Some(offer) = self.queue.pop_front() else { break };
+            self.take(offer, outside.now);
+        }
+        self.fire_timers(outside.now);
+        self.begin_all(outside);
+        let append = if self.in_flight.is_none() { self.gather() } else { None };
+        Turned { append, actions: std::mem::take(&mut self.actions) }
+    }
+
+    fn take(&mut self, offer: Offer, now: Timestamp) {
+        match offer {
+            Offer::Submit(submission) => self.submit(*submission, now),
+            Offer::Tell(tell) => self.tell(tell, now),
+            Offer::Work { tenant, run, doubt, ticket } => {
+                self.work(tenant, run, doubt, ticket, now);
+            }
+        }
+    }
+
+    fn submit(&mut self, new: Submission, now: Timestamp) {
+        let Submission { run: id, tenant, created, plan, payloads, key, ticket } = new;
+        if !self.epochs.contains_key(&id.shard()) {
+            return self.reply(Some(ticket), Reply::NotOwner);
+        }
+        let run = Run::new(id, &created, plan, now);
+        let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
+        hosted.staged.payloads = payloads;
+        hosted.working = true;
+        self.runs.insert(id, Place::Here(Box::new(hosted)));
+        let reply = Reply::Done { seq: 1 };
+        self.answers.push(Answer { run: id, ticket: Some(ticket), reply, again: None });
+        self.touched.insert(id);
+        self.note_timer(id);
+        self.make_hungry(id);
+    }
+
+    /// The run if it is in memory; else puts the offer aside and has the run loaded, or answers.
+    fn find(&mut self, tenant: &Tenant, run: RunId, offer: impl FnOnce() -> Offer) -> bool {
+        if !self.epochs.contains_key(&run.shard()) {
+            let ticket = ticket_of(&offer());
+            self.reply(ticket, Reply::NotOwner);
+            return false;
+        }
+        match self.runs.get_mut(&run) {
+            Some(Place::Here(hosted)) if hosted.tenant == *tenant => return true,
+            Some(Place::Here(_)) => {
+                let ticket = ticket_of(&offer());
+                self.reply(ticket, Reply::NotFound);
+            }
+            Some(Place::Loading(waiting)) => waiting.push(offer()),
+            Some(Place::Damaged(why)) => {
+                let why = why.clone();
+                let ticket = ticket_of(&offer());
+                self.reply(ticket, Reply::Damaged(why));
+            }
+            None => {
+                self.runs.insert(run, Place::Loading(vec![offer()]));
+                self.actions.push(Action::LoadRun { tenant: tenant.clone(), run, later: false });
+            }
+        }
+        false
+    }
+
+    fn tell(&mut self, tell: Box<Tell>, now: Timestamp) {
+        let (tenant, run) = (tell.tenant.clone(), tell.run);
+        let mut tell = Some(tell);
+        if !self.find(&tenant, run, || Offer::Tell(tell.take().expect("asked for once"))) {
+            return;
+        }
+        let Some(tell) = tell else { return };
+        self.remember_value(&tell);
+        let Some(hosted) = self.here(run) else { return };
+        let at = hosted.time(now);
+        match hosted.run.decide(tell.command.clone(), at) {
+            Ok(events) => {
+                let changes = !events.is_empty();
+                hosted.record(events, at);
+                if changes {
+                    hosted.staged.payloads.extend(tell.payloads.iter().cloned());
+                    hosted.staged.references.extend(&tell.references);
+                }
+                let reply = Reply::Done { seq: hosted.run.seq() };
+                self.answer(run, tell, reply);
+                if changes {
+                    self.touch(run);
+                }
+            }
+            Err(refusal) => self.answer(run, tell, Reply::Refused(refusal)),
+        }
+    }
+
+    /// Answers at once if all that the answer rests on is on disk, else after its commit.
+    fn answer(&mut self, run: RunId, tell: Box<Tell>, reply: Reply) {
+        let settled = self.here(run).is_some_and(|hosted| hosted.is_settled());
+        if settled {
+            return self.reply(tell.ticket, reply);
+        }
+        self.answers.push(Answer { run, ticket: tell.ticket, reply, again: Some(tell) });
+    }
+
+    /// An answer that came just now is at hand for the steps that read it.
+    fn remember_value(&mut self, tell: &Tell) {
+        if let Command::Answered { answer, .. } = &tell.command
+            && let kapelle_core::Value::Digest { digest, len } = &answer.value
+        {
+            self.values.insert(*digest, answer.json.clone(), *len);
+        }
+    }
+
+    fn work(
+        &mut self,
+        tenant: Tenant,
+        run: RunId,
+        doubt: bool,
+        ticket: Option<Ticket>,
+        now: Timestamp,
+    ) {
+        let offer = || Offer::Work { tenant: tenant.clone(), run, doubt, ticket };
+        if !self.find(&tenant, run, offer) {
+            return;
+        }
+        let Some(hosted) = self.here(run) else { return };
+        if !hosted.working && hosted.run.ended().is_none() {
+            hosted.working = true;
+            let at = hosted.time(now);
+            let events = hosted.run.decide(Command::Adopt { doubt }, at).unwrap_or_default();
+            hosted.adopting = (!events.is_empty()).then_some(doubt);
+            hosted.record(events, at);
+        }
+        let reply = Reply::Done { seq: hosted.run.seq() };
+        let settled = hosted.is_settled();
+        if settled {
+            self.reply(ticket, reply);
+        } else {
+            self.answers.push(Answer { run, ticket, reply, again: None });
+        }
+        self.touch(run);
+    }
+
+    fn touch(&mut self, run: RunId) {
+        if self.here(run).is_some_and(|hosted| !hosted.staged.events.is_empty()) {
+            self.touched.insert(run);
+        }
+        self.note_timer(run);
+        self.make_hungry(run);
+    }
+
+    /// Keeps the loop's list of timers in step with a run's.
+    pub(super) fn note_timer(&mut self, run: RunId) {
+        let Some(Place::Here(hosted)) = self.runs.get_mut(&run) else { return };
+        let next = hosted.run.next_timer().filter(|_| hosted.working);
+        let next = next.map(|at| Timestamp(at.0.saturating_sub(hosted.ahead_us)));
+        if hosted.noted_timer == next {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut hosted.noted_timer, next) {
+            self.timers.remove(&(before, run));
+        }
+        if let Some(at) = next {
+            self.timers.insert((at, run));
+        }
+    }
+
+    fn fire_timers(&mut self, now: Timestamp) {
+        let due: Vec<RunId> =
+            self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, run)| *run).collect();
+        for run in due {
+            let Some(hosted) = self.here(run) else { continue };
+            let at = hosted.time(now);
+            hosted.run.wake(at);
+            let events = hosted.run.decide(Command::Tick, at).unwrap_or_default();
+            hosted.record(events, at);
+            self.touch(run);
+        }
+    }
+
+    fn begin_all(&mut self, outside: &Outside<'_>) {
+        for _ in 0..self.starved.len().min(STARVED_MIN) {
+            if let Some(run) = self.starved.pop_front() {
+                self.is_starved.remove(&run);
+                self.make_hungry(run);
+            }
+        }
+        let mut left = BEGINS_MAX;
+        while left > 0
+            && let Some(run) = self.hungry.pop_front()
+        {
+            self.is_hungry.remove(&run);
+            self.begin_run(run, outside, &mut left);
+            if left == 0 {
+                self.make_hungry(run);
+            }
+        }
+    }
+
+    /// Begins steps of one run as long as there are slots.
+    fn begin_run(&mut self, id: RunId, outside: &Outside<'_>, left: &mut usize) {
+        let mut closed: BTreeSet<Lane> = BTreeSet::new();
+        while *left > 0 {
+            let Some(hosted) = self.here(id).filter(|hosted| hosted.working) else { return };
+            if hosted.run.is_ending() {
+                self.end_run(id, outside);
+                break;
+            }
+            let open = |lane| !closed.contains(&lane);
+            let Some(step) = hosted.run.next(open, &hosted.parked) else { break };
+            let lane = hosted.run.lane(step);
+            let agent = match lane {
+                Lane::Free => None,
+                Lane::Agent(number) => Some(Box::<str>::from(hosted.run.plan().agent(number))),
+            };
+            if let Some(agent) = &agent
+                && !outside.slots.take(agent)
+            {
+                closed.insert(lane);
+                continue;
+            }
+            *left -= 1;
+            let started = self.begin_step(id, step, outside);
+            if let Some(agent) = agent.filter(|_| !started) {
+                outside.slots.give(&agent);
+            }
+        }
+        if !closed.is_empty() && self.is_starved.insert(id) {
+            self.starved.push_back(id);
+        }
+        self.note_timer(id);
+    }
+
+    /// Begins one step; whether an attempt started.
+    fn begin_step(&mut self, id: RunId, step: StepNo, outside: &Outside<'_>) -> bool {
+        let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return false };
+        let at = hosted.time(outside.now);
+        let values = AtHand { pins: &hosted.pins, cache: &self.values };
+        let world = World { now: at, values: &values, agents: outside.agents };
+        match hosted.run.begin(step, &world) {
+            Ok(begun) => {
+                let started = stage_begun(hosted, step, begun, at);
+                if hosted.parked.is_empty() && !hosted.end_parked {
+                    hosted.pins.clear();
+                }
+                self.touched.insert(id);
+                started
+            }
+            Err(missing) => {
+                hosted.parked.insert(step);
+                self.load_values(id, Some(step), missing.0);
+                false
+            }
+        }
+    }
+
+    fn end_run(&mut self, id: RunId, outside: &Outside<'_>) {
+        let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return };
+        if hosted.end_parked {
+            return;
+        }
+        let at = hosted.time(outside.now);
+        let values = AtHand { pins: &hosted.pins, cache: &self.values };
+        let world = World { now: at, values: &values, agents: outside.agents };
+        match hosted.run.end(&world) {
+            Ok(begun) => {
+                hosted.staged.payloads.extend(begun.payloads);
+                hosted.record(begun.events, at);
+                self.touched.insert(id);
+            }
+            Err(missing) => {
+                hosted.end_parked = true;
+                self.load_values(id, None, missing.0);
+            }
+        }
+    }
+
+    fn load_values(&mut self, run: RunId, step: Option<StepNo>, missing: BTreeSet<Digest>) {
+        let Some(tenant) = self.here(run).map(|hosted| hosted.tenant.clone()) else { return };
+        for digest in missing {
+            let waiting = self.loading.entry(digest).or_default();
+            if waiting.is_empty() {
+                self.actions.push(Action::LoadValue { tenant: tenant.clone(), digest });
+            }
+            waiting.insert((run, step));
+        }
+    }
+
+    /// Gathers all that is staged into one append.
+    fn gather(&mut self) -> Option<Vec<Part>> {
+        if self.touched.is_empty() {
+            return None;
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        let mut flight = Flight::default();
+        for id in std::mem::take(&mut self.touched) {
+            let shard: Shard = id.shard();
+            let Some(&epoch) = self.epochs.get(&shard) else { continue };
+            let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { continue };
+            if hosted.staged.events.is_empty() {
+                continue;
+            }
+            let (addition, taken) = hosted.take_addition(epoch);
+            let part = match parts.iter().position(|part| part.shard == shard) {
+                Some(found) => found,
+                None => {
+                    parts.push(Part { shard, epoch, runs: Vec::new() });
+                    flight.parts.push((shard, Vec::new()));
+                    parts.len() - 1
+                }
+            };
+            parts[part].runs.push(addition);
+            flight.parts[part].1.push(taken);
+        }
+        flight.answers = std::mem::take(&mut self.answers);
+        self.in_flight = Some(flight);
+        Some(parts)
+    }
+}
+
+pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
+    match offer {
+        Offer::Submit(submission) => Some(submission.ticket),
+        Offer::Tell(tell) => tell.ticket,
+        Offer::Work { ticket, .. } => *ticket,
+    }
+}
+
+/// Stages what beginning a step came to; whether an attempt starts with it.
+fn stage_begun(hosted: &mut Hosted, step: StepNo, begun: Begun, at: Timestamp) -> bool {
+    let started = begun.events.iter().find_map(|event| match event {
+        Event::StepStarted { attempt, generation, agent, .. } => {
+            Some((*attempt, *generation, agent.clone()))
+        }
+        _ => None,
+    });
+    hosted.staged.payloads.extend(begun.payloads);
+    hosted.record(begun.events, at);
+    let (Some((attempt, generation, agent)), Some(call)) = (started, begun.call) else {
+        return false;
+    };
+    let id = hosted.run.id();
+    let name = hosted.run.name(step).expect("it has just begun").clone();
+    let call = Call {
+        run: id,
+        workflow: hosted.run.workflow().into(),
+        key: format!("{id}/{name}/0/{generation}").into(),
+        step: name,
+        attempt,
+        action: call.action,
+        input: call.input,
+        prompt: call.prompt,
+        root: hosted.run.root().into(),
+    };
+    let effects = hosted.run.effects(step);
+    let tenant = hosted.tenant.clone();
+    hosted.staged.starts.push(Start { step, agent, call, effects, tenant });
+    true
+}
+
+/// How long the shell may sleep: until the next timer, if nothing else happens.
+#[must_use]
+pub fn sleep(shards: &Shards, now: Timestamp, longest: Duration) -> Duration {
+    if shards.is_busy() {
+        return Duration::ZERO;
+    }
+    shards.next_timer().map_or(longest, |at| at.since(now).min(longest))
+}
