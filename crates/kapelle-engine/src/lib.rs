@@ -1,5 +1,25 @@
 //! The engine: turns decisions into work, and work into facts.
+//!
+//! [`shards`] is the heart, without I/O; a thin shell of threads and tasks feeds it, does what it
+//! says, and keeps the node's claims. **Invariant:** nothing leaves before its commit.
+//!
+//! Absent on purpose: stores and agents (they come in through core's ports), and any second
+//! implementation of recovery: a run that was left behind is loaded, adopted, and turned like any other.
+
+mod attempt;
+mod claims;
+mod clock;
+mod desk;
+mod engine;
+mod feed;
+mod reader;
 pub mod shards;
+mod shell;
 mod slots;
 mod values;
+mod watch;
+
+pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
+pub use feed::Progressed;
 pub use slots::Slots;
+pub use watch::{Seen, SeenEvent};

@@ -29,7 +29,7 @@ pub use event::{
     Blocked, Created, EffectId, Event, Join, Outcome, Parts, Resolved, Skipped, Verdict,
 };
 pub use ready::Lane;
-pub use step::{Effect, Effects, Group, Status as StepStatus, Step};
+pub use step::{Effect, EffectState, Effects, Group, Status as StepStatus, Step};
 pub use values::{Missing, Values};
 pub use view::{Status, StepView, Wants};
 

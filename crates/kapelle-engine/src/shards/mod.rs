@@ -63,6 +63,8 @@ pub struct Submission {
     pub plan: Arc<Compiled>,
     /// What `created` refers to.
     pub payloads: Vec<Payload>,
+    /// What it refers to and is a file already.
+    pub references: Vec<(Digest, u64)>,
     /// What makes it idempotent.
     pub key: Option<SubmitKey>,
     /// Who waits for it.
@@ -215,6 +217,8 @@ pub struct Shards {
     in_flight: Option<settle::Flight>,
     /// Runs that lost to an older one with their key, until all who wait for them are told.
     left_out: BTreeMap<RunId, Reply>,
+    /// Nothing new is begun here.
+    resting: bool,
     /// Runs that are read again after a refusal: how they were.
     reloading: BTreeMap<RunId, Reloading>,
     actions: Vec<Action>,
@@ -264,6 +268,7 @@ impl Shards {
             answers: Vec::new(),
             in_flight: None,
             left_out: BTreeMap::new(),
+            resting: false,
             reloading: BTreeMap::new(),
             actions: Vec::new(),
         }
@@ -282,6 +287,11 @@ impl Shards {
     /// Takes an offer; it is dealt with in the next turn.
     pub fn offer(&mut self, offer: Offer) {
         self.queue.push_back(offer);
+    }
+
+    /// Begins nothing any more; what goes on is seen to its end.
+    pub fn rest(&mut self) {
+        self.resting = true;
     }
 
     /// Whether an append is under way.

@@ -68,13 +68,14 @@ impl Shards {
     }
 
     fn submit(&mut self, new: Submission, now: Timestamp) {
-        let Submission { run: id, tenant, created, plan, payloads, key, ticket } = new;
+        let Submission { run: id, tenant, created, plan, payloads, references, key, ticket } = new;
         if !self.epochs.contains_key(&id.shard()) {
             return self.reply(Some(ticket), Reply::NotOwner);
         }
         let run = Run::new(id, &created, plan, now);
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
         hosted.staged.payloads = payloads;
+        hosted.staged.references = references;
         hosted.working = true;
         self.runs.insert(id, Place::Here(Box::new(hosted)));
         let reply = Reply::Done { seq: 1 };
@@ -225,6 +226,11 @@ impl Shards {
     }
 
     fn begin_all(&mut self, outside: &Outside<'_>) {
+        if self.resting {
+            self.hungry.clear();
+            self.is_hungry.clear();
+            return;
+        }
         for _ in 0..self.starved.len().min(STARVED_MIN) {
             if let Some(run) = self.starved.pop_front() {
                 self.is_starved.remove(&run);

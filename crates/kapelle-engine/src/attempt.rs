@@ -1,0 +1,106 @@
+//! One attempt: an agent at its desk, until it answers, fails, panics or is given up.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use kapelle_core::port::agent::{Answer, Failure, FailureKind};
+use kapelle_core::run::{Command, Produced};
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::{AttemptDesk, Kept};
+use crate::shards::{Offer, Start, Tell};
+use crate::shell::Shared;
+
+/// How long an agent has to end once it is cancelled.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Has the agent work, and says what to tell the run.
+pub(crate) async fn perform(
+    shared: Arc<Shared>,
+    start: Arc<Start>,
+    cancelled: CancellationToken,
+) -> Offer {
+    let desk = AttemptDesk::new(shared.clone(), start.clone(), cancelled.clone());
+    let (command, kept) = match shared.agents.get(&start.agent) {
+        Some(registered) => {
+            let work = registered.agent.perform(start.call.clone(), &desk);
+            // A panic is a failed attempt; nothing of the agent's is used after it.
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let ended = tokio::select! {
+                ended = work => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+                () = given_up(&cancelled) => Err(overdue()),
+            };
+            report(&desk, &start, ended).await
+        }
+        None => (failed(&start, missing(&start.agent)), Kept::default()),
+    };
+    Offer::Tell(Box::new(Tell {
+        tenant: start.tenant.clone(),
+        run: start.call.run,
+        command,
+        payloads: kept.payloads,
+        references: kept.references,
+        ticket: None,
+    }))
+}
+
+async fn given_up(cancelled: &CancellationToken) {
+    cancelled.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}
+
+async fn report(
+    desk: &AttemptDesk,
+    start: &Start,
+    ended: Result<Answer, Failure>,
+) -> (Command, Kept) {
+    let mut kept = desk.take_kept();
+    match ended {
+        Ok(answer) => match desk.keep(answer.value.clone(), &mut kept).await {
+            Ok(value) => {
+                let answer = Box::new(Produced {
+                    value,
+                    json: Arc::new(answer.value),
+                    artifacts: answer.artifacts,
+                    usage: answer.usage,
+                    engine: answer.engine,
+                });
+                let (step, attempt) = (start.step, start.attempt());
+                (Command::Answered { step, attempt, answer }, kept)
+            }
+            Err(failure) => (failed(start, failure), kept),
+        },
+        Err(mut failure) => {
+            if failure.forget_from.is_none() {
+                failure.forget_from = kept.failed_effect(&failure);
+            }
+            if desk.shared.is_draining() && failure.kind == FailureKind::Cancelled {
+                failure = Failure::new(FailureKind::Lost, "drained", "the node was stopped");
+                failure.certain = false;
+            }
+            (failed(start, failure), Kept::default())
+        }
+    }
+}
+
+fn failed(start: &Start, failure: Failure) -> Command {
+    Command::Failed { step: start.step, attempt: start.attempt(), failure }
+}
+
+fn missing(agent: &str) -> Failure {
+    Failure::new(FailureKind::Unavailable, "no_agent", format!("agent `{agent}` is gone"))
+}
+
+fn overdue() -> Failure {
+    let message = format!("it did not end within {GRACE:?} after it was told to");
+    Failure::new(FailureKind::Cancelled, "overdue", message).uncertain()
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = format!("the agent panicked: {}", text.unwrap_or("without a message"));
+    Failure::new(FailureKind::Bug, "panic", message).uncertain()
+}

@@ -1,0 +1,301 @@
+//! Which shards this node works on, and which runs it was asked to work on.
+//!
+//! **Invariant:** a shard is claimed only from nobody or from a node that is dead; where children of
+//! a dead node may still be alive, its runs wait for them, and after that are in doubt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kapelle_core::port::journal::Holding;
+use kapelle_core::port::nodes::Node;
+use kapelle_core::port::{Nodes, journal};
+use kapelle_core::{Epoch, NodeId, RunId, Shard, Tenant};
+use tokio::sync::mpsc;
+
+use crate::shards::{Offer, Reply};
+use crate::shell::{Msg, Shared};
+use crate::{Adopt, Error};
+
+/// How often a node looks for shards that became free.
+const PACE: Duration = Duration::from_millis(100);
+/// How long the children of a dead node are waited for.
+const CHILDREN_WAIT: Duration = Duration::from_secs(30);
+/// So many new runs go to one shard before the next one is claimed.
+const RUNS_PER_SHARD: u64 = 4_096;
+
+/// The shards of a node.
+pub(crate) struct Claims {
+    shared: Arc<Shared>,
+    nodes: Arc<dyn Nodes>,
+    held: Mutex<Held>,
+    /// One claim at a time: the answer of one is what the next one sees.
+    claiming: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Held {
+    shards: BTreeMap<Shard, Place>,
+    /// Runs that this node was asked to work on and that have not been seen to end.
+    asked: BTreeSet<(RunId, Tenant)>,
+}
+
+struct Place {
+    epoch: Epoch,
+    /// How many runs were created here.
+    created: u64,
+    /// The dead node that had it before.
+    before: Option<NodeId>,
+}
+
+impl Claims {
+    pub(crate) fn new(shared: Arc<Shared>, nodes: Arc<dyn Nodes>) -> Self {
+        Self { shared, nodes, held: Mutex::default(), claiming: tokio::sync::Mutex::new(()) }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn holds(&self, shard: Shard) -> bool {
+        self.held().shards.contains_key(&shard)
+    }
+
+    pub(crate) fn ask_for(&self, tenant: &Tenant, run: RunId) {
+        self.held().asked.insert((run, tenant.clone()));
+    }
+
+    pub(crate) fn done_with(&self, tenant: &Tenant, run: RunId) {
+        self.held().asked.remove(&(run, tenant.clone()));
+    }
+
+    pub(crate) fn nodes(&self) -> &Arc<dyn Nodes> {
+        &self.nodes
+    }
+
+    /// The living node that owns a shard, if it is another one.
+    pub(crate) async fn other_owner(&self, shard: Shard) -> Result<Option<Node>, journal::Error> {
+        if self.holds(shard) {
+            return Ok(None);
+        }
+        let holdings = self.shared.reader.journal.shards().await?;
+        let owner = holdings.into_iter().find(|holding| holding.shard == shard);
+        match owner.and_then(|holding| holding.owner) {
+            Some(owner) if self.is_other(&owner).await? => self.node(&owner).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn is_other(&self, owner: &NodeId) -> Result<bool, journal::Error> {
+        Ok(*owner != self.nodes.me().id && self.nodes.alive(owner).await?)
+    }
+
+    async fn node(&self, id: &NodeId) -> Result<Node, journal::Error> {
+        let known = self.nodes.list().await?.into_iter().find(|node| node.id == *id);
+        Ok(known.unwrap_or(Node { id: id.clone(), pid: 0, version: "".into(), socket: None }))
+    }
+
+    /// Makes this node the owner of a shard, or says who is.
+    pub(crate) async fn claim(&self, shard: Shard) -> Result<(), Error> {
+        if self.holds(shard) {
+            return Ok(());
+        }
+        let holdings = self.shared.reader.journal.shards().await?;
+        let wanted: Vec<Holding> = holdings.into_iter().filter(|h| h.shard == shard).collect();
+        if self.claim_free(wanted).await?.contains(&shard) || self.holds(shard) {
+            return Ok(());
+        }
+        match self.other_owner(shard).await? {
+            Some(node) => Err(Error::Elsewhere(node)),
+            None => Err(journal::Error::Unknown {
+                message: format!("shard {} changed hands meanwhile; repeat", shard.0).into(),
+            }
+            .into()),
+        }
+    }
+
+    /// Claims those of `seen` that no living node owns.
+    async fn claim_free(&self, seen: Vec<Holding>) -> Result<Vec<Shard>, journal::Error> {
+        let _one = self.claiming.lock().await;
+        let mut wanted = Vec::new();
+        let mut before = BTreeMap::new();
+        let mut dead: BTreeMap<NodeId, bool> = BTreeMap::new();
+        for Holding { shard, epoch, owner } in seen {
+            if self.holds(shard) {
+                continue;
+            }
+            if let Some(owner) = owner {
+                let other = match dead.get(&owner) {
+                    Some(other) => *other,
+                    None => self.is_other(&owner).await?,
+                };
+                dead.insert(owner.clone(), other);
+                if other {
+                    continue;
+                }
+                before.insert(shard, owner);
+            }
+            wanted.push((shard, epoch));
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let won = self.shared.reader.journal.claim(&wanted, &self.nodes.me().id).await?;
+        for (shard, epoch) in &won {
+            let before = before.remove(shard).filter(|node| *node != self.nodes.me().id);
+            self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0, before });
+            self.shared.send(*shard, Msg::Own(*shard, *epoch));
+        }
+        Ok(won.into_iter().map(|(shard, _)| shard).collect())
+    }
+
+    /// A shard of this node for a new run: one that is not full, else a free one is claimed.
+    pub(crate) async fn for_new_run(&self) -> Result<Shard, Error> {
+        if let Some(shard) = self.not_full() {
+            return Ok(shard);
+        }
+        let open = self.shared.reader.journal.open_counts().await?;
+        let open: BTreeMap<Shard, u64> = open.into_iter().collect();
+        let mut seen = self.shared.reader.journal.shards().await?;
+        seen.sort_by_key(|holding| {
+            let owned = holding.owner.is_some();
+            (open.get(&holding.shard).copied().unwrap_or(0), owned, holding.shard)
+        });
+        let loops = self.shared.loops.len();
+        for holding in seen {
+            // One shard per loop: the next one goes to a loop that has none yet.
+            let of_loop = usize::from(holding.shard.0) % loops;
+            if self.loops_served().contains(&of_loop) && self.loops_served().len() < loops {
+                continue;
+            }
+            if let Some(shard) = self.claim_free(vec![holding]).await?.first() {
+                self.count_run(*shard);
+                return Ok(*shard);
+            }
+        }
+        let own = self.held().shards.keys().next().copied();
+        match own {
+            Some(shard) => Ok(shard),
+            None => match self.other_owner(Shard(0)).await? {
+                Some(node) => Err(Error::Elsewhere(node)),
+                None => Err(Error::Draining),
+            },
+        }
+    }
+
+    fn loops_served(&self) -> BTreeSet<usize> {
+        let loops = self.shared.loops.len();
+        self.held().shards.keys().map(|shard| usize::from(shard.0) % loops).collect()
+    }
+
+    fn not_full(&self) -> Option<Shard> {
+        if self.loops_served().len() < self.shared.loops.len() {
+            return None;
+        }
+        let mut held = self.held();
+        let (shard, place) = held.shards.iter_mut().min_by_key(|(_, place)| place.created)?;
+        (place.created < RUNS_PER_SHARD).then(|| {
+            place.created += 1;
+            *shard
+        })
+    }
+
+    fn count_run(&self, shard: Shard) {
+        if let Some(place) = self.held().shards.get_mut(&shard) {
+            place.created += 1;
+        }
+    }
+
+    /// Whether calls of the shard's last owner are in doubt: its children were alive to the end of the wait.
+    async fn wait_for_children(&self, shard: Shard) -> Result<bool, journal::Error> {
+        let before = self.held().shards.get(&shard).and_then(|place| place.before.clone());
+        let Some(before) = before else { return Ok(false) };
+        let deadline = Instant::now() + CHILDREN_WAIT;
+        while self.nodes.has_children(&before).await? {
+            if Instant::now() >= deadline {
+                return Ok(true);
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        Ok(false)
+    }
+
+    /// This node works on the run from here on; its shard has been claimed.
+    pub(crate) async fn work(&self, tenant: &Tenant, run: RunId) -> Result<Reply, Error> {
+        self.ask_for(tenant, run);
+        let doubt = self.wait_for_children(run.shard()).await?;
+        let tenant = tenant.clone();
+        let offer = |ticket| Offer::Work { tenant, run, doubt, ticket: Some(ticket) };
+        Ok(self.shared.ask(run.shard(), offer).await)
+    }
+
+    /// Takes over all that is free, and all open runs in it.
+    pub(crate) async fn adopt_all(&self) -> Result<(), Error> {
+        let seen = self.shared.reader.journal.shards().await?;
+        let won = self.claim_free(seen).await?;
+        if won.is_empty() {
+            return Ok(());
+        }
+        let busy: BTreeSet<Shard> =
+            self.shared.reader.journal.open_counts().await?.into_iter().map(|(s, _)| s).collect();
+        for shard in won.into_iter().filter(|shard| busy.contains(shard)) {
+            for row in self.shared.reader.journal.open_runs(shard).await? {
+                self.work(&row.tenant, row.run).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A loop has lost a shard: to another node, or because an append's end is unknown.
+    async fn regain(&self, shard: Shard) -> Result<(), Error> {
+        self.held().shards.remove(&shard);
+        match self.claim(shard).await {
+            Ok(()) => {}
+            Err(Error::Elsewhere(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let asked: Vec<_> =
+            self.held().asked.iter().filter(|(run, _)| run.shard() == shard).cloned().collect();
+        for (run, tenant) in asked {
+            self.work(&tenant, run).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps claiming what becomes free, and what was lost by accident, for as long as the node lives.
+    pub(crate) async fn keep(
+        self: Arc<Self>,
+        adopt: Adopt,
+        mut lost: mpsc::UnboundedReceiver<Shard>,
+        fatal: tokio::sync::watch::Sender<Option<journal::Error>>,
+    ) {
+        while !self.shared.is_draining() {
+            let done = match tokio::time::timeout(PACE, lost.recv()).await {
+                Ok(Some(shard)) => self.regain(shard).await,
+                Ok(None) => return,
+                Err(_) if adopt == Adopt::All => self.adopt_all().await,
+                Err(_) => Ok(()),
+            };
+            if let Err(Error::Store(error)) = done {
+                tracing::error!(%error, "the store does not answer as it should");
+                let final_one =
+                    matches!(error, journal::Error::Poisoned { .. } | journal::Error::Newer { .. });
+                if final_one {
+                    fatal.send_replace(Some(error));
+                    self.shared.feed.tell_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives up all shards.
+    pub(crate) async fn release_all(&self) -> Result<(), journal::Error> {
+        let shards = std::mem::take(&mut self.held().shards);
+        let held: Vec<_> = shards.iter().map(|(shard, place)| (*shard, place.epoch)).collect();
+        for (shard, _) in &held {
+            self.shared.send(*shard, Msg::Disown(*shard));
+        }
+        self.shared.reader.journal.release(&held).await
+    }
+}

@@ -1,0 +1,299 @@
+//! The desk of an attempt: what its agent has at hand.
+//!
+//! **Invariants:** a recorded effect is replayed, never done again; its end is on disk before the
+//! agent sees it; an unsafe one is on disk before it is begun.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use kapelle_core::port::agent::{
+    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Progress, Safety,
+};
+use kapelle_core::port::journal::Staged;
+use kapelle_core::run::{Command, EffectId, EffectState, Effects, Outcome};
+use kapelle_core::{Artifact, Digest, INLINE_MAX, Json, Payload, ROW_MAX, Value, canonical};
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::{Live, Progressed};
+use crate::shards::{Offer, Reply, Start, Tell};
+use crate::shell::Shared;
+
+/// The desk of one attempt.
+pub(crate) struct AttemptDesk {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) start: Arc<Start>,
+    pub(crate) cancelled: CancellationToken,
+    memo: Effects,
+    ordinal: AtomicU32,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// What an attempt leaves for the commit of its answer.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) payloads: Vec<Payload>,
+    pub(crate) references: Vec<(Digest, u64)>,
+    /// Failures of effects, by ordinal: if the agent fails of one, the retry does it again.
+    failures: Vec<(u32, Failure)>,
+}
+
+impl Kept {
+    /// The ordinal of the effect whose own failure this is.
+    pub(crate) fn failed_effect(&self, failure: &Failure) -> Option<u32> {
+        self.failures.iter().find(|(_, known)| known == failure).map(|(ordinal, _)| *ordinal)
+    }
+}
+
+impl AttemptDesk {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        start: Arc<Start>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        let memo = start.effects.clone();
+        Self { shared, start, cancelled, memo, ordinal: AtomicU32::new(0), kept: Arc::default() }
+    }
+
+    /// What the answer's commit has to contain besides it.
+    pub(crate) fn take_kept(&self) -> Kept {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reports to the run, and waits until it is on disk.
+    async fn report(&self, command: Command, kept: Kept) -> Result<(), Failure> {
+        let call = &self.start.call;
+        let reply = self
+            .shared
+            .ask(call.run.shard(), |ticket| {
+                Offer::Tell(Box::new(Tell {
+                    tenant: self.start.tenant.clone(),
+                    run: call.run,
+                    command,
+                    payloads: kept.payloads,
+                    references: kept.references,
+                    ticket: Some(ticket),
+                }))
+            })
+            .await;
+        match reply {
+            Reply::Done { .. } => Ok(()),
+            Reply::Refused(refusal) => Err(gone(&refusal.to_string())),
+            Reply::NotOwner => Err(gone("another node owns the run")),
+            Reply::Store(error) => Err(gone(&error.0.to_string())),
+            Reply::NotFound | Reply::Twin { .. } => Err(gone("there is no such run")),
+            Reply::Damaged(why) => Err(gone(&why)),
+        }
+    }
+
+    async fn perform(
+        &self,
+        ordinal: u32,
+        effect: Effect,
+        work: EffectWork<'_>,
+    ) -> Result<Json, Failure> {
+        let input = Digest::of(canonical(&effect.input).as_bytes());
+        let known = self.memo.get(&ordinal);
+        if known.is_some_and(|known| known.id.input != input || known.id.name != effect.name) {
+            let message = format!(
+                "outside call {ordinal} (`{}`) is not the one that was recorded there",
+                effect.name
+            );
+            return Err(Failure::new(FailureKind::Diverged, "diverged", message));
+        }
+        match known.map(|known| &known.state) {
+            Some(EffectState::Recorded(Outcome::Done(value))) => return self.value(value).await,
+            Some(EffectState::Recorded(Outcome::Failed(failure))) => {
+                self.note_failure(ordinal, failure);
+                return Err(failure.clone());
+            }
+            Some(EffectState::Started | EffectState::Forgotten) | None => {}
+        }
+        let generation = known.map_or(0, |known| known.id.generation);
+        let id = EffectId { ordinal, name: effect.name, input, generation, safety: effect.safety };
+        self.make(id, work).await
+    }
+
+    /// Makes a call that has not been recorded.
+    async fn make(&self, id: EffectId, work: EffectWork<'_>) -> Result<Json, Failure> {
+        let call = &self.start.call;
+        let (step, attempt) = (self.start.step, call.attempt);
+        if id.safety == Safety::Unsafe {
+            let command = Command::StartEffect { step, attempt, effect: id.clone() };
+            self.report(command, Kept::default()).await?;
+        }
+        let key = format!("{}/{}/{}/{}", call.run, call.step, id.ordinal, id.generation);
+        let result = work(key.into()).await;
+        let mut kept = Kept::default();
+        let ordinal = id.ordinal;
+        let outcome = match &result {
+            Ok(json) => Outcome::Done(self.keep(json.clone(), &mut kept).await?),
+            Err(failure) if failure.certain => Outcome::Failed(failure.clone()),
+            // What is not known is not recorded.
+            Err(_) => return result,
+        };
+        self.report(Command::RecordEffect { step, attempt, effect: id, outcome }, kept).await?;
+        if let Err(failure) = &result {
+            self.note_failure(ordinal, failure);
+        }
+        result
+    }
+
+    fn note_failure(&self, ordinal: u32, failure: &Failure) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.failures.push((ordinal, failure.clone()));
+    }
+
+    /// The journal's form of `json`; what must be committed with it goes to `kept`.
+    pub(crate) async fn keep(&self, json: Json, kept: &mut Kept) -> Result<Value, Failure> {
+        let (value, payload) = Value::of(json, INLINE_MAX);
+        match payload {
+            Some(payload) if payload.bytes.len() > ROW_MAX => {
+                let mut staged = self.stage().await?;
+                staged.write(payload.bytes).await.map_err(|error| unwritten(&error))?;
+                let reference = staged.finish().await.map_err(|error| unwritten(&error))?;
+                kept.references.push(reference);
+            }
+            Some(payload) => kept.payloads.push(payload),
+            None => {}
+        }
+        Ok(value)
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staged>, Failure> {
+        self.shared.reader.journal.stage().await.map_err(|error| unwritten(&error))
+    }
+
+    async fn value(&self, value: &Value) -> Result<Json, Failure> {
+        match value {
+            Value::Digest { digest, .. } => {
+                let read = self.shared.reader.value(&self.start.tenant, *digest).await;
+                let (json, _) = read.map_err(|error| {
+                    Failure::new(FailureKind::Bug, "payload_lost", error.to_string())
+                })?;
+                Ok((*json).clone())
+            }
+            Value::Inline(json) => Ok((**json).clone()),
+            Value::List { .. } | Value::Picked(_) => Ok(Json::Null),
+        }
+    }
+}
+
+fn gone(why: &str) -> Failure {
+    Failure::new(FailureKind::Lost, "given_up", why).uncertain()
+}
+
+fn unwritten(error: &kapelle_core::port::journal::Error) -> Failure {
+    Failure::new(FailureKind::Unavailable, "store", error.to_string())
+}
+
+#[async_trait]
+impl Desk for AttemptDesk {
+    fn progress(&self, progress: Progress) {
+        let call = &self.start.call;
+        self.shared.feed.tell(call.run, || {
+            Live::Progress(Arc::new(Progressed {
+                run: call.run,
+                step: call.step.clone(),
+                attempt: call.attempt,
+                progress,
+            }))
+        });
+    }
+
+    async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    fn effect<'a>(
+        &'a self,
+        effect: Effect,
+        work: EffectWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::pin(self.perform(ordinal, effect, work))
+    }
+
+    async fn artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+    ) -> Result<Box<dyn ArtifactSink>, Failure> {
+        let parts_ok = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        if name.len() > 255 || !parts_ok || name.contains(['\0', '\\']) {
+            let message =
+                format!("`{name}` is no name for an artifact: a relative path without `..`");
+            return Err(Failure::new(FailureKind::Invalid, "artifact_name", message));
+        }
+        Ok(Box::new(Sink {
+            name: name.into(),
+            media_type: media_type.into(),
+            journal: self.shared.reader.journal.clone(),
+            kept: self.kept.clone(),
+            small: BytesMut::new(),
+            large: None,
+        }))
+    }
+
+    async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
+        let invalid = |message: String| Failure::new(FailureKind::Invalid, "artifact", message);
+        let content = self.shared.reader.journal.payload(&self.start.tenant, digest).await;
+        let content = content.map_err(|error| unwritten(&error))?;
+        let content = content.ok_or_else(|| invalid(format!("there is no artifact {digest}")))?;
+        if content.len > max {
+            let message = format!("artifact {digest} has {} bytes, {max} are allowed", content.len);
+            return Err(invalid(message));
+        }
+        crate::reader::read_all(content).await.map_err(|error| invalid(error.to_string()))
+    }
+}
+
+/// An artifact that is being written: in memory as long as it is small, then to a file.
+struct Sink {
+    name: Box<str>,
+    media_type: Box<str>,
+    journal: Arc<dyn kapelle_core::port::Journal>,
+    kept: Arc<Mutex<Kept>>,
+    small: BytesMut,
+    large: Option<Box<dyn Staged>>,
+}
+
+#[async_trait]
+impl ArtifactSink for Sink {
+    async fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
+        if self.large.is_none() && self.small.len() + piece.len() <= ROW_MAX {
+            self.small.extend_from_slice(&piece);
+            return Ok(());
+        }
+        if self.large.is_none() {
+            let mut staged = self.journal.stage().await.map_err(|error| unwritten(&error))?;
+            let so_far = std::mem::take(&mut self.small).freeze();
+            staged.write(so_far).await.map_err(|error| unwritten(&error))?;
+            self.large = Some(staged);
+        }
+        match &mut self.large {
+            Some(staged) => staged.write(piece).await.map_err(|error| unwritten(&error)),
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Artifact, Failure> {
+        let (digest, len) = match self.large {
+            Some(staged) => {
+                let reference = staged.finish().await.map_err(|error| unwritten(&error))?;
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.references.push(reference);
+                reference
+            }
+            None => {
+                let payload = Payload::new(self.small.freeze());
+                let known = (payload.digest, payload.bytes.len() as u64);
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.payloads.push(payload);
+                known
+            }
+        };
+        Ok(Artifact { name: self.name, digest, media_type: self.media_type, len })
+    }
+}

@@ -1,0 +1,424 @@
+//! The engine of a node: opens a store, takes runs, works on them, shows them.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, StreamExt};
+use kapelle_core::plan::Plan;
+use kapelle_core::port::journal::{self, SubmitKey};
+use kapelle_core::port::nodes::Node;
+use kapelle_core::port::{Agents, Journal, Nodes};
+use kapelle_core::run::{Command, Compiled, Created, Ended, Refusal, Run};
+use kapelle_core::{
+    Digest, INLINE_MAX, Json, PLAN_INLINE_MAX, Payload, ROW_MAX, RunId, Tenant, Value, canonical,
+};
+
+use crate::claims::Claims;
+use crate::reader::{Plans, Reader};
+use crate::shards::{Offer, Reply, Submission, Tell};
+use crate::shell::{Msg, Shared, Shell};
+use crate::watch::{Seen, watch};
+
+/// What an engine is put together from.
+#[derive(Clone)]
+pub struct Parts {
+    /// The store.
+    pub journal: Arc<dyn Journal>,
+    /// Who else works on it.
+    pub nodes: Arc<dyn Nodes>,
+    /// Who does the work.
+    pub agents: Agents,
+}
+
+/// How an engine works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many loop threads; `None`: half as many as cores, at least one.
+    pub loops: Option<usize>,
+    /// How many attempts go on at once on this node.
+    pub slots: u32,
+    /// Which runs it works on.
+    pub adopt: Adopt,
+    /// How many bytes of values a loop keeps at hand.
+    pub values_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { loops: None, slots: 1_000, adopt: Adopt::Asked, values_max: 64 << 20 }
+    }
+}
+
+/// Which runs a node works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adopt {
+    /// Those it was asked for.
+    Asked,
+    /// All open runs in all shards that no other node owns, now and later.
+    All,
+}
+
+/// A run to be created.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// What is to be done; checked before.
+    pub plan: Plan,
+    /// An object: the inputs, checked before, defaults included.
+    pub inputs: Json,
+    /// The submitter's folder, absolute.
+    pub root: Box<str>,
+    /// The client's own name for the run: the same one never makes a second run.
+    pub task_id: Option<Box<str>>,
+    /// An idempotency key: likewise.
+    pub key: Option<Box<str>>,
+}
+
+/// What came of a submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The run.
+    pub run: RunId,
+    /// It was there before, made of the same.
+    pub existing: bool,
+}
+
+/// Why the engine did not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The run says no.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// There is no such run.
+    #[error("there is no such run")]
+    NotFound,
+    /// The same key was used for something else.
+    #[error("the same key was used for run `{run}`, made of another plan or other inputs")]
+    Conflict {
+        /// That run.
+        run: RunId,
+    },
+    /// Another node works on it: ask there.
+    #[error("node `{}` works on it", .0.id)]
+    Elsewhere(Node),
+    /// The store did not do its part.
+    #[error(transparent)]
+    Store(#[from] journal::Error),
+    /// What was read is not what was written; the run is left alone.
+    #[error("{0}")]
+    Damaged(Arc<str>),
+    /// The plan cannot run.
+    #[error("the plan cannot run: {0}")]
+    BadPlan(Arc<str>),
+    /// The node is being stopped.
+    #[error("the node is being stopped")]
+    Draining,
+}
+
+/// The engine of a node. Cheap to clone; stops when the last clone is dropped.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    claims: Arc<Claims>,
+    fatal: tokio::sync::watch::Receiver<Option<journal::Error>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.drain();
+        self.shared.send_all(|| Msg::StopAttempts);
+        self.shared.send_all(|| Msg::End);
+    }
+}
+
+impl Engine {
+    /// Starts the loops. With [`Adopt::All`] the runs that were open are being worked on when this returns.
+    pub async fn open(parts: Parts, options: Options) -> Result<Self, Error> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let loops = options.loops.unwrap_or(cores / 2).clamp(1, 256);
+        let (senders, inboxes): (Vec<Sender<Msg>>, Vec<_>) = (0..loops).map(|_| channel()).unzip();
+        let (lost, lost_shards) = tokio::sync::mpsc::unbounded_channel();
+        let reader = Reader { journal: parts.journal, plans: Plans::default() };
+        let shared =
+            Arc::new(Shared::new(reader, parts.agents, options.slots, senders.clone(), lost));
+        for (number, (inbox, own)) in inboxes.into_iter().zip(senders).enumerate() {
+            let shell = Shell::new(shared.clone(), options.values_max, inbox, own);
+            std::thread::Builder::new()
+                .name(format!("kapelle-loop-{number}"))
+                .spawn(move || shell.run())
+                .map_err(|error| journal::Error::Unavailable {
+                    file: "a thread".into(),
+                    message: error.to_string().into(),
+                })?;
+        }
+        let claims = Arc::new(Claims::new(shared.clone(), parts.nodes));
+        if options.adopt == Adopt::All {
+            claims.adopt_all().await?;
+        }
+        let (fatal_sender, fatal) = tokio::sync::watch::channel(None);
+        drop(tokio::spawn(claims.clone().keep(options.adopt, lost_shards, fatal_sender)));
+        Ok(Self { inner: Arc::new(Inner { shared, claims, fatal }) })
+    }
+
+    /// Creates a run and works on it; durable when this returns.
+    ///
+    /// The same key with the same content answers the run there is, with other content [`Error::Conflict`].
+    pub async fn submit(&self, new: NewRun) -> Result<Submitted, Error> {
+        let shared = &self.inner.shared;
+        if shared.is_draining() {
+            return Err(Error::Draining);
+        }
+        let content = content_of(&new);
+        let key = match (&new.task_id, &new.key) {
+            (Some(id), _) => Some(format!("task:{id}")),
+            (None, Some(key)) => Some(format!("key:{key}")),
+            (None, None) => None,
+        };
+        if let Some(key) = &key
+            && let Some(twin) = shared.reader.journal.submitted(&new.tenant, key).await?
+        {
+            return same(twin.run, twin.content, content);
+        }
+        let shard = self.inner.claims.for_new_run().await?;
+        let run = RunId::new(shared.clock.now(), random(), shard);
+        self.inner.claims.ask_for(&new.tenant, run);
+        let key = key.map(|key| SubmitKey { key: key.into(), content });
+        let submission = self.submission(new, run, key).await?;
+        let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
+        match shared.ask(shard, offer).await {
+            Reply::Done { .. } => Ok(Submitted { run, existing: false }),
+            Reply::Twin { run, content: known } => same(run, known, content),
+            reply => Err(refused(reply)),
+        }
+    }
+
+    async fn submission(
+        &self,
+        new: NewRun,
+        run: RunId,
+        key: Option<SubmitKey>,
+    ) -> Result<Submission, Error> {
+        let bad_plan = |why: String| Error::BadPlan(why.into());
+        let json = serde_json::to_value(&new.plan).map_err(|error| bad_plan(error.to_string()))?;
+        let digest = Digest::of(canonical(&json).as_bytes());
+        let plans = &self.inner.shared.reader.plans;
+        let plan = match plans.get(&digest) {
+            Some(plan) => plan,
+            None => {
+                let plan = Compiled::new(new.plan).map_err(|error| bad_plan(error.to_string()))?;
+                let plan = Arc::new(plan);
+                plans.insert(digest, plan.clone());
+                plan
+            }
+        };
+        let (mut payloads, mut references) = (Vec::new(), Vec::new());
+        let mut keep = async |json, inline_max| -> Result<Value, Error> {
+            let (value, payload): (Value, Option<Payload>) = Value::of(json, inline_max);
+            match payload {
+                Some(payload) if payload.bytes.len() > ROW_MAX => {
+                    let mut staged = self.inner.shared.reader.journal.stage().await?;
+                    staged.write(payload.bytes).await?;
+                    references.push(staged.finish().await?);
+                }
+                Some(payload) => payloads.push(payload),
+                None => {}
+            }
+            Ok(value)
+        };
+        let created = Created {
+            workflow: plan.plan.workflow.clone(),
+            plan: keep(json, PLAN_INLINE_MAX).await?,
+            inputs: keep(new.inputs, INLINE_MAX).await?,
+            root: new.root,
+            task_id: new.task_id,
+        };
+        let (tenant, ticket) = (new.tenant, crate::shards::Ticket(0));
+        Ok(Submission { run, tenant, created, plan, payloads, references, key, ticket })
+    }
+
+    /// Gives a run a command; durable when this returns, with the number of the run's last event.
+    ///
+    /// If nobody owns the run's shard it is claimed, but the run is not worked on for that.
+    /// `output` is kept as the value of a [`kapelle_core::run::Resolved::Done`] by the caller.
+    pub async fn tell(&self, tenant: &Tenant, run: RunId, command: Command) -> Result<u64, Error> {
+        self.tell_with(tenant, run, command, Vec::new()).await
+    }
+
+    /// As [`Self::tell`], with payloads that the command's values refer to.
+    pub async fn tell_with(
+        &self,
+        tenant: &Tenant,
+        run: RunId,
+        command: Command,
+        payloads: Vec<Payload>,
+    ) -> Result<u64, Error> {
+        loop {
+            self.inner.claims.claim(run.shard()).await?;
+            let (command, payloads) = (command.clone(), payloads.clone());
+            let offer = |ticket| {
+                Offer::Tell(Box::new(Tell {
+                    tenant: tenant.clone(),
+                    run,
+                    command,
+                    payloads,
+                    references: Vec::new(),
+                    ticket: Some(ticket),
+                }))
+            };
+            match self.inner.shared.ask(run.shard(), offer).await {
+                Reply::Done { seq } => return Ok(seq),
+                Reply::NotOwner if !self.inner.shared.is_draining() => {
+                    // Lost between the claim and the answer: whoever has it now is asked.
+                    self.check_fatal()?;
+                    tokio::task::yield_now().await;
+                }
+                reply => return Err(refused(reply)),
+            }
+        }
+    }
+
+    /// This node works on the run from here on.
+    pub async fn work_on(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
+        self.inner.claims.claim(run.shard()).await?;
+        match self.inner.claims.work(tenant, run).await? {
+            Reply::Done { seq } => Ok(seq),
+            reply => Err(refused(reply)),
+        }
+    }
+
+    /// A run as the journal has it.
+    pub async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Run, Error> {
+        Ok(self.inner.shared.reader.load(tenant, run).await?.run)
+    }
+
+    /// A value of a run as JSON.
+    pub async fn value(
+        &self,
+        tenant: &Tenant,
+        run: &Run,
+        value: &Value,
+    ) -> Result<Arc<Json>, Error> {
+        Ok(self.inner.shared.reader.json(tenant, run, value).await?)
+    }
+
+    /// The events of a run after number `after` (0: all), each once and in order, then live with
+    /// progress between them; it ends with the run. Works for runs of other nodes too, without progress.
+    #[must_use]
+    pub fn watch(
+        &self,
+        tenant: &Tenant,
+        run: RunId,
+        after: u64,
+    ) -> BoxStream<'static, Result<Seen, Error>> {
+        let own = self.inner.claims.holds(run.shard());
+        let pace = if own { Duration::from_secs(1) } else { Duration::from_millis(100) };
+        watch(self.inner.shared.clone(), tenant.clone(), run, after, pace)
+    }
+
+    /// Waits for a run to end.
+    pub async fn wait(&self, tenant: &Tenant, run: RunId) -> Result<Ended, Error> {
+        let mut events = self.watch(tenant, run, u64::MAX);
+        while let Some(seen) = events.next().await {
+            seen?;
+        }
+        self.inner.claims.done_with(tenant, run);
+        self.run(tenant, run).await?.ended().cloned().ok_or(Error::NotFound)
+    }
+
+    /// The living node that owns the run, if it is another one.
+    pub async fn owner(&self, run: RunId) -> Result<Option<Node>, Error> {
+        Ok(self.inner.claims.other_owner(run.shard()).await?)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.inner.shared.reader.journal
+    }
+
+    /// The agents at hand.
+    #[must_use]
+    pub fn agents(&self) -> &Agents {
+        &self.inner.shared.agents
+    }
+
+    /// Who works on the store.
+    #[must_use]
+    pub fn nodes(&self) -> &Arc<dyn Nodes> {
+        self.inner.claims.nodes()
+    }
+
+    /// Resolves with the error after which this process must not touch the store any more.
+    pub async fn fatal(&self) -> journal::Error {
+        let mut fatal = self.inner.fatal.clone();
+        loop {
+            if let Some(error) = fatal.borrow_and_update().clone() {
+                return error;
+            }
+            if fatal.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn check_fatal(&self) -> Result<(), Error> {
+        self.inner.fatal.borrow().clone().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Begins nothing new, waits at most `grace` for what goes on, stops the rest (which is tried
+    /// again by whoever goes on), and gives up the shards.
+    pub async fn drain(&self, grace: Duration) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        shared.drain();
+        let mut resting = Vec::new();
+        for sender in &shared.loops {
+            let (done, rested) = tokio::sync::oneshot::channel();
+            sender.send(Msg::Rest(done)).ok();
+            resting.push(rested);
+        }
+        let mut all = futures_util::future::join_all(resting);
+        if tokio::time::timeout(grace, &mut all).await.is_err() {
+            shared.send_all(|| Msg::StopAttempts);
+            all.await;
+        }
+        Ok(self.inner.claims.release_all().await?)
+    }
+}
+
+fn content_of(new: &NewRun) -> Digest {
+    let plan = serde_json::to_value(&new.plan).unwrap_or_default();
+    Digest::of(canonical(&serde_json::json!([plan, new.inputs])).as_bytes())
+}
+
+fn same(run: RunId, known: Digest, content: Digest) -> Result<Submitted, Error> {
+    if known == content {
+        Ok(Submitted { run, existing: true })
+    } else {
+        Err(Error::Conflict { run })
+    }
+}
+
+fn refused(reply: Reply) -> Error {
+    match reply {
+        Reply::Refused(refusal) => Error::Refused(refusal),
+        Reply::NotFound | Reply::Done { .. } | Reply::Twin { .. } => Error::NotFound,
+        Reply::NotOwner => Error::Draining,
+        Reply::Store(error) => Error::Store(error.0),
+        Reply::Damaged(why) => Error::Damaged(why),
+    }
+}
+
+fn random() -> [u8; 10] {
+    let bytes = *uuid::Uuid::new_v4().as_bytes();
+    // Bytes 6 and 8 hold the version and the variant, which are not random.
+    let mut random = [0; 10];
+    random[..6].copy_from_slice(&bytes[..6]);
+    random[6..].copy_from_slice(&bytes[12..]);
+    random
+}

@@ -1,0 +1,300 @@
+//! The thin shell around [`Shards`]: a thread that feeds it and does what it says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kapelle_core::port::Agents;
+use kapelle_core::port::journal::{Error, Settled};
+use kapelle_core::{Attempt, Digest, Epoch, Json, RunId, Shard, StepNo, Tenant};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::feed::{Feed, Live};
+use crate::reader::Reader;
+use crate::shards::{
+    Action, LoadError, Loaded, Offer, Outside, Reply, Shards, Start, Ticket, sleep,
+};
+use crate::slots::Slots;
+
+/// What a loop is told.
+pub(crate) enum Msg {
+    Offer(Offer),
+    Own(Shard, Epoch),
+    Disown(Shard),
+    Settled(Result<Vec<Settled>, Error>),
+    Loaded(Tenant, RunId, Box<Result<Loaded, LoadError>>),
+    Value(Digest, Result<(Arc<Json>, u64), Arc<str>>),
+    /// An attempt has ended, and this is what it reports.
+    Finished(Key, Box<str>, Offer),
+    /// A slot may be free.
+    Wake,
+    /// Begin nothing new; answer once nothing goes on.
+    Rest(oneshot::Sender<()>),
+    /// Tell all attempts to stop.
+    StopAttempts,
+    /// End the loop.
+    End,
+}
+
+/// Which attempt.
+type Key = (RunId, StepNo, Attempt);
+
+/// What the loops of a node share.
+pub(crate) struct Shared {
+    pub(crate) reader: Reader,
+    pub(crate) agents: Agents,
+    pub(crate) slots: Slots,
+    pub(crate) clock: Clock,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) loops: Vec<Sender<Msg>>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) lost: mpsc::UnboundedSender<Shard>,
+    waiting: Mutex<BTreeMap<Ticket, oneshot::Sender<Reply>>>,
+    next_ticket: AtomicU64,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        reader: Reader,
+        agents: Agents,
+        slots: u32,
+        loops: Vec<Sender<Msg>>,
+        lost: mpsc::UnboundedSender<Shard>,
+    ) -> Self {
+        Self {
+            reader,
+            slots: Slots::new(slots, &agents),
+            agents,
+            clock: Clock::new(),
+            feed: Arc::default(),
+            loops,
+            runtime: tokio::runtime::Handle::current(),
+            lost,
+            waiting: Mutex::default(),
+            next_ticket: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn send(&self, shard: Shard, msg: Msg) {
+        // A loop that has ended has nothing to be told any more.
+        self.loops[shard.0 as usize % self.loops.len()].send(msg).ok();
+    }
+
+    pub(crate) fn send_all(&self, msg: impl Fn() -> Msg) {
+        for sender in &self.loops {
+            sender.send(msg()).ok();
+        }
+    }
+
+    /// Offers something to the loop of a shard and waits for what comes of it.
+    pub(crate) async fn ask(&self, shard: Shard, offer: impl FnOnce(Ticket) -> Offer) -> Reply {
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let (sender, answer) = oneshot::channel();
+        self.tickets().insert(ticket, sender);
+        self.send(shard, Msg::Offer(offer(ticket)));
+        answer.await.unwrap_or(Reply::NotOwner)
+    }
+
+    fn tickets(&self) -> std::sync::MutexGuard<'_, BTreeMap<Ticket, oneshot::Sender<Reply>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+}
+
+/// A loop's own thread.
+pub(crate) struct Shell {
+    shared: Arc<Shared>,
+    shards: Shards,
+    inbox: Receiver<Msg>,
+    own: Sender<Msg>,
+    live: BTreeMap<Key, CancellationToken>,
+    resting: Vec<oneshot::Sender<()>>,
+}
+
+/// At most so many messages are taken before a turn.
+const MESSAGES_MAX: usize = 4_096;
+/// A loop looks around at least so often.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// How long a store in trouble is left alone.
+const TROUBLE_PAUSE: Duration = Duration::from_millis(200);
+
+impl Shell {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        values_max: u64,
+        inbox: Receiver<Msg>,
+        own: Sender<Msg>,
+    ) -> Self {
+        let shards = Shards::new(values_max);
+        Self { shared, shards, inbox, own, live: BTreeMap::new(), resting: Vec::new() }
+    }
+
+    /// Turns until it is told to end.
+    pub(crate) fn run(mut self) {
+        while self.listen() {
+            let outside = Outside {
+                now: self.shared.clock.now(),
+                agents: &self.shared.agents,
+                slots: &self.shared.slots,
+            };
+            let turned = self.shards.turn(&outside);
+            self.act(turned.actions);
+            if let Some(parts) = turned.append {
+                let own = self.own.clone();
+                let settled = Box::new(move |result| drop(own.send(Msg::Settled(result))));
+                self.shared.reader.journal.append(parts, settled);
+            }
+            if self.is_at_rest() {
+                for done in self.resting.drain(..) {
+                    done.send(()).ok();
+                }
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        !self.resting.is_empty()
+            && self.live.is_empty()
+            && !self.shards.is_busy()
+            && !self.shards.is_appending()
+    }
+
+    /// Takes what has come in, waiting for it if there is nothing else to do. False: it is the end.
+    fn listen(&mut self) -> bool {
+        let wait = sleep(&self.shards, self.shared.clock.now(), SLEEP_MAX);
+        let first = match self.inbox.recv_timeout(wait) {
+            Ok(msg) => Some(msg),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        let mut taken = 0;
+        let mut next = first.or_else(|| self.inbox.try_recv().ok());
+        while let Some(msg) = next {
+            if !self.take(msg) {
+                return false;
+            }
+            taken += 1;
+            next = if taken < MESSAGES_MAX { self.inbox.try_recv().ok() } else { None };
+        }
+        true
+    }
+
+    fn take(&mut self, msg: Msg) -> bool {
+        match msg {
+            Msg::Offer(offer) => self.shards.offer(offer),
+            Msg::Own(shard, epoch) => self.shards.own(shard, epoch),
+            Msg::Disown(shard) => {
+                let actions = self.shards.disown(shard);
+                self.act(actions);
+            }
+            Msg::Settled(result) => {
+                let actions = self.shards.settled(result);
+                self.act(actions);
+            }
+            Msg::Loaded(tenant, run, loaded) => {
+                self.shards.loaded(run, tenant, *loaded, self.shared.clock.now());
+            }
+            Msg::Value(digest, value) => self.shards.value_loaded(digest, value),
+            Msg::Finished(key, agent, offer) => {
+                self.live.remove(&key);
+                self.shards.offer(offer);
+                self.give_slot(&agent);
+            }
+            Msg::Wake => {}
+            Msg::Rest(done) => {
+                self.shards.rest();
+                self.resting.push(done);
+            }
+            Msg::StopAttempts => self.live.values().for_each(CancellationToken::cancel),
+            Msg::End => return false,
+        }
+        true
+    }
+
+    fn give_slot(&self, agent: &str) {
+        self.shared.slots.give(agent);
+        // Only another loop has to be told: this one turns anyway.
+        if self.shared.loops.len() > 1 {
+            self.shared.send_all(|| Msg::Wake);
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Reply(ticket, reply) => {
+                    if let Some(waiting) = self.shared.tickets().remove(&ticket) {
+                        // Whoever asked may have left.
+                        waiting.send(reply).ok();
+                    }
+                }
+                Action::Publish(published) => {
+                    self.shared.feed.tell(published.run, || Live::More);
+                }
+                Action::Start(start) => self.start(*start),
+                Action::Stop { run, step, attempt } => {
+                    if let Some(token) = self.live.get(&(run, step, attempt)) {
+                        token.cancel();
+                    }
+                }
+                Action::StopAll { run } => {
+                    let first = (run, StepNo(0), Attempt(0));
+                    let last = (run, StepNo(u32::MAX), Attempt(u32::MAX));
+                    for (_, token) in self.live.range(first..=last) {
+                        token.cancel();
+                    }
+                }
+                Action::GiveSlot { agent } => self.give_slot(&agent),
+                Action::LoadRun { tenant, run, later } => self.load_run(tenant, run, later),
+                Action::LoadValue { tenant, digest } => self.load_value(tenant, digest),
+                Action::Lost(shard) => drop(self.shared.lost.send(shard)),
+            }
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        let start = Arc::new(start);
+        let key = (start.call.run, start.step, start.attempt());
+        let token = CancellationToken::new();
+        self.live.insert(key, token.clone());
+        let (shared, own) = (self.shared.clone(), self.own.clone());
+        drop(self.shared.runtime.spawn(async move {
+            let agent = start.agent.clone();
+            let offer = crate::attempt::perform(shared, start, token).await;
+            own.send(Msg::Finished(key, agent, offer)).ok();
+        }));
+    }
+
+    fn load_run(&self, tenant: Tenant, run: RunId, later: bool) {
+        let (shared, own) = (self.shared.clone(), self.own.clone());
+        drop(self.shared.runtime.spawn(async move {
+            if later {
+                tokio::time::sleep(TROUBLE_PAUSE).await;
+            }
+            let loaded = shared.reader.load(&tenant, run).await;
+            own.send(Msg::Loaded(tenant, run, Box::new(loaded))).ok();
+        }));
+    }
+
+    fn load_value(&self, tenant: Tenant, digest: Digest) {
+        let (shared, own) = (self.shared.clone(), self.own.clone());
+        drop(self.shared.runtime.spawn(async move {
+            let value = shared.reader.value(&tenant, digest).await;
+            let value = value.map_err(|error| error.to_string().into());
+            own.send(Msg::Value(digest, value)).ok();
+        }));
+    }
+}
