@@ -17,15 +17,21 @@ impl Run {
     /// Takes note of what happened at `at`. Total: an event from the journal is never refused.
     pub fn apply(&mut self, event: &Event, at: Timestamp) {
         self.seq += 1;
-        self.last_at = at;
+        if self.ended.is_some() {
+            return;
+        }
+        self.wake(at);
+        let last_at = std::mem::replace(&mut self.last_at, at);
         match event {
             Event::RunCreated(_) => {}
             Event::RunStarted => self.started = true,
-            Event::RunAdopted => self.forget_active(),
+            // Nobody knows how long the node before lived after its last event.
+            Event::RunAdopted => self.stop_clock(last_at),
             Event::RunPaused { reason, .. } => self.paused = Some(reason.clone()),
             Event::RunResumed { .. } => self.paused = None,
             Event::RunStopping { verdict, reason, .. } => {
                 self.stopping = Some((*verdict, reason.clone()));
+                self.timers.retain(|(_, timer)| matches!(timer, Timer::Attempt(_)));
             }
             Event::RunCompleted { verdict, output, detail } => {
                 self.end_run(*verdict, output, detail, at);
@@ -212,6 +218,7 @@ impl Run {
     fn end_run(&mut self, verdict: Verdict, output: &Value, detail: &str, at: Timestamp) {
         self.ended = Some(Ended { verdict, output: output.clone(), detail: detail.into(), at });
         self.timers.clear();
+        self.retries.clear();
         self.dues.clear();
         self.ready = super::ready::Ready::default();
         self.running.clear();
@@ -240,7 +247,7 @@ impl Run {
                 self.timers.remove(&(step.deadline, Timer::Attempt(no)));
             }
             Status::Retrying(next) => {
-                self.timers.remove(&(*next, Timer::Retry(no)));
+                self.retries.remove(&(*next, no));
             }
             Status::Asked => {
                 self.asked.remove(&no);
@@ -269,7 +276,7 @@ impl Run {
                 self.timers.insert((self.steps[no.index()].deadline, Timer::Attempt(no)));
             }
             Status::Retrying(next) => {
-                self.timers.insert((*next, Timer::Retry(no)));
+                self.retries.insert((*next, no));
             }
             Status::Asked => {
                 self.asked.insert(no);
@@ -321,19 +328,17 @@ impl Run {
                 let left = limit.saturating_sub(self.clock.spent);
                 self.timers.insert((at.after(left), Timer::Run));
             }
-            (Some(since), false) => {
-                self.forget_active();
-                self.clock.spent += at.since(since);
-            }
+            (Some(_), false) => self.stop_clock(at),
             (None, false) | (Some(_), true) => {}
         }
     }
 
-    /// Stops the clock without counting what it showed: nobody worked meanwhile.
-    fn forget_active(&mut self) {
+    /// Stops the clock, and counts what it showed at `at`.
+    fn stop_clock(&mut self, at: Timestamp) {
         if let (Some(since), Some(ms)) = (self.clock.since.take(), self.plan.plan.timeout_ms) {
             let left = Duration::from_millis(ms).saturating_sub(self.clock.spent);
             self.timers.remove(&(since.after(left), Timer::Run));
+            self.clock.spent = self.clock.spent.saturating_add(at.since(since));
         }
     }
 }

@@ -71,15 +71,12 @@ impl Run {
         self.open == 0 && self.ended.is_none() && self.stopping.is_none()
     }
 
-    /// Lets the steps whose wait is over begin.
+    /// Lets the steps whose wait is over begin. The run's clock counts from the end of the wait, not
+    /// from this call, so that it shows the same after a replay.
     pub fn wake(&mut self, now: Timestamp) {
-        let due = self.timers.iter().take_while(|(at, _)| *at <= now);
-        let retries = due.filter_map(|(_, timer)| match timer {
-            super::Timer::Retry(no) => Some(*no),
-            _ => None,
-        });
-        for no in retries.collect::<Vec<_>>() {
+        while let Some(&(at, no)) = self.retries.first().filter(|(at, _)| *at <= now) {
             self.make_ready(no);
+            self.keep_time(at);
         }
     }
 

@@ -161,7 +161,6 @@ impl Run {
         let mut events = Vec::new();
         for (_, timer) in due {
             match timer {
-                Timer::Retry(_) => {}
                 Timer::Attempt(step) => events.extend(self.attempt_timed_out(*step, now)),
                 Timer::Approval(step) => events.extend(self.approval_timed_out(*step)),
                 Timer::Run => events.extend(self.out_of_time("`globalTimeout` is used up")),
@@ -219,7 +218,10 @@ impl Run {
             self.after_failure(*step, attempt, failure.uncertain(), now)
         });
         let mut events: Vec<Event> = retried.chain(lost).collect();
-        if !events.is_empty() || self.clock.since.is_some() {
+        // A wait that ran out while nobody was there would count from then on.
+        let clock = self.clock.since.is_some()
+            || (self.plan.plan.timeout_ms.is_some() && !self.retries.is_empty());
+        if !events.is_empty() || clock {
             events.insert(0, Event::RunAdopted);
         }
         events

@@ -36,7 +36,7 @@ pub use view::{Status, StepView, Wants};
 use crate::{Json, RunId, StepId, StepNo, Timestamp, Value};
 
 /// One durable execution of a plan, as its events have made it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     id: RunId,
     plan: Arc<Compiled>,
@@ -63,6 +63,8 @@ pub struct Run {
     blocked: BTreeSet<StepNo>,
     ready: ready::Ready,
     timers: BTreeSet<(Timestamp, Timer)>,
+    /// Attempts to come, by when they may begin.
+    retries: BTreeSet<(Timestamp, StepNo)>,
     dues: VecDeque<Due>,
     clock: ActiveClock,
 }
@@ -83,8 +85,6 @@ pub struct Ended {
 /// What is to happen at a certain time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// The next attempt may begin.
-    Retry(StepNo),
     /// The attempt is given up.
     Attempt(StepNo),
     /// Nobody answered.
@@ -137,6 +137,7 @@ impl Run {
             blocked: BTreeSet::new(),
             ready: ready::Ready::default(),
             timers: BTreeSet::new(),
+            retries: BTreeSet::new(),
             dues: VecDeque::new(),
             clock: ActiveClock::default(),
             plan,
@@ -209,6 +210,12 @@ impl Run {
     #[must_use]
     pub const fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
+    }
+
+    /// How many steps have not ended, grown ones included.
+    #[must_use]
+    pub const fn open(&self) -> usize {
+        self.open
     }
 
     /// All steps, by arena number.

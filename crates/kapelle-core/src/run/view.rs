@@ -92,8 +92,8 @@ impl Run {
     #[must_use]
     pub fn waits_for_people(&self) -> bool {
         let asked = !self.asked.is_empty() || !self.blocked.is_empty();
-        let retrying = || self.timers.iter().any(|(_, t)| matches!(t, super::Timer::Retry(_)));
-        asked && self.running.is_empty() && self.ready.len() == 0 && !retrying()
+        let active = !self.running.is_empty() || self.ready.len() > 0 || !self.retries.is_empty();
+        asked && !active
     }
 
     /// Why it is paused, if it is.
@@ -111,7 +111,9 @@ impl Run {
     /// When time alone makes something happen, if it does.
     #[must_use]
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let retry = self.retries.first().map(|(at, _)| *at);
+        timer.into_iter().chain(retry).min()
     }
 
     /// What should be under way now.
