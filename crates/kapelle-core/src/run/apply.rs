@@ -63,7 +63,7 @@ impl Run {
             return;
         };
         let no = *step;
-        if self.steps.get(no.index()).is_none_or(|step| step.status.is_final()) {
+        if !self.steps.get(no.index()).is_some_and(|step| makes_sense(event, &step.status)) {
             return;
         }
         match event {
@@ -303,7 +303,8 @@ impl Run {
     pub fn lane(&self, no: StepNo) -> super::Lane {
         let step = &self.steps[no.index()];
         let grows = step.part_of.is_none() && self.spec(no).for_each.is_some();
-        if grows { super::Lane::Free } else { self.plan.lane(step.spec) }
+        let asks = self.plan.plan.manual && !step.released;
+        if grows || asks { super::Lane::Free } else { self.plan.lane(step.spec) }
     }
 
     /// The lane of a step, and its rank there.
@@ -340,6 +341,18 @@ impl Run {
             self.timers.remove(&(since.after(left), Timer::Run));
             self.clock.spent = self.clock.spent.saturating_add(at.since(since));
         }
+    }
+}
+
+/// Whether `event` can happen to a step that stands so.
+fn makes_sense(event: &Event, status: &Status) -> bool {
+    match event {
+        Event::StepStarted { .. } | Event::ApprovalRequested { .. } => *status == Status::Ready,
+        Event::StepRetrying { .. } => *status == Status::Running,
+        Event::ApprovalDecided { .. } => *status == Status::Asked,
+        Event::StepResolved { .. } => matches!(status, Status::Blocked(_)),
+        Event::StepsGrown { .. } => matches!(status, Status::Ready | Status::Grown),
+        _ => !status.is_final(),
     }
 }
 

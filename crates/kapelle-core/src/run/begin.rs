@@ -2,15 +2,15 @@
 //!
 //! What an expression gave is recorded in the event, so that `apply` evaluates nothing.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{Blocked, Event, Join, Parts, Skipped, Verdict};
+use super::group::PARTS_MAX as ITEMS_MAX;
 use super::step::Status;
-use super::values::{Missing, Obstacle, Values, id_of, reads_item};
+use super::values::{Missing, Obstacle, Values, reads_item};
 use super::{Lane, Run, default_output};
 use crate::expr::{self, Uses};
-use crate::plan::Work;
+use crate::plan::{OnFailure, Work};
 use crate::port::agent::{Agents, Failure, FailureKind};
 use crate::{Attempt, INLINE_MAX, Json, Payload, StepNo, Timestamp, Value, canonical};
 
@@ -46,12 +46,13 @@ pub struct Prepared {
     pub prompt: Option<Box<str>>,
 }
 
-/// The most items a `forEach` may have.
-const ITEMS_MAX: usize = 100_000;
+/// How many steps may be set aside before a run begins nothing more.
+const ASIDE_MAX: usize = 256;
 
 impl Run {
     /// The step to begin next among the lanes that `open` lets through, those of `aside` left out.
-    /// `None` if there is none, or if the run does not begin anything now.
+    /// `None` if there is none, if the run does not begin anything now, or if so many are set aside
+    /// that looking past them would cost more than waiting for them.
     pub fn next(
         &self,
         open: impl Fn(Lane) -> bool,
@@ -59,7 +60,7 @@ impl Run {
     ) -> Option<StepNo> {
         let idle = self.paused.is_some() || self.stopping.is_some() || self.ended.is_some();
         let full = self.running.len() >= self.plan.plan.max_parallel as usize;
-        if idle || self.ready.len() == 0 {
+        if idle || self.ready.len() == 0 || aside.len() >= ASIDE_MAX {
             return None;
         }
         self.ready.best(|lane| (lane == Lane::Free || !full) && open(lane), aside)
@@ -100,7 +101,7 @@ impl Run {
         let each = spec.for_each.as_ref().filter(|_| !is_part);
         let later = |name: &str| reads_item(&uses.when, name);
         if let Some(when) = &spec.when
-            && !step.released
+            && step.attempt.is_none()
             && !each.is_some_and(|each| later(&each.name))
             && (!is_part || spec.for_each.as_ref().is_none_or(|each| later(&each.name)))
         {
@@ -230,7 +231,10 @@ impl Run {
     /// What a failed run failed of.
     fn blame(&self) -> String {
         let written = self.steps.iter().take(self.plan.len());
-        let mut failures = written.filter(|s| s.status == Status::Failed && self.failed);
+        let mut failures = written.filter(|step| {
+            let spec = &self.plan.plan.steps[step.spec as usize];
+            step.status == Status::Failed && spec.on_failure == OnFailure::Fail
+        });
         let Some(first) = failures.next() else { return String::new() };
         let message = first.failure.as_ref().map_or("", |failure| &*failure.message);
         let more = match failures.count() {
@@ -254,18 +258,8 @@ impl Run {
             }
             (None, [only]) => return Ok(Ok((self.steps[only.index()].value.clone(), None))),
             (None, sinks) => {
-                let mut outputs = BTreeMap::new();
-                let mut missing = std::collections::BTreeSet::new();
-                for &no in sinks {
-                    match self.json(&self.steps[no.index()].value, world.values) {
-                        Ok(json) => drop(outputs.insert(id_of(self, no), json)),
-                        Err(more) => missing.extend(more.0),
-                    }
-                }
-                if !missing.is_empty() {
-                    return Err(Obstacle::Missing(Missing(missing)));
-                }
-                default_output(outputs)
+                let steps = sinks.iter().map(|no| &self.steps[no.index()]);
+                default_output(self.outputs(steps, world.values)?)
             }
         };
         Ok(Ok(Value::of(json, INLINE_MAX)))

@@ -1,13 +1,15 @@
 //! What a command makes happen, or why not. Changes nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::command::{Command, Produced, Refusal};
-use super::event::{Blocked, EffectId, Event, Join, Outcome, Resolved, Skipped, Verdict};
-use super::step::{EffectState, Status};
+use super::event::{Blocked, EffectId, Event, Join, Outcome, Parts, Resolved, Skipped, Verdict};
+use super::group::PARTS_MAX;
+use super::step::{EffectState, Status, Step};
 use super::{Run, Timer};
 use crate::plan::{OnTimeout, Retry, Work};
-use crate::port::agent::{Failure, FailureKind, OnUnknown};
+use crate::port::agent::{Failure, FailureKind, OnUnknown, Safety};
 use crate::{Attempt, Json, RunId, StepId, StepNo, Timestamp, Value};
 
 /// The code of a failure by which an answer did not have the form that the plan asks for.
@@ -46,7 +48,7 @@ impl Run {
             }
             Command::Resolve { step, how, by, comment } => self.resolve(&step, how, by, comment),
             Command::Grow { by, parts, join } => {
-                self.expect_growing(by, join)?;
+                self.expect_growing(by, &parts, join)?;
                 Ok(vec![Event::StepsGrown { by, parts, join, list: None }])
             }
             Command::Enough { by } => self.enough(by),
@@ -128,7 +130,7 @@ impl Run {
             let why = Blocked::InDoubt { ordinal };
             Event::StepBlocked { step, attempt: Some(attempt), why }
         };
-        if let Some(ordinal) = found.open_effect() {
+        if let Some(ordinal) = self.open_effects(step).next() {
             return in_doubt(ordinal);
         }
         if !failure.certain {
@@ -154,6 +156,15 @@ impl Run {
         };
         let definite = failure.certain && !lost;
         Event::StepRetrying { step, attempt, failure, at: now.after(wait), definite }
+    }
+
+    /// The unsafe calls of a step whose end is not known.
+    fn open_effects(&self, step: StepNo) -> impl Iterator<Item = u32> {
+        let effects = self.steps[step.index()].effects.as_deref().into_iter().flatten();
+        let open = effects.filter(|(_, effect)| {
+            effect.state == EffectState::Started && effect.id.safety == Safety::Unsafe
+        });
+        open.map(|(ordinal, _)| *ordinal)
     }
 
     fn tick(&self, now: Timestamp) -> Vec<Event> {
@@ -303,7 +314,8 @@ impl Run {
         let Status::Blocked(why) = &self.steps[no.index()].status else {
             return Err(Refusal::NotBlocked(step.clone()));
         };
-        let effect_in_doubt = matches!(why, Blocked::InDoubt { ordinal } if *ordinal > 0);
+        let about = |n: u32| matches!(why, Blocked::InDoubt { ordinal } if *ordinal == n);
+        let effect_in_doubt = matches!(why, Blocked::InDoubt { .. }) && !about(0);
         let attempt = self.steps[no.index()].attempt;
         let then = match &how {
             Resolved::Done(value) if !effect_in_doubt => Some(Event::StepCompleted {
@@ -314,7 +326,14 @@ impl Run {
                 usage: None,
                 engine: None,
             }),
-            Resolved::Retry | Resolved::Done(_) => None,
+            // One doubt is cleared; the next attempt waits until all are.
+            Resolved::Retry | Resolved::Done(_) => {
+                self.open_effects(no).find(|open| !about(*open)).map(|ordinal| Event::StepBlocked {
+                    step: no,
+                    attempt,
+                    why: Blocked::InDoubt { ordinal },
+                })
+            }
             Resolved::Skip => Some(Event::StepSkipped { step: no, why: Skipped::Person }),
             Resolved::Fail => {
                 let said = if comment.is_empty() { String::new() } else { format!(": {comment}") };
@@ -327,23 +346,36 @@ impl Run {
         Ok(std::iter::once(first).chain(then).collect())
     }
 
-    fn expect_growing(&self, by: StepNo, join: Join) -> Result<(), Refusal> {
+    fn expect_growing(&self, by: StepNo, parts: &Parts, join: Join) -> Result<(), Refusal> {
         let Some(step) = self.step(by) else {
             return Err(Refusal::NoStep(by.0.to_string().into()));
         };
         let again = step.group.as_deref().is_some_and(|g| g.deciding && g.join == join);
-        if step.status == Status::Ready || (step.status == Status::Grown && again) {
+        let may = step.status == Status::Ready || (step.status == Status::Grown && again);
+        if may && (1..=PARTS_MAX).contains(&parts.count()) && self.are_new(step, parts) {
             return Ok(());
         }
         Err(Refusal::CannotGrow(step.id.clone()))
+    }
+
+    /// Whether all names are names, and none is there twice.
+    fn are_new(&self, step: &Step, parts: &Parts) -> bool {
+        let Parts::Named(names) = parts else { return true };
+        let known = step.group.as_deref().into_iter().flat_map(|group| &group.parts);
+        let mut ids: BTreeSet<StepId> =
+            known.map(|part| self.steps[part.index()].id.clone()).collect();
+        names.iter().all(|name| {
+            let is_name = !name.contains('.') && name.parse::<StepId>().is_ok();
+            is_name && ids.insert(step.id.grown(name))
+        })
     }
 
     fn enough(&self, by: StepNo) -> Result<Vec<Event>, Refusal> {
         let Some(step) = self.step(by) else {
             return Err(Refusal::NoStep(by.0.to_string().into()));
         };
-        let last =
-            step.group.as_deref().filter(|group| group.deciding).and_then(|g| g.parts.last());
+        let group = step.group.as_deref().filter(|_| step.status == Status::Grown);
+        let last = group.filter(|group| group.deciding).and_then(|group| group.parts.last());
         let Some(last) = last else {
             return Err(Refusal::CannotGrow(step.id.clone()));
         };

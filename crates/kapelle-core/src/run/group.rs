@@ -10,8 +10,16 @@ use crate::plan::OnFailure;
 use crate::port::agent::{Failure, FailureKind};
 use crate::{StepId, StepNo, Value};
 
+/// The most parts that one growth may have.
+pub(super) const PARTS_MAX: usize = 100_000;
+/// The code of the failure of a step whose parts have not done what it takes.
+const PARTS_FAILED: &str = "parts_failed";
+
 impl Run {
     pub(super) fn grow(&mut self, by: StepNo, parts: &Parts, join: Join, list: Option<&Value>) {
+        if !(1..=PARTS_MAX).contains(&parts.count()) {
+            return;
+        }
         let first = self.steps.len();
         let parent = &self.steps[by.index()];
         let known = parent.group.as_ref().map_or(0, |group| group.parts.len());
@@ -45,12 +53,11 @@ impl Run {
         group.parts.extend((first..first + parts.count()).map(StepNo::from_index));
         self.set(by, Status::Grown);
         let width = self.spec(by).for_each.as_ref().and_then(|each| each.max_parallel);
-        for _ in 0..width.map_or(parts.count(), |width| width as usize) {
+        for _ in 0..width.map_or(parts.count(), |width| parts.count().min(width as usize)) {
             self.let_in(by);
         }
-        if parts.count() == 0 {
-            self.dues.push_back(Due::Join(by));
-        }
+        // A vote for more than there are is decided already.
+        self.dues.push_back(Due::Join(by));
     }
 
     /// Lets the next part of a group begin.
@@ -69,7 +76,10 @@ impl Run {
         let Some(group) = self.steps[by.index()].group.as_deref_mut() else { return };
         group.ended += 1;
         match status {
-            Status::Completed | Status::Skipped(_) => group.succeeded.push(part),
+            Status::Completed => group.succeeded.push(part),
+            Status::Skipped(_) if matches!(group.join, Join::All | Join::Until) => {
+                group.succeeded.push(part);
+            }
             Status::Failed if forgiven && group.join == Join::All => {
                 group.succeeded.push(part);
                 self.errors = true;
@@ -125,9 +135,9 @@ impl Run {
     fn joined(&self, by: StepNo) -> Option<Event> {
         let step = &self.steps[by.index()];
         let group = step.group.as_deref().filter(|_| step.status == Status::Grown)?;
-        let parts = group.parts.len();
         let failures = group.failed.map_or(0, |(_, count)| count);
-        let all_ended = group.ended == parts;
+        let all_ended = group.ended == group.parts.len();
+        let hopes = group.parts.len() - group.ended + group.succeeded.len();
         let outcome = match group.join {
             Join::All if all_ended && failures == 0 => Ok(list_of(&group.parts)),
             Join::All if all_ended => Err(()),
@@ -139,8 +149,8 @@ impl Run {
                 winners.sort_unstable();
                 Ok(Value::Picked(winners))
             }
-            Join::First if failures == parts => Err(()),
-            Join::Quorum(n) if parts - failures < n as usize => Err(()),
+            Join::First if hopes == 0 => Err(()),
+            Join::Quorum(n) if hopes < n as usize => Err(()),
             Join::Until if all_ended && failures > 0 => Err(()),
             Join::All | Join::First | Join::Quorum(_) | Join::Until => return None,
         };
@@ -166,14 +176,21 @@ impl Run {
     }
 
     fn failed_together(&self, by: StepNo, group: &Group) -> Event {
-        let (first, count) = group.failed.unwrap_or((by, 0));
-        let first = &self.steps[first.index()];
-        let message = first.failure.as_ref().map_or("", |failure| &*failure.message);
-        let failure = Failure::new(
-            first.failure.as_ref().map_or(FailureKind::Refused, |failure| failure.kind),
-            "parts_failed",
-            format!("{count} of {} failed, `{}` first: {message}", group.parts.len(), first.id),
-        );
+        let parts = group.parts.len();
+        let first = group.failed.map(|(first, count)| (&self.steps[first.index()], count));
+        let failure = match first
+            .and_then(|(first, count)| Some((first.failure.as_ref()?, first, count)))
+        {
+            Some((failure, first, count)) => {
+                let message =
+                    format!("{count} of {parts} failed, `{}` first: {}", first.id, failure.message);
+                Failure::new(failure.kind, PARTS_FAILED, message)
+            }
+            None => {
+                let message = format!("too few of {parts} can succeed");
+                Failure::new(FailureKind::Refused, PARTS_FAILED, message)
+            }
+        };
         Event::StepFailed { step: by, attempt: None, failure }
     }
 

@@ -184,10 +184,4 @@ impl Step {
     pub const fn deadline(&self) -> Timestamp {
         self.deadline
     }
-
-    /// The unsafe call of the last attempt whose end is not known.
-    pub(super) fn open_effect(&self) -> Option<u32> {
-        let effects = self.effects.as_deref()?;
-        effects.iter().find(|(_, effect)| effect.state == EffectState::Started).map(|(n, _)| *n)
-    }
 }

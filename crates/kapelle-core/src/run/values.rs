@@ -1,6 +1,6 @@
 //! Where the values come from that expressions read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Run;
@@ -38,14 +38,15 @@ impl Loader<'_> {
         match value {
             Value::Inline(json) => json.clone(),
             Value::Digest { digest, len } => {
-                self.bytes += len;
+                self.bytes = self.bytes.saturating_add(*len);
                 self.values.get(digest).unwrap_or_else(|| {
                     self.missing.insert(*digest);
                     Arc::default()
                 })
             }
             Value::List { first, count } => {
-                let items = (first.0..first.0 + count).map(|no| self.load_step(StepNo(no)));
+                let items = first.0..first.0.saturating_add(*count);
+                let items = items.map(|no| self.load_step(StepNo(no)));
                 Arc::new(Json::Array(items.collect()))
             }
             Value::Picked(steps) => {
@@ -83,6 +84,17 @@ impl Run {
         Loader { run: self, values, missing: BTreeSet::new(), bytes: 0 }
     }
 
+    /// The outputs of `steps`, by id.
+    pub(super) fn outputs<'a>(
+        &self,
+        steps: impl Iterator<Item = &'a super::Step>,
+        values: &dyn Values,
+    ) -> Result<BTreeMap<StepId, Arc<Json>>, Obstacle> {
+        let mut loader = self.loader(values);
+        let outputs = steps.map(|step| (step.id.clone(), loader.load(&step.value))).collect();
+        loader.finish(outputs)
+    }
+
     /// What the expressions of `no` (or of the run's output) see.
     pub(super) fn scope(
         &self,
@@ -93,12 +105,7 @@ impl Run {
         let mut loader = self.loader(values);
         let reads_inputs = uses.iter().any(|uses| uses.inputs_whole || !uses.inputs.is_empty());
         let inputs = if reads_inputs { loader.load(&self.inputs) } else { Arc::default() };
-        let mut scope = Scope {
-            inputs,
-            steps: std::collections::BTreeMap::new(),
-            item: None,
-            run: Arc::default(),
-        };
+        let mut scope = Scope { inputs, steps: BTreeMap::new(), item: None, run: Arc::default() };
         for name in uses.iter().flat_map(|uses| &uses.steps) {
             if let Some(found) = self.plan.find(name) {
                 let read = uses.iter().any(|uses| uses.outputs.contains(name));
@@ -139,7 +146,12 @@ impl Run {
         loader: &mut Loader<'_>,
     ) -> Option<(Box<str>, Arc<Json>, u32)> {
         let each = self.spec(by).for_each.as_ref()?;
-        let list = self.steps[by.index()].group.as_deref()?.list.as_ref()?;
+        let group = self.steps[by.index()].group.as_deref()?;
+        let Some(list) = &group.list else {
+            // What an item's step has grown is about that item.
+            let (by, index) = self.steps[by.index()].part_of?;
+            return self.item(by, index, uses, loader);
+        };
         let read = uses.iter().any(|uses| reads_item(uses, &each.name));
         let item = if read {
             loader.load(list).get(index as usize).cloned().unwrap_or_default()
@@ -153,9 +165,4 @@ impl Run {
 /// Whether an expression reads the item of a list, by either of its names.
 pub(super) fn reads_item(uses: &Uses, name: &str) -> bool {
     uses.item || uses.names.contains(name)
-}
-
-/// The name of a step's output in the object of all outputs.
-pub(super) fn id_of(run: &Run, no: StepNo) -> StepId {
-    run.steps[no.index()].id.clone()
 }
