@@ -149,6 +149,14 @@ pub enum Refusal {
         /// The attempt of the answer.
         attempt: Attempt,
     },
+    /// An outside call was made already; its end is replayed.
+    #[error("call {ordinal} of step `{step}` is recorded already")]
+    Recorded {
+        /// Of which step.
+        step: StepId,
+        /// Which call.
+        ordinal: u32,
+    },
     /// Nobody asked.
     #[error("step `{0}` does not wait for an approval")]
     NotAsked(StepId),
@@ -178,6 +186,7 @@ impl Refusal {
             Self::NotPaused => "not_paused",
             Self::NoStep(_) => "step_not_found",
             Self::StaleAttempt { .. } => "stale_attempt",
+            Self::Recorded { .. } => "effect_recorded",
             Self::NotAsked(_) => "not_asked",
             Self::NotYours { .. } => "not_yours",
             Self::NotBlocked(_) => "not_blocked",

@@ -33,7 +33,10 @@ impl Run {
             }
             Command::StartEffect { step, attempt, effect } => {
                 self.expect_running(step, attempt)?;
-                Ok(vec![Event::EffectStarted { step, attempt, effect }])
+                match self.recorded(step, &effect) {
+                    None => Ok(vec![Event::EffectStarted { step, attempt, effect }]),
+                    Some(_) => Err(self.known(step, &effect)),
+                }
             }
             Command::RecordEffect { step, attempt, effect, outcome } => {
                 self.record_effect(step, attempt, effect, outcome)
@@ -104,13 +107,23 @@ impl Run {
         outcome: Outcome,
     ) -> Result<Vec<Event>, Refusal> {
         self.expect_running(step, attempt)?;
-        let known = self.steps[step.index()].effects.as_deref();
-        let known = known.and_then(|effects| effects.get(&effect.ordinal));
-        // The same report again, after an outcome that was unknown to the reporter.
-        if known.is_some_and(|e| e.id == effect && matches!(e.state, EffectState::Recorded(_))) {
-            return Ok(Vec::new());
+        match self.recorded(step, &effect) {
+            None => Ok(vec![Event::EffectRecorded { step, attempt, effect, outcome }]),
+            // The same report again, after an outcome that was unknown to the reporter.
+            Some(known) if *known == effect => Ok(Vec::new()),
+            Some(_) => Err(self.known(step, &effect)),
         }
-        Ok(vec![Event::EffectRecorded { step, attempt, effect, outcome }])
+    }
+
+    /// The call that is recorded in the place of `effect`.
+    fn recorded(&self, step: StepNo, effect: &EffectId) -> Option<&EffectId> {
+        let known = self.steps[step.index()].effects.as_deref()?.get(&effect.ordinal)?;
+        matches!(known.state, EffectState::Recorded(_)).then_some(&known.id)
+    }
+
+    fn known(&self, step: StepNo, effect: &EffectId) -> Refusal {
+        let step = self.steps[step.index()].id.clone();
+        Refusal::Recorded { step, ordinal: effect.ordinal }
     }
 
     /// What an attempt's bad end leads to: another attempt, a question, or the end of the step.
