@@ -1,0 +1,222 @@
+//! The engine's turn around one run, without an engine: commands in, events kept in a journal.
+//!
+//! **Invariant:** what the driver does is what the engine does, in its order: wake, decide, apply,
+//! follow, begin while there are slots, end. Nothing but events survives [`Driver::crash`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kapelle_core::plan::{Plan, Work};
+use kapelle_core::port::agent::{
+    Action, Agent, Agents, Answer, Call, Card, Desk, Failure, OnUnknown,
+};
+use kapelle_core::run::{
+    Begun, Command, Compiled, Created, Event, Lane, Missing, Refusal, Run, Values, World,
+};
+use kapelle_core::{Digest, Json, RunId, StepNo, Timestamp, Value};
+
+/// When every run here is created.
+pub(crate) const BIRTH: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// One run and the world around it.
+pub(crate) struct Driver {
+    pub(crate) run: Run,
+    pub(crate) now: Timestamp,
+    pub(crate) journal: Vec<(Timestamp, Event)>,
+    /// How many attempts of an agent go on at once; those not named: any number.
+    pub(crate) slots: BTreeMap<Box<str>, usize>,
+    pub(crate) agents: Agents,
+    pub(crate) values: Payloads,
+    /// Who does the running steps.
+    busy: BTreeMap<StepNo, Box<str>>,
+    plan: Arc<Compiled>,
+    created: Created,
+    id: RunId,
+}
+
+/// The payloads that were kept, and whether they are at hand.
+#[derive(Default)]
+pub(crate) struct Payloads {
+    pub(crate) kept: BTreeMap<Digest, Arc<Json>>,
+    pub(crate) away: bool,
+}
+
+impl Values for Payloads {
+    fn get(&self, digest: &Digest) -> Option<Arc<Json>> {
+        self.kept.get(digest).filter(|_| !self.away).cloned()
+    }
+}
+
+impl Driver {
+    /// A run of `plan` at its birth; all agents that it names are at hand.
+    pub(crate) fn new(plan: Plan, inputs: Json, id: RunId) -> Self {
+        let mut agents = Agents::default();
+        for step in &plan.steps {
+            if let Work::Agent { agent, .. } = &step.work {
+                agents.register(Arc::new(Player::new(agent))).unwrap();
+            }
+        }
+        let created = Created {
+            workflow: plan.workflow.clone(),
+            plan: Value::null(),
+            inputs: Value::Inline(Arc::new(inputs)),
+            root: "/work".into(),
+            task_id: None,
+        };
+        let plan = Arc::new(Compiled::new(plan).unwrap());
+        let run = Run::new(id, &created, plan.clone(), BIRTH);
+        Self {
+            run,
+            now: BIRTH,
+            journal: Vec::new(),
+            slots: BTreeMap::new(),
+            agents,
+            values: Payloads::default(),
+            busy: BTreeMap::new(),
+            plan,
+            created,
+            id,
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        self.now = self.now.after(span);
+    }
+
+    /// Decides a command and takes note of what follows.
+    pub(crate) fn tell(&mut self, command: Command) -> Result<(), Refusal> {
+        self.run.wake(self.now);
+        for event in self.run.decide(command, self.now)? {
+            self.happened(event);
+        }
+        self.follow();
+        Ok(())
+    }
+
+    /// Takes note of an event.
+    pub(crate) fn happened(&mut self, event: Event) {
+        if let Event::StepStarted { step, agent, .. } = &event {
+            self.busy.insert(*step, agent.clone());
+        }
+        self.run.apply(&event, self.now);
+        self.journal.push((self.now, event));
+    }
+
+    fn follow(&mut self) {
+        while let Some(event) = self.run.follow() {
+            self.happened(event);
+        }
+    }
+
+    /// Begins what can begin, and ends the run if that is all that is left.
+    pub(crate) fn turn(&mut self) {
+        self.run.wake(self.now);
+        self.follow();
+        let mut aside = BTreeSet::new();
+        while let Some(no) = self.run.next(|lane| self.has_slot(lane), &aside) {
+            match self.run.begin(no, &self.world()) {
+                Ok(begun) => self.begun(begun),
+                Err(Missing(_)) => drop(aside.insert(no)),
+            }
+        }
+        if self.run.is_ending()
+            && let Ok(begun) = self.run.end(&self.world())
+        {
+            self.begun(begun);
+        }
+    }
+
+    fn world(&self) -> World<'_> {
+        World { now: self.now, values: &self.values, agents: &self.agents }
+    }
+
+    fn begun(&mut self, begun: Begun) {
+        for payload in begun.payloads {
+            let json = serde_json::from_slice(&payload.bytes).unwrap();
+            self.values.kept.insert(payload.digest, Arc::new(json));
+        }
+        for event in begun.events {
+            self.happened(event);
+        }
+        self.follow();
+    }
+
+    fn has_slot(&self, lane: Lane) -> bool {
+        let Lane::Agent(number) = lane else { return true };
+        let agent = self.plan.agent(number);
+        let Some(limit) = self.slots.get(agent) else { return true };
+        let busy =
+            self.run.running().filter(|(no, _)| self.busy.get(no).is_some_and(|a| **a == *agent));
+        busy.count() < *limit
+    }
+
+    /// The run as its events make it.
+    pub(crate) fn replayed(&self) -> Run {
+        let mut run = Run::new(self.id, &self.created, self.plan.clone(), BIRTH);
+        for (at, event) in &self.journal {
+            // As a store gives it back.
+            let event = serde_json::to_string(event).unwrap();
+            run.apply(&serde_json::from_str(&event).unwrap(), *at);
+        }
+        run
+    }
+
+    /// The process dies, and another one reads the journal: it has the same to do.
+    pub(crate) fn crash(&mut self) {
+        self.run.wake(self.now);
+        let mut replayed = self.replayed();
+        replayed.wake(self.now);
+        assert_eq!(replayed.follow(), None, "nothing follows twice");
+        assert_eq!(replayed.wants(), self.run.wants(), "takeover changed the work");
+        assert_eq!(replayed, self.run, "takeover changed the run");
+        self.run = self.replayed();
+    }
+}
+
+/// An agent that can be asked anything; `careful` wants to be asked about unknown ends, and
+/// `strict` takes `{"n": …}` only.
+pub(crate) struct Player {
+    card: Card,
+}
+
+impl Player {
+    pub(crate) fn new(name: &str) -> Self {
+        let input = if name == "strict" {
+            serde_json::json!({"type": "object", "required": ["n"]})
+        } else {
+            Json::Bool(true)
+        };
+        let action = Action {
+            name: "do".into(),
+            description: "does it".into(),
+            input,
+            output: Json::Bool(true),
+        };
+        Self {
+            card: Card {
+                name: name.into(),
+                description: "does as the script says".into(),
+                actions: vec![action],
+                concurrency_max: None,
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Agent for Player {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn on_unknown(&self, _action: &str, _input: &Json) -> OnUnknown {
+        if &*self.card.name == "careful" { OnUnknown::Ask } else { OnUnknown::Retry }
+    }
+
+    async fn perform(&self, _call: Call, _desk: &dyn Desk) -> Result<Answer, Failure> {
+        unreachable!("core calls nobody")
+    }
+}

@@ -1,0 +1,4 @@
+//! What core promises, tried from outside.
+
+mod driver;
+mod script;

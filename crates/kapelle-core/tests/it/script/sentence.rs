@@ -1,0 +1,166 @@
+//! Events and wants as sentences.
+
+use kapelle_core::port::agent::OnUnknown;
+use kapelle_core::run::{Blocked, EffectId, Event, Outcome, Resolved, Skipped, Status};
+use kapelle_core::{Attempt, StepNo, Timestamp, Value, canonical};
+
+use crate::driver::{BIRTH, Driver};
+
+/// What happened.
+pub(super) fn of(stage: &Driver, event: &Event) -> String {
+    let name = |no: &StepNo| name(stage, *no);
+    match event {
+        Event::RunCreated(_) => "run created".into(),
+        Event::RunStarted => "run started".into(),
+        Event::RunAdopted => "run adopted".into(),
+        Event::RunPaused { by, .. } => format!("run paused by {by}"),
+        Event::RunResumed { by } => format!("run resumed by {by}"),
+        Event::RunStopping { verdict, by, reason } => {
+            format!("run stopping by {by}, to be {}: {reason}", verdict.as_str())
+        }
+        Event::RunCompleted { verdict, output, detail } => {
+            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            format!("run {} with {}{detail}", verdict.as_str(), value(stage, output))
+        }
+        Event::StepStarted { .. } => started(stage, event),
+        Event::StepRetrying { step, attempt, failure, at, definite } => {
+            let key = if *definite { "a new key" } else { "the same key" };
+            let (step, at, key) = (name(step), time(*at), format!("with {key}"));
+            format!("{step}#{attempt} failed ({}), again at {at} {key}", failure.message)
+        }
+        Event::StepCompleted { step, value: v, .. } => {
+            format!("{} done: {}", name(step), value(stage, v))
+        }
+        Event::StepFailed { step, failure, .. } => {
+            format!("{} failed ({}): {}", name(step), failure.kind.as_str(), failure.message)
+        }
+        Event::StepSkipped { step, why } => {
+            format!("{} skipped: {}", name(step), skipped(stage, why))
+        }
+        Event::StepBlocked { step, why, .. } => format!("{} blocked: {}", name(step), blocked(why)),
+        Event::StepResolved { step, how, by, .. } => {
+            format!("{} resolved by {by}: {}", name(step), resolved(stage, how))
+        }
+        Event::ApprovalRequested { step, until, gate } => {
+            let until = until.map_or(String::new(), |until| format!(" until {}", time(until)));
+            let gate = if *gate { " before it starts" } else { "" };
+            format!("{} asks{gate}{until}", name(step))
+        }
+        Event::ApprovalDecided { step, approved, by, .. } => {
+            format!("{} {} by {by}", name(step), if *approved { "approved" } else { "rejected" })
+        }
+        Event::StepsGrown { by, parts, join, .. } => {
+            format!("{} grew {} parts, join {join:?}", name(by), parts.count())
+        }
+        Event::StepsDropped { steps } => {
+            format!("dropped: {}", steps.iter().map(name).collect::<Vec<_>>().join(" "))
+        }
+        Event::EffectStarted { step, attempt, effect } => {
+            format!("{}#{attempt} effect {} started", name(step), key(effect))
+        }
+        Event::EffectRecorded { step, attempt, effect, outcome } => {
+            let end = match outcome {
+                Outcome::Done(done) => format!("done: {}", value(stage, done)),
+                Outcome::Failed(failure) => format!("failed: {}", failure.message),
+            };
+            format!("{}#{attempt} effect {} {end}", name(step), key(effect))
+        }
+    }
+}
+
+fn started(stage: &Driver, event: &Event) -> String {
+    let Event::StepStarted { step, attempt, generation, agent, input, deadline, on_unknown } =
+        event
+    else {
+        return String::new();
+    };
+    let mut text = format!("{}#{attempt} started by {agent}", name(stage, *step));
+    if *input != Value::null() {
+        text += &format!(" with {}", value(stage, input));
+    }
+    if *generation > 0 {
+        text += &format!(", generation {generation}");
+    }
+    if *on_unknown != OnUnknown::Retry {
+        text += &format!(", unknown: {}", format!("{on_unknown:?}").to_lowercase());
+    }
+    text + &format!(", until {}", time(*deadline))
+}
+
+/// What should be under way now.
+pub(super) fn wants(stage: &Driver) -> String {
+    let (run, wants) = (&stage.run, stage.run.wants());
+    if let Status::Ended(verdict) = run.status() {
+        return format!("ended: {}", verdict.as_str());
+    }
+    let mut parts = Vec::new();
+    let mut say = |what: &str, list: Vec<String>| {
+        if !list.is_empty() {
+            parts.push(format!("{what} {}", list.join(" ")));
+        }
+    };
+    let attempt = |(id, attempt): &(kapelle_core::StepId, Attempt)| format!("{id}#{attempt}");
+    let text = |id: &kapelle_core::StepId| id.to_string();
+    say("running", wants.running.iter().map(attempt).collect());
+    say("ready", wants.ready.iter().map(text).collect());
+    say("retry", wants.retries.iter().map(|(id, at)| format!("{id} at {}", time(*at))).collect());
+    say("approval", wants.approvals.iter().map(text).collect());
+    let help = |(id, why): &(kapelle_core::StepId, Blocked)| format!("{id} ({})", blocked(why));
+    say("help", wants.blocked.iter().map(help).collect());
+    say("decision", wants.deciding.iter().map(text).collect());
+    say("timer", wants.timer.map(time).into_iter().collect());
+    if wants.end {
+        parts.push("end".into());
+    }
+    format!("{}: {}", run.status().as_str(), parts.join(", "))
+}
+
+fn name(stage: &Driver, no: StepNo) -> String {
+    stage.run.name(no).map_or_else(|| format!("@{}", no.0), ToString::to_string)
+}
+
+fn value(stage: &Driver, value: &Value) -> String {
+    let known = stage.run.json(value, &stage.values).ok();
+    match (value, known) {
+        (Value::Digest { len, .. }, _) => format!("({len} bytes)"),
+        (Value::List { .. } | Value::Picked(_), Some(json)) => format!("list {}", canonical(&json)),
+        (_, Some(json)) => canonical(&json),
+        (_, None) => "(not at hand)".into(),
+    }
+}
+
+fn key(effect: &EffectId) -> String {
+    format!("{} ({}/{})", effect.name, effect.ordinal, effect.generation)
+}
+
+fn skipped(stage: &Driver, why: &Skipped) -> String {
+    match why {
+        Skipped::Condition => "its condition is false".into(),
+        Skipped::Needs { step, blame } => {
+            format!("needs {}, blame {}", name(stage, *step), name(stage, *blame))
+        }
+        Skipped::Person => "somebody said so".into(),
+    }
+}
+
+fn blocked(why: &Blocked) -> String {
+    match why {
+        Blocked::InDoubt { ordinal: 0 } => "in doubt".into(),
+        Blocked::InDoubt { ordinal } => format!("call {ordinal} in doubt"),
+        Blocked::NoAgent { agent } => format!("no agent {agent}"),
+    }
+}
+
+fn resolved(stage: &Driver, how: &Resolved) -> String {
+    match how {
+        Resolved::Retry => "try again".into(),
+        Resolved::Done(done) => format!("done with {}", value(stage, done)),
+        Resolved::Skip => "skip".into(),
+        Resolved::Fail => "failed".into(),
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    let span = at.since(BIRTH);
+    if span.is_zero() { "+0s".into() } else { format!("+{span:?}") }
+}
