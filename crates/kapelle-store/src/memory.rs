@@ -1,0 +1,382 @@
+//! A journal in memory: for work that need not outlive its process, and for the simulation.
+//!
+//! **Invariants:** it refuses what SQLite refuses and answers as SQLite answers (`contract` compares
+//! the two); the same calls give the same answers, in the same order. `append` settles on the
+//! caller's thread, before it returns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use kapelle_core::port::journal::{
+    Addition, Content, Entry, Error, Holding, Journal, OnSettled, Part, Row, RunQuery, RunRow,
+    Settled, Staged, SubmitKey, Twin,
+};
+use kapelle_core::{Digest, Digester, Epoch, NodeId, RunId, Shard, Tenant};
+
+use crate::check::{self, Head};
+
+/// What becomes of an append, as a fault says.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    /// It is written, or refused for what it is.
+    Commit,
+    /// Nothing is written, and this is the answer.
+    Refuse(Error),
+    /// It is written as with [`Fate::Commit`], but the answer is [`Error::Unknown`].
+    UnknownCommitted,
+    /// Nothing is written, and the answer is [`Error::Unknown`].
+    UnknownLost,
+}
+
+/// Says the fate of each append; asked under the journal's lock, so it must not use the journal.
+pub type Faults = Box<dyn FnMut(&[Part]) -> Fate + Send>;
+
+/// A journal that ends with its process. Clones are the same journal.
+///
+/// Of the port's errors it gives [`Error::Corrupt`] alone, but for those of its faults.
+#[derive(Clone, Default)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Option<Faults>,
+    holdings: BTreeMap<Shard, Holding>,
+    /// The entries of each shard; the first one has position 1.
+    entries: BTreeMap<Shard, Vec<Entry>>,
+    /// Where the entries of each run are in its shard.
+    runs: BTreeMap<RunId, Vec<usize>>,
+    keys: BTreeMap<(Tenant, Box<str>), Twin>,
+    rows: BTreeMap<(Tenant, RunId), RunRow>,
+    payloads: BTreeMap<(Tenant, Digest), Bytes>,
+    files: BTreeMap<Digest, Bytes>,
+    references: BTreeMap<(Tenant, Digest, RunId), u64>,
+}
+
+impl Memory {
+    /// An empty journal.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty journal whose appends go as `faults` says.
+    #[must_use]
+    pub fn with_faults(faults: Faults) -> Self {
+        let state = State { faults: Some(faults), ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A fault hook may panic (a failed assertion of a test); it runs before anything is changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn append(&mut self, parts: Vec<Part>) -> Result<Vec<Settled>, Error> {
+        let unknown = |message: &str| Error::Unknown { message: message.into() };
+        match self.faults.as_mut().map_or(Fate::Commit, |faults| faults(&parts)) {
+            Fate::Commit => self.commit(parts),
+            Fate::Refuse(error) => Err(error),
+            Fate::UnknownCommitted => {
+                self.commit(parts).and(Err(unknown("the answer of the commit was lost")))
+            }
+            Fate::UnknownLost => Err(unknown("the commit was lost")),
+        }
+    }
+
+    /// Checks everything, then writes everything: so a refusal leaves nothing behind.
+    fn commit(&mut self, parts: Vec<Part>) -> Result<Vec<Settled>, Error> {
+        let mut draft = Draft::new(self);
+        let settled: Vec<_> =
+            parts.iter().map(|part| draft.part(part)).collect::<Result<_, Error>>()?;
+        for (part, settled) in parts.into_iter().zip(&settled) {
+            if let Settled::Done { left_out } = settled {
+                self.write(part, left_out);
+            }
+        }
+        Ok(settled)
+    }
+
+    fn write(&mut self, part: Part, left_out: &[(usize, Twin)]) {
+        for (i, addition) in part.runs.into_iter().enumerate() {
+            if left_out.iter().any(|(left, _)| *left == i) {
+                continue;
+            }
+            let Addition { key, entry, rows } = addition;
+            let (tenant, run) = (entry.tenant.clone(), entry.run);
+            if let Some(SubmitKey { key, content }) = key {
+                self.keys.insert((tenant.clone(), key), Twin { run, content });
+            }
+            let entries = self.entries.entry(part.shard).or_default();
+            self.runs.entry(run).or_default().push(entries.len());
+            entries.push(entry);
+            for row in rows {
+                self.write_row(&tenant, run, row);
+            }
+        }
+    }
+
+    fn write_row(&mut self, tenant: &Tenant, run: RunId, row: Row) {
+        match row {
+            Row::Run(row) => {
+                self.rows.insert((tenant.clone(), run), row);
+            }
+            Row::Payload(payload) => {
+                let len = payload.bytes.len() as u64;
+                self.references.insert((tenant.clone(), payload.digest, run), len);
+                self.payloads.insert((tenant.clone(), payload.digest), payload.bytes);
+            }
+            Row::Reference { digest, len } => {
+                self.references.insert((tenant.clone(), digest, run), len);
+            }
+        }
+    }
+
+    fn holding(&self, shard: Shard) -> Holding {
+        let unclaimed = || Holding { shard, epoch: Epoch(0), owner: None };
+        self.holdings.get(&shard).cloned().unwrap_or_else(unclaimed)
+    }
+
+    fn entries_of(&self, run: RunId) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.get(&run.shard());
+        let places = self.runs.get(&run).into_iter().flatten();
+        places.filter_map(move |at| entries.and_then(|entries| entries.get(*at)))
+    }
+}
+
+/// What an append would add to a state, as far as the checks of what follows need it.
+struct Draft<'a> {
+    state: &'a State,
+    heads: BTreeMap<RunId, Head>,
+    keys: BTreeMap<(Tenant, Box<str>), Twin>,
+    payloads: BTreeSet<(Tenant, Digest, u64)>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(state: &'a State) -> Self {
+        let (heads, keys, payloads) = Default::default();
+        Self { state, heads, keys, payloads }
+    }
+
+    fn part(&mut self, part: &Part) -> Result<Settled, Error> {
+        let holding = self.state.holding(part.shard);
+        if holding.epoch != part.epoch || holding.owner.is_none() {
+            return Ok(Settled::Stale);
+        }
+        let mut left_out = Vec::new();
+        for (i, addition) in part.runs.iter().enumerate() {
+            if let Some(twin) = self.addition(part, addition)? {
+                left_out.push((i, twin));
+            }
+        }
+        Ok(Settled::Done { left_out })
+    }
+
+    fn addition(&mut self, part: &Part, addition: &Addition) -> Result<Option<Twin>, Error> {
+        let entry = &addition.entry;
+        if let Some(SubmitKey { key, content }) = &addition.key {
+            let name = (entry.tenant.clone(), key.clone());
+            if let Some(twin) = self.state.keys.get(&name).or_else(|| self.keys.get(&name)) {
+                return Ok(Some(twin.clone()));
+            }
+            self.keys.insert(name, Twin { run: entry.run, content: *content });
+        }
+        check::addition(part, addition, self.head(entry.run).as_ref())?;
+        let seq = entry.first_seq + u64::from(entry.count) - 1;
+        self.heads.insert(entry.run, Head { tenant: entry.tenant.clone(), seq });
+        for row in &addition.rows {
+            self.row(addition, row)?;
+        }
+        Ok(None)
+    }
+
+    fn head(&self, run: RunId) -> Option<Head> {
+        self.heads.get(&run).cloned().or_else(|| {
+            let last = self.state.entries_of(run).last()?;
+            let seq = last.first_seq + u64::from(last.count) - 1;
+            Some(Head { tenant: last.tenant.clone(), seq })
+        })
+    }
+
+    fn row(&mut self, addition: &Addition, row: &Row) -> Result<(), Error> {
+        let tenant = &addition.entry.tenant;
+        match row {
+            Row::Run(_) => {}
+            Row::Payload(payload) => {
+                let len = payload.bytes.len() as u64;
+                self.payloads.insert((tenant.clone(), payload.digest, len));
+            }
+            Row::Reference { digest, len } => {
+                let is_it = |bytes: Option<&Bytes>| bytes.is_some_and(|b| b.len() as u64 == *len);
+                let known = is_it(self.state.payloads.get(&(tenant.clone(), *digest)))
+                    || is_it(self.state.files.get(digest))
+                    || self.payloads.contains(&(tenant.clone(), *digest, *len));
+                if !known {
+                    return Err(check::missing(addition, *digest, *len));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for Memory {
+    async fn shards(&self) -> Result<Vec<Holding>, Error> {
+        let state = self.state();
+        Ok(Shard::all().map(|shard| state.holding(shard)).collect())
+    }
+
+    async fn claim(
+        &self,
+        seen: &[(Shard, Epoch)],
+        owner: &NodeId,
+    ) -> Result<Vec<(Shard, Epoch)>, Error> {
+        let mut state = self.state();
+        let mut won = Vec::new();
+        for &(shard, epoch) in seen {
+            if state.holding(shard).epoch == epoch {
+                let epoch = Epoch(epoch.0 + 1);
+                let holding = Holding { shard, epoch, owner: Some(owner.clone()) };
+                state.holdings.insert(shard, holding);
+                won.push((shard, epoch));
+            }
+        }
+        Ok(won)
+    }
+
+    async fn release(&self, held: &[(Shard, Epoch)]) -> Result<(), Error> {
+        let mut state = self.state();
+        for (shard, epoch) in held {
+            if let Some(holding) = state.holdings.get_mut(shard)
+                && holding.epoch == *epoch
+            {
+                holding.owner = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&self, parts: Vec<Part>, settled: OnSettled) {
+        // The lock is free when `settled` runs: it may append.
+        let outcome = self.state().append(parts);
+        settled(outcome);
+    }
+
+    async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {
+        let state = self.state();
+        let entries = state.entries_of(run).filter(|entry| entry.tenant == *tenant);
+        let entries = entries.filter(|entry| entry.first_seq + u64::from(entry.count) > from);
+        Ok(entries.take(1000).cloned().collect())
+    }
+
+    async fn tail(&self, shard: Shard, after: u64, limit: u32) -> Result<Vec<(u64, Entry)>, Error> {
+        let state = self.state();
+        let entries = (1_u64..).zip(state.entries.get(&shard).into_iter().flatten());
+        let entries = entries.filter(|(pos, _)| *pos > after).take(limit.min(1000) as usize);
+        Ok(entries.map(|(pos, entry)| (pos, entry.clone())).collect())
+    }
+
+    async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRow>, Error> {
+        let state = self.state();
+        let open = state.rows.values().filter(|row| row.open && row.run.shard() == shard);
+        Ok(open.cloned().collect())
+    }
+
+    async fn open_counts(&self) -> Result<Vec<(Shard, u64)>, Error> {
+        let mut counts = BTreeMap::new();
+        for row in self.state().rows.values().filter(|row| row.open) {
+            *counts.entry(row.run.shard()).or_default() += 1;
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    async fn runs(&self, tenant: &Tenant, query: &RunQuery) -> Result<Vec<RunRow>, Error> {
+        let state = self.state();
+        let rows = state.rows.values().rev().filter(|row| row.tenant == *tenant);
+        let rows = rows.filter(|row| query.before.is_none_or(|before| row.run < before));
+        let rows = rows.filter(|row| check::wanted(row, query));
+        Ok(rows.take(query.limit.clamp(1, 1000) as usize).cloned().collect())
+    }
+
+    async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Option<RunRow>, Error> {
+        Ok(self.state().rows.get(&(tenant.clone(), run)).cloned())
+    }
+
+    async fn ending_with(
+        &self,
+        tenant: &Tenant,
+        suffix: &str,
+        limit: u32,
+    ) -> Result<Vec<RunId>, Error> {
+        let state = self.state();
+        let runs = state.rows.keys().rev().filter(|(of, _)| of == tenant).map(|(_, run)| *run);
+        Ok(runs.filter(|run| check::ends_with(*run, suffix)).take(limit as usize).collect())
+    }
+
+    async fn submitted(&self, tenant: &Tenant, key: &str) -> Result<Option<Twin>, Error> {
+        Ok(self.state().keys.get(&(tenant.clone(), key.into())).cloned())
+    }
+
+    async fn payload(&self, tenant: &Tenant, digest: Digest) -> Result<Option<Content>, Error> {
+        let state = self.state();
+        let first = (tenant.clone(), digest, RunId::from_bytes([0; 16]));
+        let last = (tenant.clone(), digest, RunId::from_bytes([255; 16]));
+        if state.references.range(first..=last).next().is_none() {
+            return Ok(None);
+        }
+        let bytes = state.payloads.get(&(tenant.clone(), digest));
+        let bytes = bytes.or_else(|| state.files.get(&digest)).cloned();
+        Ok(bytes
+            .map(|bytes| Content { len: bytes.len() as u64, reader: Box::new(Cursor::new(bytes)) }))
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staged>, Error> {
+        let (bytes, digester) = Default::default();
+        Ok(Box::new(StagedBytes { memory: self.clone(), bytes, digester }))
+    }
+
+    async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
+        let state = self.state();
+        let entries = state.entries_of(run).filter(|entry| entry.tenant == *tenant);
+        let entries: u64 = entries.map(|entry| entry.body.len() as u64).sum();
+        let references = state.references.iter();
+        let references = references.filter(|((of, _, by), _)| of == tenant && *by == run);
+        Ok(entries + references.map(|(_, len)| len).sum::<u64>())
+    }
+}
+
+/// A payload on its way into memory.
+struct StagedBytes {
+    memory: Memory,
+    bytes: BytesMut,
+    digester: Digester,
+}
+
+#[async_trait]
+impl Staged for StagedBytes {
+    async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        self.digester.update(&piece);
+        self.bytes.extend_from_slice(&piece);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(Digest, u64), Error> {
+        let (digest, len) = (self.digester.finish(), self.bytes.len() as u64);
+        self.memory.state().files.insert(digest, self.bytes.freeze());
+        Ok((digest, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::journal_contract!(async || Box::new(Memory::new()));
+}

@@ -1,0 +1,323 @@
+//! A journal in a folder: an SQLite database, and files for payloads that are too large for it.
+//!
+//! ```text
+//! STORE/kapelle.db     entries, submit keys, runs, small payloads, references (and its -wal, -shm)
+//! STORE/payloads/ab/…  large payloads, named by their digest
+//! STORE/next, turn     the locks by which processes take turns to write
+//! STORE/nodes/…        who works on it, see `Member`
+//! ```
+//!
+//! **Invariants:** one thread of a process writes, many wishes to a commit; a commit that was
+//! answered is on disk. What an error means is decided in `fault`, once.
+
+mod fault;
+mod files;
+mod read;
+mod schema;
+mod turnstile;
+mod write;
+mod writer;
+
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fs, io};
+
+use async_trait::async_trait;
+use kapelle_core::port::journal::{
+    Content, Entry, Error, Holding, Journal, OnSettled, Part, RunQuery, RunRow, Staged, Twin,
+};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use tokio::sync::oneshot;
+
+use self::files::Files;
+use self::read::{Found, PAGE, Readers};
+use self::turnstile::Turnstile;
+use self::writer::{Wish, Writer};
+use crate::check;
+
+/// How long a payload file may be without a reference before it is removed.
+const SWEEP_AGE: Duration = Duration::from_secs(3600);
+/// How many files one transaction of a sweep looks at.
+const SWEEP_BATCH: usize = 256;
+
+/// A journal in a folder. Several processes may have it open at once.
+///
+/// What to do about its errors: [`Error::Full`] and [`Error::Busy`]: nothing was written, repeat
+/// when there is space, or later. [`Error::Newer`]: release what is held and end; nothing was
+/// touched. [`Error::Poisoned`]: end this process; whether the append that was told so is on disk
+/// is known to whoever opens the store next. [`Error::Unavailable`]: the message names the file and
+/// the way out. [`Error::Corrupt`]: from `append`, a bug of the caller, nothing was written; from a
+/// read, quarantine the run.
+///
+/// Reads need a tokio runtime. Dropped, it finishes what was asked of it.
+pub struct Sqlite {
+    file: Arc<str>,
+    files: Files,
+    poison: Poison,
+    readers: Arc<Readers>,
+    /// Present until it is dropped.
+    wishes: Option<Sender<Wish>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Sqlite {
+    /// Opens the store in the folder `dir`, made if there is none.
+    ///
+    /// [`Error::Unavailable`] where that is not possible: it names the file and the way out.
+    /// [`Error::Newer`] for a store of a newer version, which is left as it is; [`Error::Busy`] if
+    /// another process writes for longer than ten seconds.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let unusable = |error: io::Error| unusable(dir, &error);
+        fs::create_dir_all(dir).map_err(unusable)?;
+        let path = dir.join("kapelle.db");
+        let file: Arc<str> = path.display().to_string().into();
+        let mut turnstile = Turnstile::new(dir).map_err(unusable)?;
+        if !turnstile.enter(schema::PATIENCE).map_err(unusable)? {
+            return Err(Error::Busy { file });
+        }
+        let conn = schema::open_writer(&path, &file);
+        turnstile.leave().map_err(unusable)?;
+        let conn = conn?;
+        let poison = Poison::default();
+        let files = Files::open(dir, poison.clone()).map_err(unusable)?;
+        let old = files.older_than(SWEEP_AGE).map_err(unusable)?;
+        let readers = Readers::new(path, Arc::clone(&file), poison.clone());
+        let writer = Writer::new(conn, Arc::clone(&file), files.clone(), poison.clone(), turnstile)
+            .map_err(|error| unusable(io::Error::other(error)))?;
+        let (wishes, queue) = channel();
+        let thread = thread::Builder::new().name("kapelle-writer".into());
+        let thread = thread.spawn(move || writer.run(&queue)).map_err(unusable)?;
+        let store =
+            Self { file, files, poison, readers, wishes: Some(wishes), writer: Some(thread) };
+        for old in old.chunks(SWEEP_BATCH) {
+            store.sweep(old.to_vec(), SWEEP_AGE, |_| {});
+        }
+        Ok(store)
+    }
+
+    fn sweep(
+        &self,
+        old: Vec<(std::path::PathBuf, Option<Digest>)>,
+        age: Duration,
+        answer: impl FnOnce(Result<u64, Error>) + Send + 'static,
+    ) {
+        self.wish(Wish::Sweep { old, age, removed: 0, answer: Box::new(answer) });
+    }
+
+    fn wish(&self, wish: Wish) {
+        let wishes = self.wishes.as_ref().expect("present until it is dropped");
+        if let Err(unsent) = wishes.send(wish) {
+            let file = Path::new(&*self.file);
+            unsent.0.answer(Err(self.poison.set(file, "the writer has ended")));
+        }
+    }
+
+    /// What a wish came to; a writer that ended without an answer is a poisoned one.
+    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        let gone = || self.poison.set(Path::new(&*self.file), "the writer has ended");
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.wishes = None;
+        // An answer may hold the last reference to the store: the writer does not wait for itself.
+        if let Some(writer) = self.writer.take()
+            && writer.thread().id() != thread::current().id()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer of `{}` ended in a panic", self.file);
+        }
+    }
+}
+
+#[async_trait]
+impl Journal for Sqlite {
+    async fn shards(&self) -> Result<Vec<Holding>, Error> {
+        self.readers.read(read::shards).await
+    }
+
+    async fn claim(
+        &self,
+        seen: &[(Shard, Epoch)],
+        owner: &NodeId,
+    ) -> Result<Vec<(Shard, Epoch)>, Error> {
+        let (answer, answered) = oneshot::channel();
+        let (seen, owner) = (seen.to_vec(), owner.clone());
+        self.wish(Wish::Claim { seen, owner, won: Vec::new(), answer });
+        self.answer(answered).await
+    }
+
+    async fn release(&self, held: &[(Shard, Epoch)]) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        self.wish(Wish::Release { held: held.to_vec(), answer });
+        self.answer(answered).await
+    }
+
+    fn append(&self, parts: Vec<Part>, settled: OnSettled) {
+        self.wish(Wish::Append { parts, outcome: Vec::new(), settled });
+    }
+
+    async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {
+        let tenant = tenant.clone();
+        let entries = move |conn: &_| read::entries(conn, &tenant, run, from);
+        self.readers.read_run((run, from), entries).await
+    }
+
+    async fn tail(&self, shard: Shard, after: u64, limit: u32) -> Result<Vec<(u64, Entry)>, Error> {
+        self.readers.read(move |conn| read::tail(conn, shard, after, limit)).await
+    }
+
+    async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRow>, Error> {
+        let mut rows: Vec<RunRow> = Vec::new();
+        loop {
+            let after = rows.last().cloned();
+            let page = move |conn: &_| read::open_runs(conn, shard, after.as_ref());
+            let page = self.readers.read(page).await?;
+            let last = page.len() < PAGE as usize;
+            rows.extend(page);
+            if last {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn open_counts(&self) -> Result<Vec<(Shard, u64)>, Error> {
+        self.readers.read(read::open_counts).await
+    }
+
+    async fn runs(&self, tenant: &Tenant, query: &RunQuery) -> Result<Vec<RunRow>, Error> {
+        let limit = query.limit.clamp(1, PAGE) as usize;
+        let mut found = Vec::new();
+        let mut before = query.before;
+        loop {
+            let tenant = tenant.clone();
+            let page = self.readers.read(move |conn| read::runs(conn, &tenant, before)).await?;
+            let last = page.len() < PAGE as usize;
+            before = page.last().map(|row| row.run);
+            found.extend(page.into_iter().filter(|row| check::wanted(row, query)));
+            found.truncate(limit);
+            if last || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Option<RunRow>, Error> {
+        let tenant = tenant.clone();
+        self.readers.read(move |conn| read::run(conn, &tenant, run)).await
+    }
+
+    async fn ending_with(
+        &self,
+        tenant: &Tenant,
+        suffix: &str,
+        limit: u32,
+    ) -> Result<Vec<RunId>, Error> {
+        let mut found = Vec::new();
+        let mut before = None;
+        loop {
+            let tenant = tenant.clone();
+            let page = self.readers.read(move |conn| read::runs(conn, &tenant, before)).await?;
+            let last = page.len() < PAGE as usize;
+            before = page.last().map(|row| row.run);
+            let runs = page.iter().map(|row| row.run);
+            found.extend(runs.filter(|run| check::ends_with(*run, suffix)));
+            found.truncate(limit as usize);
+            if last || found.len() == limit as usize {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn submitted(&self, tenant: &Tenant, key: &str) -> Result<Option<Twin>, Error> {
+        let (tenant, key) = (tenant.clone(), key.to_owned());
+        self.readers.read(move |conn| write::twin(conn, &tenant, &key)).await
+    }
+
+    async fn payload(&self, tenant: &Tenant, digest: Digest) -> Result<Option<Content>, Error> {
+        let tenant = tenant.clone();
+        match self.readers.read(move |conn| read::payload(conn, &tenant, digest)).await? {
+            Found::Nothing => Ok(None),
+            Found::Bytes(bytes) => {
+                let len = bytes.len() as u64;
+                Ok(Some(files::checked(digest, len, io::Cursor::new(bytes))))
+            }
+            Found::Elsewhere => {
+                let gone = |why: &str| Error::Unavailable {
+                    file: self.files.path(digest).display().to_string().into(),
+                    message: format!("{why}; restore it from a backup").into(),
+                };
+                let content = self.files.content(digest);
+                let content = content.map_err(|error| gone(&error.to_string()))?;
+                content.ok_or_else(|| gone("the payload is missing")).map(Some)
+            }
+        }
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staged>, Error> {
+        self.poison.check()?;
+        Ok(Box::new(self.files.stage()?))
+    }
+
+    async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
+        let of = tenant.clone();
+        let payloads = move |conn: &_| read::payload_bytes(conn, &of, run);
+        let mut sum = self.readers.read(payloads).await?;
+        let mut after = Some(0);
+        while let Some(from) = after {
+            let of = tenant.clone();
+            let entries = move |conn: &_| read::entry_bytes(conn, &of, run, from);
+            let (bytes, more) = self.readers.read(entries).await?;
+            sum += bytes;
+            after = more;
+        }
+        Ok(sum)
+    }
+}
+
+/// Whether the store may still be touched by this process, and why not.
+#[derive(Clone, Default)]
+struct Poison(Arc<OnceLock<Error>>);
+
+impl Poison {
+    /// The answer to everything, once poisoned.
+    fn check(&self) -> Result<(), Error> {
+        self.0.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Poisons the store for this process. The first reason stays.
+    fn take(&self, error: Error) -> Error {
+        self.0.get_or_init(|| {
+            tracing::error!("{error}");
+            error
+        });
+        self.check().expect_err("just poisoned")
+    }
+
+    /// The same, for what went wrong with `file`.
+    fn set(&self, file: &Path, message: &str) -> Error {
+        let file = file.display().to_string().into();
+        self.take(Error::Poisoned { file, message: message.into() })
+    }
+}
+
+/// What it means that a store's folder cannot be used.
+fn unusable(dir: &Path, error: &io::Error) -> Error {
+    let way_out = match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "it is no folder; ",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "make it writable, or "
+        }
+        _ => "",
+    };
+    let message = format!("{error}; {way_out}choose another folder").into();
+    Error::Unavailable { file: dir.display().to_string().into(), message }
+}
+
+#[cfg(test)]
+mod tests;

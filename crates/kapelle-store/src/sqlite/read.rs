@@ -1,0 +1,315 @@
+//! Reading what is committed: a few connections of their own, on tokio's threads for blocking work.
+//!
+//! **Invariant:** a read transaction covers at most [`PAGE`] rows and no wait, so that it never
+//! keeps the log from being emptied for long. Longer answers are put together from several.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use kapelle_core::port::journal::{Entry, Error, Holding, RunRow};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::Poison;
+use super::fault::{Fault, Phase, classify};
+use super::schema::{check_level, open_reader};
+use super::write::{POS_BITS, int};
+
+/// How many rows one read transaction covers at the most.
+pub(super) const PAGE: u32 = 1000;
+/// How many read at once.
+const READERS: usize = 4;
+
+/// The connections that read.
+pub(super) struct Readers {
+    path: PathBuf,
+    file: Arc<str>,
+    poison: Poison,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, file: Arc<str>, poison: Poison) -> Arc<Self> {
+        let (idle, permits) = (Mutex::default(), Semaphore::new(READERS));
+        Arc::new(Self { path, file, poison, idle, permits })
+    }
+
+    /// Does `work` in a read transaction. What makes no sense is [`Error::Unavailable`].
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let file = Arc::clone(&self.file);
+        let damaged = move |message: String| Error::Unavailable {
+            file,
+            message: format!("it is damaged: {message}; restore it from a backup").into(),
+        };
+        self.read_or(damaged, work).await
+    }
+
+    /// The same, but what makes no sense is the damage of `run` at event `seq`.
+    pub(super) async fn read_run<T: Send + 'static>(
+        self: &Arc<Self>,
+        (run, seq): (RunId, u64),
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let damaged = move |message: String| Error::Corrupt { run, seq, message: message.into() };
+        self.read_or(damaged, work).await
+    }
+
+    async fn read_or<T: Send + 'static>(
+        self: &Arc<Self>,
+        damaged: impl FnOnce(String) -> Error + Send + 'static,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = self.permits.acquire().await.expect("never closed");
+        let readers = Arc::clone(self);
+        let read = move || match readers.transaction(work) {
+            Ok(done) => done,
+            Err(error) => Err(match classify(&error, Phase::Read, &readers.file) {
+                Fault::Refused(error) | Fault::Ghost(error) => error,
+                Fault::Damaged(message) => damaged(message),
+                Fault::Poison(error) => readers.poison.take(error),
+            }),
+        };
+        let done = spawn_blocking(read).await;
+        drop(permit);
+        done.unwrap_or_else(|ended| match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => {
+                let message = "the runtime is shutting down".into();
+                Err(Error::Unavailable { file: Arc::clone(&self.file), message })
+            }
+        })
+    }
+
+    fn transaction<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Result<T, Error>> {
+        if let Err(poisoned) = self.poison.check() {
+            return Ok(Err(poisoned));
+        }
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().pop();
+        let conn = kept.map_or_else(|| open_reader(&self.path), Ok)?;
+        let done = self.within(&conn, work);
+        let fault = done.as_ref().err().map(|error| classify(error, Phase::Read, &self.file));
+        if matches!(fault, Some(Fault::Poison(_))) {
+            std::mem::forget(conn);
+        } else if fault.is_none() {
+            idle().push(conn);
+        }
+        done
+    }
+
+    fn within<T>(
+        &self,
+        conn: &Connection,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Result<T, Error>> {
+        let transaction = conn.unchecked_transaction()?;
+        if let Err(newer) = check_level(&transaction, &self.file)? {
+            return Ok(Err(newer));
+        }
+        work(&transaction).map(Ok)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        if self.poison.check().is_err() {
+            let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(std::mem::take(idle));
+        }
+    }
+}
+
+const ENTRY: &str = "tenant, run, first_seq, count, at, epoch, level, hash, body, id";
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        tenant: Tenant::new(row.get_ref(0)?.as_str()?),
+        run: RunId::from_bytes(row.get(1)?),
+        first_seq: row.get::<_, i64>(2)?.cast_unsigned(),
+        count: row.get(3)?,
+        at: Timestamp(row.get(4)?),
+        epoch: Epoch(row.get::<_, i64>(5)?.cast_unsigned()),
+        level: row.get(6)?,
+        hash: row.get(7)?,
+        body: Bytes::copy_from_slice(row.get_ref(8)?.as_blob()?),
+    })
+}
+
+/// The entries of a run from the one that holds event `from` on.
+pub(super) fn entries(
+    conn: &Connection,
+    tenant: &Tenant,
+    run: RunId,
+    from: u64,
+) -> rusqlite::Result<Vec<Entry>> {
+    let sql = format!(
+        "SELECT {ENTRY} FROM entry WHERE run = ?1 AND tenant = ?2 AND first_seq + count > ?3
+             AND first_seq >= coalesce(
+                 (SELECT max(first_seq) FROM entry WHERE run = ?1 AND first_seq <= ?3), 0)
+         ORDER BY first_seq LIMIT {PAGE}"
+    );
+    let mut select = conn.prepare_cached(&sql)?;
+    let values = params![run.as_bytes(), tenant.as_str(), int(from)];
+    select.query_map(values, entry)?.collect()
+}
+
+/// The entries of a shard after position `after`.
+pub(super) fn tail(
+    conn: &Connection,
+    shard: Shard,
+    after: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<(u64, Entry)>> {
+    const POS_MAX: i64 = (1 << POS_BITS) - 1;
+    let sql = format!("SELECT {ENTRY} FROM entry WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+    let first = i64::from(shard.0) << POS_BITS;
+    let values = params![first | int(after).min(POS_MAX), first | POS_MAX, limit.min(PAGE)];
+    let mut select = conn.prepare_cached(&sql)?;
+    let found = select.query_map(values, |row| {
+        let id: i64 = row.get(9)?;
+        Ok(((id & POS_MAX).cast_unsigned(), entry(row)?))
+    })?;
+    found.collect()
+}
+
+/// How many bytes the next entries of a run after event `after` take; and where to go on, if there are more.
+pub(super) fn entry_bytes(
+    conn: &Connection,
+    tenant: &Tenant,
+    run: RunId,
+    after: u64,
+) -> rusqlite::Result<(u64, Option<u64>)> {
+    let sql = format!(
+        "SELECT coalesce(sum(len), 0), max(first_seq), count(*) FROM (
+             SELECT length(body) AS len, first_seq FROM entry
+             WHERE run = ?1 AND tenant = ?2 AND first_seq > ?3 ORDER BY first_seq LIMIT {PAGE})"
+    );
+    let values = params![run.as_bytes(), tenant.as_str(), int(after)];
+    conn.prepare_cached(&sql)?.query_row(values, |row| {
+        let last: Option<i64> = row.get(1)?;
+        let more = last.filter(|_| row.get(2) == Ok(PAGE));
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), more.map(i64::cast_unsigned)))
+    })
+}
+
+/// How many bytes the payloads take that a run refers to.
+pub(super) fn payload_bytes(
+    conn: &Connection,
+    tenant: &Tenant,
+    run: RunId,
+) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce(sum(len), 0) FROM payload_ref WHERE run = ?1 AND tenant = ?2";
+    let values = params![run.as_bytes(), tenant.as_str()];
+    let sum: i64 = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+    Ok(sum.cast_unsigned())
+}
+
+pub(super) fn shards(conn: &Connection) -> rusqlite::Result<Vec<Holding>> {
+    let mut select = conn.prepare_cached("SELECT shard, epoch, owner FROM shard ORDER BY shard")?;
+    let found = select.query_map([], |row| {
+        Ok(Holding {
+            shard: Shard(row.get(0)?),
+            epoch: Epoch(row.get::<_, i64>(1)?.cast_unsigned()),
+            owner: row.get_ref(2)?.as_str_or_null()?.map(NodeId::new),
+        })
+    })?;
+    found.collect()
+}
+
+const RUN: &str = "tenant, run, workflow, task_id, status, open, created_at, updated_at, ended_at";
+
+fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    Ok(RunRow {
+        tenant: Tenant::new(row.get_ref(0)?.as_str()?),
+        run: RunId::from_bytes(row.get(1)?),
+        workflow: row.get(2)?,
+        task_id: row.get(3)?,
+        status: row.get(4)?,
+        open: row.get(5)?,
+        created_at: Timestamp(row.get(6)?),
+        updated_at: Timestamp(row.get(7)?),
+        ended_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+    })
+}
+
+/// The next open runs of a shard, after that one.
+pub(super) fn open_runs(
+    conn: &Connection,
+    shard: Shard,
+    after: Option<&RunRow>,
+) -> rusqlite::Result<Vec<RunRow>> {
+    let sql = format!(
+        "SELECT {RUN} FROM run WHERE open = 1 AND shard = ?1 AND (tenant, run) > (?2, ?3)
+         ORDER BY tenant, run LIMIT {PAGE}"
+    );
+    let (tenant, run) =
+        after.map_or(("", &[][..]), |row| (row.tenant.as_str(), row.run.as_bytes()));
+    conn.prepare_cached(&sql)?.query_map(params![shard.0, tenant, run], run_row)?.collect()
+}
+
+pub(super) fn open_counts(conn: &Connection) -> rusqlite::Result<Vec<(Shard, u64)>> {
+    let sql = "SELECT shard, count(*) FROM run WHERE open = 1 GROUP BY shard ORDER BY shard";
+    let mut select = conn.prepare_cached(sql)?;
+    let found = select
+        .query_map([], |row| Ok((Shard(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned())))?;
+    found.collect()
+}
+
+/// The next lines of the list of runs, newest first, older than `before`.
+pub(super) fn runs(
+    conn: &Connection,
+    tenant: &Tenant,
+    before: Option<RunId>,
+) -> rusqlite::Result<Vec<RunRow>> {
+    let sql = format!(
+        "SELECT {RUN} FROM run WHERE tenant = ?1 AND (?2 IS NULL OR run < ?2)
+         ORDER BY run DESC LIMIT {PAGE}"
+    );
+    let before = before.map(|run| *run.as_bytes());
+    conn.prepare_cached(&sql)?.query_map(params![tenant.as_str(), before], run_row)?.collect()
+}
+
+/// One line of the list of runs.
+pub(super) fn run(
+    conn: &Connection,
+    tenant: &Tenant,
+    run: RunId,
+) -> rusqlite::Result<Option<RunRow>> {
+    let sql = format!("SELECT {RUN} FROM run WHERE tenant = ?1 AND run = ?2");
+    let values = params![tenant.as_str(), run.as_bytes()];
+    conn.prepare_cached(&sql)?.query_row(values, run_row).optional()
+}
+
+/// What a tenant may know of a payload.
+pub(super) enum Found {
+    /// It refers to no such payload.
+    Nothing,
+    /// It refers to it; the content is a file.
+    Elsewhere,
+    Bytes(Vec<u8>),
+}
+
+pub(super) fn payload(
+    conn: &Connection,
+    tenant: &Tenant,
+    digest: Digest,
+) -> rusqlite::Result<Found> {
+    let values = params![tenant.as_str(), digest.as_bytes()];
+    let sql = "SELECT 1 FROM payload_ref WHERE tenant = ?1 AND digest = ?2 LIMIT 1";
+    if !conn.prepare_cached(sql)?.exists(values)? {
+        return Ok(Found::Nothing);
+    }
+    let sql = "SELECT bytes FROM payload WHERE tenant = ?1 AND digest = ?2";
+    let bytes = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+    Ok(bytes.map_or(Found::Elsewhere, Found::Bytes))
+}

@@ -1,0 +1,247 @@
+//! What only a journal on disk promises; the rest is the contract.
+
+use std::io::{Read as _, Write as _};
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use kapelle_core::Payload;
+use kapelle_core::port::journal::Row;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::contract::{add, append, bytes_of, claim, first, plain, row, run, tenant};
+
+crate::journal_contract!(async || Stored::new());
+
+const SHARD: Shard = Shard(7);
+
+/// A store in a folder that goes with it.
+struct Stored {
+    store: Option<Sqlite>,
+    dir: TempDir,
+}
+
+impl Stored {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { store: Some(Sqlite::open(dir.path()).unwrap()), dir }
+    }
+
+    fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(Sqlite::open(self.dir.path()).unwrap());
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("kapelle.db")
+    }
+
+    /// Does something to the database behind the store's back.
+    fn tamper(&self, sql: &str) {
+        Connection::open(self.file()).unwrap().execute_batch(sql).unwrap();
+    }
+}
+
+impl Deref for Stored {
+    type Target = Sqlite;
+
+    fn deref(&self) -> &Sqlite {
+        self.store.as_ref().unwrap()
+    }
+}
+
+fn refusal(dir: &Path) -> Error {
+    match Sqlite::open(dir) {
+        Ok(_) => panic!("`{}` was opened", dir.display()),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_reopening() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let payload = Payload::new(vec![3; 2_000].into());
+    let mut addition = first(run(SHARD, 1), epoch, "running");
+    addition.key = Some(crate::contract::key("k", "c"));
+    addition.rows.push(Row::Payload(payload.clone()));
+    let entry = addition.entry.clone();
+    add(&*stored, SHARD, epoch, vec![addition]).await;
+    let shards = stored.shards().await.unwrap();
+    stored.reopen();
+    assert_eq!(stored.shards().await.unwrap(), shards);
+    assert_eq!(stored.tail(SHARD, 0, 9).await.unwrap(), [(1, entry.clone())]);
+    assert_eq!(stored.read(&tenant(), entry.run, 1).await.unwrap(), [entry]);
+    assert_eq!(
+        stored.run(&tenant(), run(SHARD, 1)).await.unwrap(),
+        Some(row(run(SHARD, 1), "running"))
+    );
+    assert!(stored.submitted(&tenant(), "k").await.unwrap().is_some());
+    let content = stored.payload(&tenant(), payload.digest).await.unwrap().unwrap();
+    assert_eq!(bytes_of(content), payload.bytes);
+    // And the shard's owner goes on where it was.
+    add(&*stored, SHARD, epoch, vec![plain(run(SHARD, 1), epoch, 2, 1)]).await;
+    assert_eq!(stored.tail(SHARD, 1, 9).await.unwrap()[0].0, 2);
+}
+
+#[tokio::test]
+async fn appends_in_a_queue_are_written_together_and_refused_alone() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let (sender, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
+    for n in 1..=300 {
+        let sender = sender.clone();
+        // Every tenth one does not continue its run.
+        let runs = vec![plain(run(SHARD, n), epoch, if n % 10 == 0 { 2 } else { 1 }, 1)];
+        let settled = Box::new(move |outcome| sender.send((n, outcome)).unwrap());
+        stored.append(vec![Part { shard: SHARD, epoch, runs }], settled);
+    }
+    for _ in 1..=300 {
+        let (n, outcome) = outcomes.recv().await.unwrap();
+        assert_eq!(outcome.is_err(), n % 10 == 0, "{n}: {outcome:?}");
+    }
+    let positions = stored.tail(SHARD, 0, 999).await.unwrap().into_iter().map(|(pos, _)| pos);
+    assert_eq!(positions.collect::<Vec<_>>(), Vec::from_iter(1..=270));
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused_and_left_as_it_is() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    stored.tamper("PRAGMA user_version = 9");
+    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 1, .. });
+    // Also by those that have it open.
+    let outcome = append(&*stored, vec![Part { shard: SHARD, epoch, runs: vec![] }]).await;
+    assert!(newer(outcome.as_ref().unwrap_err()), "{outcome:?}");
+    assert!(newer(&stored.shards().await.unwrap_err()));
+    let claimed = stored.claim(&[(SHARD, epoch)], &NodeId::new("me")).await;
+    assert!(newer(&claimed.unwrap_err()));
+    stored.store = None;
+    stored.tamper("PRAGMA wal_checkpoint(TRUNCATE)");
+    let before = fs::read(stored.file()).unwrap();
+    let error = refusal(stored.dir.path());
+    assert!(newer(&error), "{error}");
+    assert!(error.to_string().contains("kapelle.db"), "{error}");
+    assert!(fs::read(stored.file()).unwrap() == before);
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kapelle.db");
+    fs::write(&file, "to whom it may concern: this is no database".repeat(99)).unwrap();
+    let error = refusal(dir.path());
+    assert!(error.to_string().contains("kapelle.db"), "{error}");
+    assert!(error.to_string().contains("choose another folder"), "{error}");
+    assert!(fs::read_to_string(&file).unwrap().starts_with("to whom"));
+
+    fs::remove_file(&file).unwrap();
+    Connection::open(&file).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let before = fs::read(&file).unwrap();
+    let error = refusal(dir.path());
+    assert!(error.to_string().contains("another application"), "{error}");
+    assert!(fs::read(&file).unwrap() == before);
+
+    let error = refusal(&file);
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("no folder"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_with_odd_letters_is_a_store_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("50% of 'ä' #1?mode=ro");
+    drop(Sqlite::open(&dir).unwrap());
+    let store = Sqlite::open(&dir).unwrap();
+    claim(&store, SHARD).await;
+}
+
+#[tokio::test]
+async fn old_files_that_nothing_refers_to_are_swept() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let stage = async |content: &'static [u8]| {
+        let mut staged = stored.stage().await.unwrap();
+        staged.write(content.into()).await.unwrap();
+        staged.finish().await.unwrap()
+    };
+    let (referred, len) = stage(b"referred").await;
+    let (unreferred, _) = stage(b"unreferred").await;
+    let (young, _) = stage(b"young").await;
+    let mut addition = plain(run(SHARD, 1), epoch, 1, 1);
+    addition.rows.push(Row::Reference { digest: referred, len });
+    add(&*stored, SHARD, epoch, vec![addition]).await;
+    let half = stored.dir.path().join("payloads/.staged-by-the-dead");
+    fs::write(&half, "half").unwrap();
+    let files = stored.files.clone();
+    let old = std::time::SystemTime::now() - 2 * SWEEP_AGE;
+    for path in [&files.path(referred), &files.path(unreferred), &half] {
+        fs::File::options().append(true).open(path).unwrap().set_modified(old).unwrap();
+    }
+    stored.reopen();
+    // Behind the sweep in the writer's queue.
+    stored.release(&[]).await.unwrap();
+    let left = [&files.path(referred), &files.path(unreferred), &files.path(young), &half];
+    assert_eq!(left.map(|path| path.exists()), [true, false, true, false]);
+}
+
+#[tokio::test]
+async fn damage_is_named() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let (a, b) = (run(SHARD, 1), run(SHARD, 2));
+    let payload = Payload::new(vec![3; 2_000].into());
+    let mut addition = plain(a, epoch, 1, 1);
+    addition.rows.push(Row::Payload(payload.clone()));
+    let mut staged = stored.stage().await.unwrap();
+    staged.write(vec![1; 9_000].into()).await.unwrap();
+    let (digest, len) = staged.finish().await.unwrap();
+    addition.rows.push(Row::Reference { digest, len });
+    add(&*stored, SHARD, epoch, vec![addition, plain(b, epoch, 1, 1)]).await;
+
+    stored.tamper("UPDATE entry SET hash = x'00' WHERE id = 7 << 48 | 1");
+    let error = stored.read(&tenant(), a, 1).await.unwrap_err();
+    assert!(matches!(error, Error::Corrupt { run, seq: 1, .. } if run == a), "{error}");
+    assert_eq!(stored.read(&tenant(), b, 1).await.unwrap().len(), 1);
+
+    stored.tamper("UPDATE payload SET bytes = zeroblob(2000)");
+    let path = stored.files.path(digest);
+    fs::File::options().write(true).open(&path).unwrap().write_all(b"x").unwrap();
+    for digest in [payload.digest, digest] {
+        let mut content = stored.payload(&tenant(), digest).await.unwrap().unwrap();
+        let error = content.reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains(&digest.to_string()), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let Err(error) = stored.payload(&tenant(), digest).await else { panic!("it is gone") };
+    assert!(error.to_string().contains(&digest.hex()), "{error}");
+}
+
+#[tokio::test]
+async fn once_poisoned_everything_is_refused() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let poisoned = |error: Error| assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    stored.poison.set(&stored.file(), "disk I/O error");
+    let part = Part { shard: SHARD, epoch, runs: vec![plain(run(SHARD, 1), epoch, 1, 1)] };
+    poisoned(append(&*stored, vec![part]).await.unwrap_err());
+    poisoned(stored.claim(&[], &NodeId::new("me")).await.unwrap_err());
+    poisoned(stored.shards().await.unwrap_err());
+    poisoned(stored.stage().await.err().unwrap());
+}
+
+#[tokio::test]
+async fn the_log_is_emptied_as_it_grows() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    for n in 1..=60 {
+        let mut addition = plain(run(SHARD, n), epoch, 1, 1);
+        let payload = Payload::new(vec![u8::try_from(n).unwrap(); 1 << 20].into());
+        addition.rows.push(Row::Payload(payload));
+        add(&*stored, SHARD, epoch, vec![addition]).await;
+    }
+    let log = fs::metadata(stored.dir.path().join("kapelle.db-wal")).unwrap().len();
+    assert!(log < 16 << 20, "the log has {log} bytes");
+    assert!(fs::metadata(stored.file()).unwrap().len() > 40 << 20);
+}

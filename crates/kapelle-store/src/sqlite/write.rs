@@ -1,0 +1,289 @@
+//! What a transaction writes, statement by statement.
+//!
+//! **Invariant:** what is remembered between transactions (heads of runs, ends of shards) is only
+//! used for a shard whose epoch was found unchanged in the same transaction; so nobody else can
+//! have written there. It is forgotten at every claim and every rollback.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kapelle_core::port::journal::{Addition, Entry, Error, Part, Row, RunRow, Settled, Twin};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::files::Files;
+use crate::check::{self, Head};
+
+/// How many heads are remembered: those of the runs that are at work, and then some.
+const HEADS_MAX: usize = 100_000;
+/// How far a shard's number is from the positions of its entries.
+pub(super) const POS_BITS: u32 = 48;
+
+/// Why a transaction cannot go on.
+pub(super) enum Stop {
+    /// One wish cannot be fulfilled; the others can.
+    Refused(Error),
+    /// None can.
+    Sql(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// What the writer remembers.
+#[derive(Default)]
+pub(super) struct Memo {
+    heads: HashMap<RunId, Head>,
+    ends: BTreeMap<Shard, u64>,
+}
+
+impl Memo {
+    pub(super) fn forget(&mut self) {
+        self.heads.clear();
+        self.ends.clear();
+    }
+}
+
+/// An open transaction.
+pub(super) struct Transaction<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) memo: &'a mut Memo,
+    pub(super) files: &'a Files,
+}
+
+impl Transaction<'_> {
+    pub(super) fn claim(
+        &mut self,
+        seen: &[(Shard, Epoch)],
+        owner: &NodeId,
+    ) -> rusqlite::Result<Vec<(Shard, Epoch)>> {
+        self.memo.forget();
+        let mut claim = self.conn.prepare_cached(
+            "UPDATE shard SET epoch = epoch + 1, owner = ?3 WHERE shard = ?1 AND epoch = ?2",
+        )?;
+        let mut won = Vec::new();
+        for &(shard, epoch) in seen {
+            if claim.execute(params![shard.0, int(epoch.0), owner.as_str()])? == 1 {
+                won.push((shard, Epoch(epoch.0 + 1)));
+            }
+        }
+        Ok(won)
+    }
+
+    pub(super) fn release(&mut self, held: &[(Shard, Epoch)]) -> rusqlite::Result<()> {
+        let mut release = self
+            .conn
+            .prepare_cached("UPDATE shard SET owner = NULL WHERE shard = ?1 AND epoch = ?2")?;
+        for (shard, epoch) in held {
+            release.execute(params![shard.0, int(epoch.0)])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, parts: &[Part]) -> Result<Vec<Settled>, Stop> {
+        parts.iter().map(|part| self.part(part)).collect()
+    }
+
+    /// Removes the files of `old` that nothing refers to; tells how many.
+    pub(super) fn sweep(
+        &mut self,
+        old: &[(PathBuf, Option<Digest>)],
+        age: Duration,
+    ) -> Result<u64, Stop> {
+        let mut referred =
+            self.conn.prepare_cached("SELECT 1 FROM payload_ref WHERE digest = ?1 LIMIT 1")?;
+        let mut unreferenced: Vec<&Path> = Vec::new();
+        for (path, digest) in old {
+            if !digest.map_or(Ok(false), |digest| referred.exists([digest.as_bytes()]))? {
+                unreferenced.push(path);
+            }
+        }
+        // What cannot be removed now is tried again by the next sweep.
+        Ok(self.files.remove(&unreferenced, age).unwrap_or(0))
+    }
+
+    fn part(&mut self, part: &Part) -> Result<Settled, Stop> {
+        let mut epoch = self
+            .conn
+            .prepare_cached("SELECT epoch FROM shard WHERE shard = ?1 AND owner IS NOT NULL")?;
+        let epoch: Option<i64> = epoch.query_row([part.shard.0], |row| row.get(0)).optional()?;
+        if epoch != Some(int(part.epoch.0)) {
+            return Ok(Settled::Stale);
+        }
+        let mut left_out = Vec::new();
+        for (i, addition) in part.runs.iter().enumerate() {
+            if let Some(twin) = self.addition(part, addition)? {
+                left_out.push((i, twin));
+            }
+        }
+        Ok(Settled::Done { left_out })
+    }
+
+    /// Writes `addition`, unless its submit key is taken: then tells by whom.
+    fn addition(&mut self, part: &Part, addition: &Addition) -> Result<Option<Twin>, Stop> {
+        if let Some(twin) = self.submit_key(addition)? {
+            return Ok(Some(twin));
+        }
+        let entry = &addition.entry;
+        let head = self.head(entry.run)?;
+        check::addition(part, addition, head.as_ref()).map_err(Stop::Refused)?;
+        let pos = self.end(part.shard)? + 1;
+        self.entry(entry, part.shard, pos)?;
+        self.memo.ends.insert(part.shard, pos);
+        let seq = entry.first_seq + u64::from(entry.count) - 1;
+        if self.memo.heads.len() >= HEADS_MAX {
+            self.memo.heads.clear();
+        }
+        self.memo.heads.insert(entry.run, Head { tenant: entry.tenant.clone(), seq });
+        for row in &addition.rows {
+            self.row(addition, row)?;
+        }
+        Ok(None)
+    }
+
+    fn submit_key(&mut self, addition: &Addition) -> Result<Option<Twin>, Stop> {
+        let Some(key) = &addition.key else { return Ok(None) };
+        let Entry { tenant, run, .. } = &addition.entry;
+        if let Some(twin) = twin(self.conn, tenant, &key.key)? {
+            return Ok(Some(twin));
+        }
+        let sql = "INSERT INTO submit (tenant, key, run, content) VALUES (?1, ?2, ?3, ?4)";
+        let values = params![tenant.as_str(), key.key, run.as_bytes(), key.content.as_bytes()];
+        self.conn.prepare_cached(sql)?.execute(values)?;
+        Ok(None)
+    }
+
+    fn head(&self, run: RunId) -> rusqlite::Result<Option<Head>> {
+        if let Some(head) = self.memo.heads.get(&run) {
+            return Ok(Some(head.clone()));
+        }
+        let mut head = self.conn.prepare_cached(
+            "SELECT tenant, first_seq + count - 1 FROM entry WHERE run = ?1
+             ORDER BY first_seq DESC LIMIT 1",
+        )?;
+        let head = head.query_row([run.as_bytes()], |row| {
+            let tenant = Tenant::new(row.get_ref(0)?.as_str()?);
+            Ok(Head { tenant, seq: row.get::<_, i64>(1)?.cast_unsigned() })
+        });
+        head.optional()
+    }
+
+    /// The position of the shard's last entry.
+    fn end(&self, shard: Shard) -> rusqlite::Result<u64> {
+        if let Some(end) = self.memo.ends.get(&shard) {
+            return Ok(*end);
+        }
+        let first = i64::from(shard.0) << POS_BITS;
+        let sql = "SELECT coalesce(max(id), ?1) - ?1 FROM entry WHERE id > ?1 AND id < ?2";
+        let values = [first, first + (1 << POS_BITS)];
+        let end = self.conn.prepare_cached(sql)?.query_row(values, |row| row.get::<_, i64>(0))?;
+        Ok(end.cast_unsigned())
+    }
+
+    fn entry(&self, entry: &Entry, shard: Shard, pos: u64) -> rusqlite::Result<()> {
+        let mut insert = self.conn.prepare_cached(
+            "INSERT INTO entry (id, tenant, run, first_seq, count, at, epoch, level, hash, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
+        insert.execute(params![
+            i64::from(shard.0) << POS_BITS | int(pos),
+            entry.tenant.as_str(),
+            entry.run.as_bytes(),
+            int(entry.first_seq),
+            entry.count,
+            entry.at.0,
+            int(entry.epoch.0),
+            entry.level,
+            entry.hash,
+            &entry.body[..],
+        ])?;
+        Ok(())
+    }
+
+    fn row(&self, addition: &Addition, row: &Row) -> Result<(), Stop> {
+        let Entry { tenant, run, .. } = &addition.entry;
+        match row {
+            Row::Run(row) => self.run_row(row)?,
+            Row::Payload(payload) => {
+                let sql = "INSERT INTO payload (tenant, digest, bytes) VALUES (?1, ?2, ?3)
+                           ON CONFLICT DO NOTHING";
+                let digest = payload.digest.as_bytes();
+                let values = params![tenant.as_str(), digest, &payload.bytes[..]];
+                self.conn.prepare_cached(sql)?.execute(values)?;
+                self.reference(tenant, *run, payload.digest, payload.bytes.len() as u64)?;
+            }
+            Row::Reference { digest, len } => {
+                if !self.has_payload(tenant, *digest, *len)? {
+                    return Err(Stop::Refused(check::missing(addition, *digest, *len)));
+                }
+                self.reference(tenant, *run, *digest, *len)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_payload(&self, tenant: &Tenant, digest: Digest, len: u64) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM payload WHERE tenant = ?1 AND digest = ?2 AND length(bytes) = ?3";
+        let values = params![tenant.as_str(), digest.as_bytes(), int(len)];
+        Ok(self.conn.prepare_cached(sql)?.exists(values)? || self.files.len(digest) == Some(len))
+    }
+
+    fn reference(
+        &self,
+        tenant: &Tenant,
+        run: RunId,
+        digest: Digest,
+        len: u64,
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO payload_ref (digest, tenant, run, len) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT DO NOTHING";
+        let values = params![digest.as_bytes(), tenant.as_str(), run.as_bytes(), int(len)];
+        self.conn.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+
+    fn run_row(&self, row: &RunRow) -> rusqlite::Result<()> {
+        let mut upsert = self.conn.prepare_cached(
+            "INSERT INTO run (tenant, run, shard, workflow, task_id, status, open, created_at, updated_at, ended_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT DO UPDATE SET workflow = excluded.workflow, task_id = excluded.task_id,
+                 status = excluded.status, open = excluded.open, created_at = excluded.created_at,
+                 updated_at = excluded.updated_at, ended_at = excluded.ended_at",
+        )?;
+        upsert.execute(params![
+            row.tenant.as_str(),
+            row.run.as_bytes(),
+            row.run.shard().0,
+            row.workflow,
+            row.task_id,
+            row.status,
+            row.open,
+            row.created_at.0,
+            row.updated_at.0,
+            row.ended_at.map(|at| at.0),
+        ])?;
+        Ok(())
+    }
+}
+
+/// The run that was submitted under `key`.
+pub(super) fn twin(
+    conn: &Connection,
+    tenant: &Tenant,
+    key: &str,
+) -> rusqlite::Result<Option<Twin>> {
+    let sql = "SELECT run, content FROM submit WHERE tenant = ?1 AND key = ?2";
+    let twin = conn.prepare_cached(sql)?.query_row([tenant.as_str(), key], |row| {
+        Ok(Twin { run: RunId::from_bytes(row.get(0)?), content: Digest::from_bytes(row.get(1)?) })
+    });
+    twin.optional()
+}
+
+/// A number as SQLite keeps it; those beyond, which nothing can hold, become the largest.
+pub(super) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

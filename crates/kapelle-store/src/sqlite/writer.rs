@@ -1,0 +1,288 @@
+//! The one thread of a process that writes: what waits is written in one transaction, together.
+//!
+//! **Invariants:** an answer that says "done" follows the commit; a wish that is refused leaves
+//! nothing behind and harms no other: the transaction is rolled back and begun again without it
+//! (rare, so it pays to have no savepoints, which would copy every page they touch). Once poisoned,
+//! the connection is leaked, not closed: closing it would touch the files.
+
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+use kapelle_core::port::journal::{Error, OnSettled, Part, Settled};
+use kapelle_core::{Digest, Epoch, NodeId, Shard};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::Poison;
+use super::fault::{Fault, Phase, classify};
+use super::files::Files;
+use super::schema::{PATIENCE, check_level, empty_log};
+use super::turnstile::Turnstile;
+use super::write::{Memo, Stop, Transaction};
+
+/// How many wishes one transaction takes.
+const BATCH_MAX: usize = 256;
+/// A page of the log and its header.
+const FRAME: u32 = 4096 + 24;
+/// The log's growth after which its pages are copied into the database.
+const CHECKPOINT_FRAMES: u32 = (4 << 20) / FRAME;
+/// The log's size after which it is emptied.
+const TRUNCATE_FRAMES: u32 = (64 << 20) / FRAME;
+/// How long to wait between two tries to overwrite a commit of unknown outcome.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What somebody wants of the writer, what came of it so far, and where to say so.
+pub(super) enum Wish {
+    Append {
+        parts: Vec<Part>,
+        outcome: Vec<Settled>,
+        settled: OnSettled,
+    },
+    Claim {
+        seen: Vec<(Shard, Epoch)>,
+        owner: NodeId,
+        won: Vec<(Shard, Epoch)>,
+        answer: oneshot::Sender<Result<Vec<(Shard, Epoch)>, Error>>,
+    },
+    Release {
+        held: Vec<(Shard, Epoch)>,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    Sweep {
+        old: Vec<(std::path::PathBuf, Option<Digest>)>,
+        age: Duration,
+        removed: u64,
+        answer: Box<dyn FnOnce(Result<u64, Error>) + Send>,
+    },
+}
+
+impl Wish {
+    /// Says how it ended. Whoever does not listen any more does not mind.
+    pub(super) fn answer(self, result: Result<(), Error>) {
+        match self {
+            Self::Append { outcome, settled, .. } => {
+                let call = || settled(result.map(|()| outcome));
+                if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                    tracing::error!("a panic in the answer to an append");
+                }
+            }
+            Self::Claim { won, answer, .. } => {
+                answer.send(result.map(|()| won)).ok();
+            }
+            Self::Release { answer, .. } => {
+                answer.send(result).ok();
+            }
+            Self::Sweep { removed, answer, .. } => answer(result.map(|()| removed)),
+        }
+    }
+
+    fn fulfil(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Stop> {
+        match self {
+            Self::Append { parts, outcome, .. } => *outcome = transaction.append(parts)?,
+            Self::Claim { seen, owner, won, .. } => *won = transaction.claim(seen, owner)?,
+            Self::Release { held, .. } => transaction.release(held)?,
+            Self::Sweep { old, age, removed, .. } => *removed = transaction.sweep(old, *age)?,
+        }
+        Ok(())
+    }
+}
+
+/// How a try to write a batch ended, if it did not fail.
+enum Tried {
+    Committed,
+    /// Nothing was written; this one is why.
+    Refused(usize, Error),
+}
+
+pub(super) struct Writer {
+    conn: ManuallyDrop<Connection>,
+    file: Arc<str>,
+    files: Files,
+    poison: Poison,
+    turnstile: Turnstile,
+    memo: Memo,
+    /// How long the log is, as the last commit found it.
+    frames: Arc<AtomicU32>,
+    /// How long it was after the last checkpoint.
+    checkpointed: u32,
+}
+
+impl Writer {
+    pub(super) fn new(
+        mut conn: Connection,
+        file: Arc<str>,
+        files: Files,
+        poison: Poison,
+        turnstile: Turnstile,
+    ) -> rusqlite::Result<Self> {
+        let frames = Arc::new(AtomicU32::new(0));
+        let seen = Arc::clone(&frames);
+        conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            seen.store(pages.unsigned_abs(), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let conn = ManuallyDrop::new(conn);
+        let memo = Memo::default();
+        Ok(Self { conn, file, files, poison, turnstile, memo, frames, checkpointed: 0 })
+    }
+
+    /// Works until nobody can wish any more.
+    pub(super) fn run(mut self, wishes: &Receiver<Wish>) {
+        while let Ok(first) = wishes.recv() {
+            let mut batch = vec![first];
+            batch.extend(wishes.try_iter().take(BATCH_MAX - 1));
+            let result = self.poison.check().and_then(|()| self.write(&mut batch));
+            for wish in batch {
+                wish.answer(result.clone());
+            }
+            if result.is_ok() {
+                self.checkpoint();
+            }
+        }
+        if self.poison.check().is_ok() {
+            drop(ManuallyDrop::into_inner(self.conn));
+        }
+    }
+
+    /// Writes what `batch` wishes. What is refused by itself is answered and taken out of it.
+    fn write(&mut self, batch: &mut Vec<Wish>) -> Result<(), Error> {
+        self.enter()?;
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            while !batch.is_empty() {
+                match self.attempt(batch)? {
+                    Tried::Committed => break,
+                    Tried::Refused(at, error) => batch.remove(at).answer(Err(error)),
+                }
+            }
+            Ok(())
+        }));
+        let written =
+            written.unwrap_or_else(|_| Err(self.poison.set(self.path(), "a panic while writing")));
+        self.leave()?;
+        written
+    }
+
+    fn attempt(&mut self, batch: &mut [Wish]) -> Result<Tried, Error> {
+        self.execute("BEGIN IMMEDIATE").map_err(|error| self.failed(&error, Phase::Begin))?;
+        match self.fulfil(batch) {
+            Ok(()) => {}
+            Err((at, Stop::Refused(error))) => {
+                self.roll_back()?;
+                return Ok(Tried::Refused(at, error));
+            }
+            Err((_, Stop::Sql(error))) => return Err(self.failed(&error, Phase::Write)),
+        }
+        self.execute("COMMIT").map_err(|error| self.failed(&error, Phase::Commit))?;
+        Ok(Tried::Committed)
+    }
+
+    fn fulfil(&mut self, batch: &mut [Wish]) -> Result<(), (usize, Stop)> {
+        match check_level(&self.conn, &self.file) {
+            Ok(Ok(())) => {}
+            Ok(Err(newer)) => return Err((0, Stop::Refused(newer))),
+            Err(error) => return Err((0, Stop::Sql(error))),
+        }
+        let (conn, memo, files) = (&*self.conn, &mut self.memo, &self.files);
+        let mut transaction = Transaction { conn, memo, files };
+        for (at, wish) in batch.iter_mut().enumerate() {
+            wish.fulfil(&mut transaction).map_err(|stop| (at, stop))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the store back to where it was and says what to answer.
+    fn failed(&mut self, error: &rusqlite::Error, phase: Phase) -> Error {
+        match classify(error, phase, &self.file) {
+            Fault::Poison(error) => self.poison.take(error),
+            Fault::Damaged(message) => self.poison.set(self.path(), &message),
+            Fault::Refused(error) => self.roll_back().err().unwrap_or(error),
+            Fault::Ghost(error) => match self.roll_back() {
+                Ok(()) => self.probe().err().unwrap_or(error),
+                Err(error) => error,
+            },
+        }
+    }
+
+    fn roll_back(&mut self) -> Result<(), Error> {
+        self.memo.forget();
+        if self.conn.is_autocommit() {
+            return Ok(());
+        }
+        self.execute("ROLLBACK").map_err(|error| self.failed(&error, Phase::Rollback))
+    }
+
+    /// Commits something that changes nothing, until it succeeds: it takes the place in the log of
+    /// a commit of unknown outcome, which then cannot come back after a crash.
+    fn probe(&mut self) -> Result<(), Error> {
+        const PROBE: &str = "UPDATE shard SET epoch = epoch WHERE shard = 0";
+        loop {
+            let committed = self
+                .execute("BEGIN IMMEDIATE")
+                .and_then(|()| self.execute(PROBE))
+                .and_then(|()| self.execute("COMMIT"));
+            let Err(error) = committed else { return Ok(()) };
+            match classify(&error, Phase::Commit, &self.file) {
+                Fault::Poison(error) => return Err(self.poison.take(error)),
+                Fault::Damaged(message) => return Err(self.poison.set(self.path(), &message)),
+                Fault::Refused(_) | Fault::Ghost(_) => self.roll_back()?,
+            }
+            thread::sleep(PROBE_PAUSE);
+        }
+    }
+
+    /// Copies the log into the database where it has grown enough. Nobody waits for it but the next
+    /// commit; an error of it counts as one of a commit.
+    fn checkpoint(&mut self) {
+        let frames = self.frames.load(Ordering::Relaxed);
+        // A log that became shorter was begun anew.
+        self.checkpointed = self.checkpointed.min(frames);
+        if frames - self.checkpointed < CHECKPOINT_FRAMES {
+            return;
+        }
+        self.checkpointed = frames;
+        let done = if frames < TRUNCATE_FRAMES {
+            self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        } else if self.enter().is_ok() {
+            let done = empty_log(&self.conn);
+            // A turn that cannot be left poisons; then the next wish is told.
+            self.leave().ok();
+            done
+        } else {
+            return;
+        };
+        let Err(error) = done else { return };
+        match classify(&error, Phase::Checkpoint, &self.file) {
+            Fault::Poison(error) => drop(self.poison.take(error)),
+            Fault::Damaged(message) => drop(self.poison.set(self.path(), &message)),
+            // Others read, or there is no space: the log grows on, and the next one comes.
+            Fault::Refused(error) | Fault::Ghost(error) => tracing::warn!("checkpoint: {error}"),
+        }
+    }
+
+    fn enter(&mut self) -> Result<(), Error> {
+        match self.turnstile.enter(PATIENCE) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Busy { file: Arc::clone(&self.file) }),
+            Err(error) => Err(self.poison.set(self.path(), &error.to_string())),
+        }
+    }
+
+    fn leave(&self) -> Result<(), Error> {
+        let left = self.turnstile.leave();
+        left.map_err(|error| self.poison.set(self.path(), &error.to_string()))
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(&*self.file)
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+}
