@@ -70,6 +70,14 @@ impl Sqlite {
     /// [`Error::Newer`] for a store of a newer version, which is left as it is; [`Error::Busy`] if
     /// another process writes for longer than ten seconds.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        Self::open_with(dir, |_| Ok(()))
+    }
+
+    /// The same; `prepare` is done to the connection that writes.
+    fn open_with(
+        dir: &Path,
+        prepare: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<()>,
+    ) -> Result<Self, Error> {
         let unusable = |error: io::Error| unusable(dir, &error);
         fs::create_dir_all(dir).map_err(unusable)?;
         let path = dir.join("kapelle.db");
@@ -85,8 +93,10 @@ impl Sqlite {
         let files = Files::open(dir, poison.clone()).map_err(unusable)?;
         let old = files.older_than(SWEEP_AGE).map_err(unusable)?;
         let readers = Readers::new(path, Arc::clone(&file), poison.clone());
-        let writer = Writer::new(conn, Arc::clone(&file), files.clone(), poison.clone(), turnstile)
-            .map_err(|error| unusable(io::Error::other(error)))?;
+        let writer = prepare(&conn).and_then(|()| {
+            Writer::new(conn, Arc::clone(&file), files.clone(), poison.clone(), turnstile)
+        });
+        let writer = writer.map_err(|error| unusable(io::Error::other(error)))?;
         let (wishes, queue) = channel();
         let thread = thread::Builder::new().name("kapelle-writer".into());
         let thread = thread.spawn(move || writer.run(&queue)).map_err(unusable)?;

@@ -219,6 +219,36 @@ async fn damage_is_named() {
 }
 
 #[tokio::test]
+async fn a_full_disk_refuses_what_needs_space_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // The limit of the database's size plays the disk.
+    let limit = |conn: &Connection| conn.query_row("PRAGMA max_page_count = 60", [], |_| Ok(()));
+    let store = Sqlite::open_with(dir.path(), limit).unwrap();
+    let epoch = claim(&store, SHARD).await;
+    let mut large = plain(run(SHARD, 1), epoch, 1, 1);
+    large.rows.push(Row::Payload(Payload::new(vec![1; 400_000].into())));
+    let large = vec![Part { shard: SHARD, epoch, runs: vec![large] }];
+    for n in 2..=9 {
+        let outcome = append(&store, large.clone()).await;
+        assert!(matches!(outcome, Err(Error::Full { .. })), "{outcome:?}");
+        add(&store, SHARD, epoch, vec![plain(run(SHARD, n), epoch, 1, 1)]).await;
+    }
+    let positions = store.tail(SHARD, 0, 99).await.unwrap().into_iter().map(|(pos, _)| pos);
+    assert_eq!(positions.collect::<Vec<_>>(), Vec::from_iter(1..=8));
+    drop(store);
+    let store = Sqlite::open(dir.path()).unwrap();
+    append(&store, large).await.unwrap();
+    assert_eq!(store.tail(SHARD, 8, 9).await.unwrap()[0].0, 9);
+}
+
+#[tokio::test]
+async fn a_panic_in_an_answer_ends_nothing() {
+    let stored = Stored::new();
+    stored.append(vec![], Box::new(|_| panic!("an answer of the caller's making")));
+    claim(&*stored, SHARD).await;
+}
+
+#[tokio::test]
 async fn once_poisoned_everything_is_refused() {
     let stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;
@@ -244,4 +274,19 @@ async fn the_log_is_emptied_as_it_grows() {
     let log = fs::metadata(stored.dir.path().join("kapelle.db-wal")).unwrap().len();
     assert!(log < 16 << 20, "the log has {log} bytes");
     assert!(fs::metadata(stored.file()).unwrap().len() > 40 << 20);
+}
+
+#[tokio::test]
+async fn a_random_history_goes_as_in_memory() {
+    let mut all = crate::contract::compare::Seen::new();
+    for seed in 0..200 {
+        let stored = Stored::new();
+        let memory = crate::Memory::new();
+        let seen = crate::contract::compare::compare(seed, 60, &memory, &*stored).await;
+        for (kind, times) in seen {
+            *all.entry(kind).or_default() += times;
+        }
+    }
+    println!("{all:?}");
+    assert!(all.len() == 5 && all.values().all(|times| *times > 30), "{all:?}");
 }

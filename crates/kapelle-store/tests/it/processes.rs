@@ -1,0 +1,216 @@
+//! Real processes: this test binary starts itself again, with a part to play.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use kapelle_core::port::Nodes as _;
+use kapelle_core::port::journal::{Error, Journal as _, Part, Settled};
+use kapelle_core::{Epoch, NodeId, Shard};
+use kapelle_store::contract::{append, claim, plain, run, tenant};
+use kapelle_store::{Member, Sqlite};
+
+const STORE: &str = "KAPELLE_TEST_STORE";
+const PART: &str = "KAPELLE_TEST_PART";
+
+/// Another process, killed when it is dropped.
+struct Actor {
+    child: Child,
+    says: BufReader<ChildStdout>,
+}
+
+impl Actor {
+    fn start(store: &Path, part: &str) -> Self {
+        Self::start_as(store, part, None)
+    }
+
+    fn start_as(store: &Path, part: &str, user: Option<u32>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "processes::an_actor_plays_its_part", "--nocapture"]);
+        command.env(STORE, store).env(PART, part).stdout(Stdio::piped());
+        if let Some(user) = user {
+            command.uid(user);
+        }
+        let mut child = command.spawn().unwrap();
+        let says = BufReader::new(child.stdout.take().unwrap());
+        Self { child, says }
+    }
+
+    /// The next thing it says; `None` once it has ended.
+    fn hear(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.says.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            // The test harness talks on the same line.
+            if let Some((_, said)) = line.trim_end().split_once("say ") {
+                return Some(said.to_owned());
+            }
+        }
+    }
+
+    /// `kill -9`, and what it said until then.
+    fn kill(&mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn say(text: &str) {
+    println!("\nsay {text}");
+}
+
+/// What the other processes do. Run as a test by itself, it has no part.
+#[tokio::test]
+async fn an_actor_plays_its_part() {
+    let (Ok(store), Ok(part)) = (std::env::var(STORE), std::env::var(PART)) else { return };
+    let store = Path::new(&store);
+    match part.split_once(' ') {
+        Some(("write", shard)) => write_on(store, Shard(shard.parse().unwrap())).await,
+        Some(("open", _)) => match Sqlite::open(store) {
+            Ok(_) => say("opened"),
+            Err(error) => say(&error.to_string()),
+        },
+        Some(("join", _)) => {
+            let member = Member::join(store, None).unwrap();
+            say(member.me().id.as_str());
+            std::future::pending::<()>().await;
+        }
+        _ => panic!("no part `{part}`"),
+    }
+}
+
+/// Writes an entry a commit to a run of the shard, for ever, and says each that is on disk.
+async fn write_on(store: &Path, shard: Shard) {
+    let store = Sqlite::open(store).unwrap();
+    let epoch = claim(&store, shard).await;
+    let id = run(shard, 1);
+    let mut seq = 0;
+    while let Some(last) = store.read(&tenant(), id, seq + 1).await.unwrap().last() {
+        seq = last.first_seq;
+    }
+    loop {
+        seq += 1;
+        let runs = vec![plain(id, epoch, seq, 1)];
+        match append(&store, vec![Part { shard, epoch, runs }]).await.unwrap()[..] {
+            [Settled::Done { .. }] => say(&seq.to_string()),
+            _ => return say("stale"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_outlives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let mut actor = Actor::start(dir.path(), "write 7");
+        let heard: Vec<_> = (0..=round).map_while(|_| actor.hear()).collect();
+        let last = heard.into_iter().chain(actor.kill()).last().unwrap();
+        let acknowledged: u64 = last.parse().unwrap();
+        let store = Sqlite::open(dir.path()).unwrap();
+        let entries = store.tail(Shard(7), acknowledged - 1, 1000).await.unwrap();
+        let (pos, entry) = &entries[0];
+        assert_eq!((*pos, entry.first_seq), (acknowledged, acknowledged));
+        assert!(entries.len() <= 2, "at most one was not acknowledged yet");
+    }
+}
+
+#[tokio::test]
+async fn processes_write_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut actors = [1, 2, 3].map(|n| Actor::start(dir.path(), &format!("write {n}")));
+    let store = Sqlite::open(dir.path()).unwrap();
+    let epoch = claim(&store, Shard(4)).await;
+    for actor in &mut actors {
+        while actor.hear().unwrap() != "50" {}
+    }
+    for seq in 1..=50 {
+        let runs = vec![plain(run(Shard(4), 1), epoch, seq, 1)];
+        append(&store, vec![Part { shard: Shard(4), epoch, runs }]).await.unwrap();
+    }
+    // One dies in the middle of whatever it does; the others go on.
+    actors[0].kill();
+    for actor in &mut actors[1..] {
+        let next = actor.hear().unwrap();
+        let next: u64 = next.parse().unwrap();
+        while actor.hear().unwrap().parse::<u64>().unwrap() < next + 50 {}
+    }
+    for n in 1..=4 {
+        let positions = store.tail(Shard(n), 0, 50).await.unwrap().into_iter().map(|(pos, _)| pos);
+        assert_eq!(positions.collect::<Vec<_>>(), Vec::from_iter(1..=50));
+    }
+}
+
+#[tokio::test]
+async fn a_claim_fences_a_writer_in_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut actor = Actor::start(dir.path(), "write 7");
+    assert_eq!(actor.hear().as_deref(), Some("1"));
+    let store = Sqlite::open(dir.path()).unwrap();
+    let claimed = store.claim(&[(Shard(7), Epoch(1))], &NodeId::new("me")).await.unwrap();
+    assert_eq!(claimed, [(Shard(7), Epoch(2))]);
+    let count = store.bytes(&tenant(), run(Shard(7), 1)).await.unwrap();
+    while actor.hear().unwrap() != "stale" {}
+    assert_eq!(store.bytes(&tenant(), run(Shard(7), 1)).await.unwrap(), count);
+}
+
+#[tokio::test]
+async fn a_killed_node_is_dead_and_its_files_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let me = Member::join(dir.path(), None).unwrap();
+    let mut actor = Actor::start(dir.path(), "join it");
+    let other = NodeId::new(&actor.hear().unwrap());
+    assert!(me.alive(&other).await.unwrap());
+    assert_eq!(me.list().await.unwrap().len(), 2);
+    actor.kill();
+    assert!(!me.alive(&other).await.unwrap());
+    assert!(!me.has_children(&other).await.unwrap());
+    assert_eq!(me.list().await.unwrap(), [me.me().clone()]);
+    assert!(!dir.path().join("nodes").join(other.as_str()).exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(dir.path()).unwrap());
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for item in std::fs::read_dir(dir.path()).unwrap() {
+        let item = item.unwrap();
+        set(&item.path(), if item.file_type().unwrap().is_dir() { 0o555 } else { 0o444 });
+    }
+    set(dir.path(), 0o555);
+    // What is forbidden is nothing to root: then somebody else tries.
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut actor = Actor::start_as(dir.path(), "open it", root.then_some(65_534));
+    let said = actor.hear().unwrap();
+    set(dir.path(), 0o755);
+    assert!(said.contains(dir.path().to_str().unwrap()), "{said}");
+    assert!(said.contains("make it writable, or choose another folder"), "{said}");
+}
+
+#[test]
+fn a_writer_that_is_stopped_makes_others_busy_for_a_while_only() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(dir.path()).unwrap());
+    let turn = std::fs::File::open(dir.path().join("turn")).unwrap();
+    turn.lock().unwrap();
+    let mut actor = Actor::start(dir.path(), "open it");
+    let said = actor.hear().unwrap();
+    let busy = Error::Busy { file: dir.path().join("kapelle.db").display().to_string().into() };
+    assert_eq!(said, busy.to_string());
+    turn.unlock().unwrap();
+    assert_eq!(Actor::start(dir.path(), "open it").hear().as_deref(), Some("opened"));
+}
