@@ -143,7 +143,7 @@ impl State {
         self.holdings.get(&shard).cloned().unwrap_or_else(unclaimed)
     }
 
-    fn entries_of(&self, run: RunId) -> impl Iterator<Item = &Entry> {
+    fn entries_of(&self, run: RunId) -> impl DoubleEndedIterator<Item = &Entry> {
         let entries = self.entries.get(&run.shard());
         let places = self.runs.get(&run).into_iter().flatten();
         places.filter_map(move |at| entries.and_then(|entries| entries.get(*at)))
@@ -198,7 +198,7 @@ impl<'a> Draft<'a> {
 
     fn head(&self, run: RunId) -> Option<Head> {
         self.heads.get(&run).cloned().or_else(|| {
-            let last = self.state.entries_of(run).last()?;
+            let last = self.state.entries_of(run).next_back()?;
             let seq = last.first_seq + u64::from(last.count) - 1;
             Some(Head { tenant: last.tenant.clone(), seq })
         })
@@ -278,9 +278,10 @@ impl Journal for Memory {
 
     async fn tail(&self, shard: Shard, after: u64, limit: u32) -> Result<Vec<(u64, Entry)>, Error> {
         let state = self.state();
-        let entries = (1_u64..).zip(state.entries.get(&shard).into_iter().flatten());
-        let entries = entries.filter(|(pos, _)| *pos > after).take(limit.min(1000) as usize);
-        Ok(entries.map(|(pos, entry)| (pos, entry.clone())).collect())
+        let entries = state.entries.get(&shard).map_or(&[][..], Vec::as_slice);
+        let later = entries.iter().skip(usize::try_from(after).unwrap_or(usize::MAX));
+        let later = later.zip(after.saturating_add(1)..).map(|(entry, pos)| (pos, entry.clone()));
+        Ok(later.take(limit.min(1000) as usize).collect())
     }
 
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRow>, Error> {

@@ -52,7 +52,7 @@ const SWEEP_BATCH: usize = 256;
 /// the way out. [`Error::Corrupt`]: from `append`, a bug of the caller, nothing was written; from a
 /// read, quarantine the run.
 ///
-/// Reads need a tokio runtime. Dropped, it finishes what was asked of it.
+/// Reads need a tokio runtime. Dropped, it waits for what was asked of it to be written.
 pub struct Sqlite {
     file: Arc<str>,
     files: Files,
@@ -64,7 +64,7 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the store in the folder `dir`, made if there is none.
+    /// Opens the store in the folder `dir`, made if there is none. Blocks.
     ///
     /// [`Error::Unavailable`] where that is not possible: it names the file and the way out.
     /// [`Error::Newer`] for a store of a newer version, which is left as it is; [`Error::Busy`] if

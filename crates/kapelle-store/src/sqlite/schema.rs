@@ -108,14 +108,16 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
     }
     // Raised before the file is switched to WAL: so its first page says from the start whose it is.
     raise(&mut conn, file)?;
-    let recover = || {
-        conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-        conn.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
-        // After an unclean end the log may hold what no sync vouched for. If others have the store
-        // open, this does what it can and leaves the rest to them.
-        empty_log(&conn)
-    };
-    recover().map_err(failed)?;
+    let mode: String =
+        conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        let message = "its file system cannot share a log; choose a folder on a local disk".into();
+        return Err(Error::Unavailable { file: Arc::clone(file), message });
+    }
+    // After an unclean end the log may hold what no sync vouched for. If others have the store
+    // open, this does what it can and leaves the rest to them.
+    conn.execute_batch("PRAGMA wal_autocheckpoint = 0").map_err(failed)?;
+    empty_log(&conn).map_err(failed)?;
     Ok(conn)
 }
 
