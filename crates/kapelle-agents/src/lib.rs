@@ -1,1 +1,46 @@
-//! x
+//! The agents that ship with Kapelle: `echo`, `process` and `http`.
+//!
+//! **Invariant:** an agent reports; it never retries, times out or logs a failure it returns.
+//! Every outgoing HTTP request goes through [`egress`]; every process runs under [`child`].
+//!
+//! What is promised of any agent is in [`contract`]; a desk without an engine is in [`desk`].
+
+pub mod child;
+pub mod contract;
+pub mod desk;
+mod echo;
+pub mod egress;
+mod http;
+mod input;
+mod process;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kapelle_core::port::Agent;
+
+pub use echo::Echo;
+pub use http::Http;
+pub use process::Process;
+
+/// What the built-in agents need to know of the node.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The executable that calls [`child::main`] when its first argument is [`child::ARG`]:
+    /// usually `std::env::current_exe()`.
+    pub launcher: PathBuf,
+    /// The file whose shared lock every process of this node holds until its last descendant ended.
+    pub kids: Option<PathBuf>,
+    /// Where HTTP requests may go.
+    pub egress: egress::Policy,
+}
+
+/// The agents that ship, in the order to list them.
+#[must_use]
+pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
+    vec![
+        Arc::new(Echo::new()),
+        Arc::new(Process::new(options.launcher, options.kids)),
+        Arc::new(Http::new(egress::Egress::new(options.egress))),
+    ]
+}

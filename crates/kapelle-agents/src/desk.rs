@@ -1,0 +1,170 @@
+//! A desk without an engine: for tests of agents, and to try one out.
+//!
+//! It keeps its promises within one process: effects are recorded and replayed, artifacts are files
+//! in a folder that goes with the desk. Absent: durability.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kapelle_core::port::agent::{
+    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Progress,
+};
+use kapelle_core::{Artifact, Digest, Digester, Json, canonical};
+use tempfile::{NamedTempFile, TempDir};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
+
+/// A desk for the attempts of one step.
+#[derive(Debug)]
+pub struct ScratchDesk {
+    folder: TempDir,
+    cancelled: watch::Sender<bool>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    progress: Vec<Progress>,
+    next_ordinal: u32,
+    effects: BTreeMap<u32, Recorded>,
+}
+
+#[derive(Clone, Debug)]
+struct Recorded {
+    input: Digest,
+    end: Result<Json, Failure>,
+}
+
+impl ScratchDesk {
+    /// An empty desk.
+    pub fn new() -> std::io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("kapelle-desk-").tempdir()?;
+        Ok(Self { folder, cancelled: watch::Sender::new(false), kept: Mutex::default() })
+    }
+
+    /// Tells the agent that it should end.
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+    }
+
+    /// Clears the way for another attempt: recorded effects stay and are counted from 1 again.
+    pub fn next_attempt(&self) {
+        self.cancelled.send_replace(false);
+        self.kept().next_ordinal = 0;
+    }
+
+    /// All progress so far.
+    #[must_use]
+    pub fn progress_so_far(&self) -> Vec<Progress> {
+        self.kept().progress.clone()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("nobody panics while holding it")
+    }
+
+    fn file_of(&self, digest: Digest) -> PathBuf {
+        self.folder.path().join(digest.hex())
+    }
+}
+
+#[async_trait]
+impl Desk for ScratchDesk {
+    fn progress(&self, progress: Progress) {
+        self.kept().progress.push(progress);
+    }
+
+    async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.subscribe();
+        cancelled.wait_for(|cancelled| *cancelled).await.expect("the sender is ours");
+    }
+
+    fn effect<'a>(
+        &'a self,
+        effect: Effect,
+        work: EffectWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let input = Digest::of(canonical(&effect.input).as_bytes());
+        let (ordinal, known) = {
+            let mut kept = self.kept();
+            kept.next_ordinal += 1;
+            (kept.next_ordinal, kept.effects.get(&kept.next_ordinal).cloned())
+        };
+        Box::pin(async move {
+            match known {
+                Some(known) if known.input == input => known.end,
+                Some(_) => {
+                    let message = format!("effect {ordinal} was about something else before");
+                    Err(Failure::new(FailureKind::Diverged, "diverged", message))
+                }
+                None => {
+                    let end = work(format!("scratch/{}/{ordinal}/1", effect.name).into()).await;
+                    self.kept().effects.insert(ordinal, Recorded { input, end: end.clone() });
+                    end
+                }
+            }
+        })
+    }
+
+    async fn artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+    ) -> Result<Box<dyn ArtifactSink>, Failure> {
+        let scratch = NamedTempFile::new_in(&self.folder).map_err(|error| broken(&error))?;
+        let (file, path) = scratch.into_parts();
+        Ok(Box::new(Sink {
+            name: name.into(),
+            media_type: media_type.into(),
+            folder: self.folder.path().to_owned(),
+            file: tokio::fs::File::from_std(file),
+            path,
+            digester: Digester::default(),
+            len: 0,
+        }))
+    }
+
+    async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
+        let path = self.file_of(digest);
+        let len = tokio::fs::metadata(&path).await.map_err(|error| broken(&error))?.len();
+        if len > max {
+            let message = format!("{digest} has {len} bytes, over {max}");
+            return Err(Failure::new(FailureKind::Invalid, "too_large", message));
+        }
+        Ok(tokio::fs::read(path).await.map_err(|error| broken(&error))?.into())
+    }
+}
+
+struct Sink {
+    name: Box<str>,
+    media_type: Box<str>,
+    folder: PathBuf,
+    file: tokio::fs::File,
+    path: tempfile::TempPath,
+    digester: Digester,
+    len: u64,
+}
+
+#[async_trait]
+impl ArtifactSink for Sink {
+    async fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
+        self.digester.update(&piece);
+        self.len += piece.len() as u64;
+        self.file.write_all(&piece).await.map_err(|error| broken(&error))
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<Artifact, Failure> {
+        self.file.flush().await.map_err(|error| broken(&error))?;
+        let digest = self.digester.finish();
+        let to = self.folder.join(digest.hex());
+        self.path.persist(to).map_err(|error| broken(&error.error))?;
+        Ok(Artifact { name: self.name, digest, media_type: self.media_type, len: self.len })
+    }
+}
+
+fn broken(error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Unavailable, "desk", format!("the desk's folder: {error}"))
+}

@@ -1,0 +1,336 @@
+//! The one way out: every HTTP request that Kapelle makes.
+//!
+//! **Invariants:** a name is resolved once, refused unless *every* address is allowed, and only the
+//! checked addresses are connected to. Metadata and link-local addresses are never reached. A
+//! redirect is checked like a first request and never leads from a global address to another kind.
+//! Connections are not kept: a request on a connection that the other side just closed would leave
+//! its outcome unknown. The environment's proxies are ignored.
+//!
+//! Which addresses are what is in [`address`].
+
+pub mod address;
+mod redirect;
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+use url::{Host, Url};
+
+use address::{Reach, reach};
+
+/// Whose wish a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The operator's own: loopback and private addresses are allowed.
+    Operator,
+    /// Anyone else's: only global unicast addresses.
+    Global,
+}
+
+impl Policy {
+    /// Why `address` is not to be reached; `None` if it may be.
+    fn denies(self, address: std::net::IpAddr) -> Option<&'static str> {
+        match (reach(address), self) {
+            (Reach::Global, _) | (Reach::Private, Self::Operator) => None,
+            (Reach::Private, Self::Global) => Some("a private address"),
+            (Reach::Never(what), _) => Some(what),
+        }
+    }
+}
+
+/// How long and how much a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Until there is a connection.
+    pub connect: Duration,
+    /// Between two signs of life of the other side.
+    pub idle: Duration,
+    /// The longest body of an answer, decompressed, in bytes.
+    pub body_max: usize,
+    /// How many redirects are followed.
+    pub redirects_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            body_max: 1 << 20,
+            redirects_max: 3,
+        }
+    }
+}
+
+/// What is asked of the other side.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// `http` or `https`, without credentials.
+    pub url: Url,
+    /// All headers, secret ones too: another origin gets only harmless ones.
+    pub headers: HeaderMap,
+    /// The body, if there is one.
+    pub body: Option<Bytes>,
+    /// The redirects that are an answer and not followed.
+    pub keep: Vec<StatusCode>,
+}
+
+/// What the other side said.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Bytes,
+    /// Where it came from in the end.
+    pub url: Url,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is none that could be asked.
+    #[error("`{url}`: {why}")]
+    BadUrl {
+        /// As given, without credentials.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A policy of ours forbids it.
+    #[error("`{host}` is not to be reached: {why}")]
+    Denied {
+        /// The host.
+        host: String,
+        /// Why.
+        why: String,
+    },
+    /// Nothing was sent.
+    #[error("`{host}` cannot be reached: {why}")]
+    Unreachable {
+        /// The host.
+        host: String,
+        /// What the system says.
+        why: String,
+    },
+    /// Sent, and then silence. It is not known what happened.
+    #[error("`{host}` did not answer in time")]
+    Silent {
+        /// The host.
+        host: String,
+    },
+    /// Sent, and then the connection broke. It is not known what happened.
+    #[error("the connection to `{host}` broke: {why}")]
+    Broken {
+        /// The host.
+        host: String,
+        /// What the system says.
+        why: String,
+    },
+    /// The answer is longer than allowed.
+    #[error("the answer of `{host}` is longer than {max} bytes")]
+    TooLarge {
+        /// The host.
+        host: String,
+        /// The limit.
+        max: usize,
+    },
+    /// It led from one place to the next.
+    #[error("`{host}` redirects more than {max} times")]
+    TooManyRedirects {
+        /// The last host.
+        host: String,
+        /// The limit.
+        max: u32,
+    },
+    /// There can be no requests at all.
+    #[error("requests cannot be made here: {0}")]
+    Setup(String),
+}
+
+/// The one outgoing HTTP client.
+#[derive(Debug)]
+pub struct Egress {
+    policy: Policy,
+    limits: Limits,
+    // Made at the first request: to read the certificates of the system takes its time.
+    own: OnceLock<Result<reqwest::Client, String>>,
+    global: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl Egress {
+    /// A client for requests under `policy`, with the default limits.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self::with_limits(policy, Limits::default())
+    }
+
+    /// The same, with limits of one's own.
+    #[must_use]
+    pub fn with_limits(policy: Policy, limits: Limits) -> Self {
+        Self { policy, limits, own: OnceLock::new(), global: OnceLock::new() }
+    }
+
+    /// Asks, and follows where it is sent. Never asks twice.
+    pub async fn send(&self, mut request: Request) -> Result<Response, Error> {
+        let mut policy = self.policy;
+        for _ in 0..=self.limits.redirects_max {
+            let (answer, peer) = self.once(&request, policy).await?;
+            let Some(next) = redirect::target(&request, &answer)? else { return Ok(answer) };
+            if peer.is_none_or(|peer| reach(peer.ip()) == Reach::Global) {
+                policy = Policy::Global;
+            }
+            request = redirect::follow(request, answer.status, next);
+        }
+        let max = self.limits.redirects_max;
+        Err(Error::TooManyRedirects { host: host_of(&request.url), max })
+    }
+
+    /// One request to checked addresses.
+    async fn once(
+        &self,
+        request: &Request,
+        policy: Policy,
+    ) -> Result<(Response, Option<SocketAddr>), Error> {
+        check_url(&request.url, policy)?;
+        let client = self.client(policy)?;
+        let mut builder = client
+            .request(request.method.clone(), request.url.clone())
+            .headers(request.headers.clone());
+        if let Some(body) = &request.body {
+            builder = builder.body(body.clone());
+        }
+        let host = host_of(&request.url);
+        let answer = builder.send().await.map_err(|error| explain(&host, &error))?;
+        let peer = answer.remote_addr();
+        if let Some(why) = peer.and_then(|peer| policy.denies(peer.ip())) {
+            return Err(Error::Denied { host, why: why.into() });
+        }
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = self.body(answer, &host).await?;
+        Ok((Response { status, headers, body, url: request.url.clone() }, peer))
+    }
+
+    async fn body(&self, mut answer: reqwest::Response, host: &str) -> Result<Bytes, Error> {
+        let max = self.limits.body_max;
+        let mut body = BytesMut::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| explain(host, &error))? {
+            if body.len() + piece.len() > max {
+                return Err(Error::TooLarge { host: host.into(), max });
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body.freeze())
+    }
+
+    fn client(&self, policy: Policy) -> Result<&reqwest::Client, Error> {
+        let cell = if policy == self.policy { &self.own } else { &self.global };
+        cell.get_or_init(|| build(policy, self.limits))
+            .as_ref()
+            .map_err(|why| Error::Setup(why.clone()))
+    }
+}
+
+fn build(policy: Policy, limits: Limits) -> Result<reqwest::Client, String> {
+    // The first one in this process wins; it is the same one everywhere.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
+        .dns_resolver(Checked(policy))
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .pool_max_idle_per_host(0)
+        .connect_timeout(limits.connect)
+        .read_timeout(limits.idle)
+        .user_agent(concat!("kapelle/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| deepest(&error).to_string())
+}
+
+/// Checks what can be seen in the URL; names are checked by [`Checked`] when they are resolved.
+fn check_url(url: &Url, policy: Policy) -> Result<(), Error> {
+    let bad = |why| {
+        let mut shown = url.clone();
+        // A URL that can hold no credentials holds none.
+        shown.set_password(None).ok();
+        shown.set_username("").ok();
+        Err(Error::BadUrl { url: shown.into(), why })
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return bad("only http and https are spoken");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return bad("credentials in a URL end up in logs; use a header");
+    }
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        Some(Host::Domain(_)) => return Ok(()),
+        None => return bad("it names no host"),
+    };
+    policy
+        .denies(address)
+        .map_or(Ok(()), |why| Err(Error::Denied { host: host_of(url), why: why.into() }))
+}
+
+fn host_of(url: &Url) -> String {
+    url.host_str().unwrap_or_default().to_owned()
+}
+
+/// Resolves names, and refuses those of which any address is not allowed.
+struct Checked(Policy);
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotAllowed(String);
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let policy = self.0;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            for address in &found {
+                if let Some(why) = policy.denies(address.ip()) {
+                    return Err(NotAllowed(format!("{} is {why}", address.ip())).into());
+                }
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn explain(host: &str, error: &reqwest::Error) -> Error {
+    let host = host.to_owned();
+    if let Some(denied) = causes(error).find_map(|cause| cause.downcast_ref::<NotAllowed>()) {
+        return Error::Denied { host, why: denied.0.clone() };
+    }
+    let why = deepest(error).to_string();
+    match () {
+        () if error.is_builder() => {
+            Error::BadUrl { url: host, why: "no request can be made of it" }
+        }
+        () if error.is_connect() => Error::Unreachable { host, why },
+        () if error.is_timeout() => Error::Silent { host },
+        () => Error::Broken { host, why },
+    }
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
+}
+
+fn deepest(error: &reqwest::Error) -> &dyn StdError {
+    causes(error).last().unwrap_or(error)
+}
