@@ -43,6 +43,7 @@ pub(crate) enum Report {
     Exited(i32),
     Killed(i32),
     NotStarted { errno: i32, message: String },
+    NoLock(String),
 }
 
 /// Runs one command as the parent at the other end of stdin says, and leaves nothing behind.
@@ -64,12 +65,17 @@ fn supervise() -> io::Result<()> {
     let mut parent = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     let spec = read_spec(&mut parent)?;
     let kids = std::env::args_os().nth(2);
-    let report = match begin(&spec, kids.as_deref(), &parent) {
-        Ok(None) => return Ok(()),
-        Ok(Some(main)) => Watch { main, parent: &parent, end: None }.run(&spec)?,
-        Err(error) => Report::NotStarted {
-            errno: error.raw_os_error().unwrap_or(0),
-            message: error.to_string(),
+    let report = match kids.as_deref().map_or(Ok(()), hold) {
+        Err(error) => Report::NoLock(error.to_string()),
+        // Only now: whoever finds the lock free knows that a child which has yet to take it will
+        // see that its parent is dead, and start nothing.
+        Ok(()) if hung_up(&parent)? => return Ok(()),
+        Ok(()) => match start(&spec) {
+            Ok(main) => Watch { main, parent: &parent, end: None }.run(&spec)?,
+            Err(error) => Report::NotStarted {
+                errno: error.raw_os_error().unwrap_or(0),
+                message: error.to_string(),
+            },
         },
     };
     parent.write_all(&serde_json::to_vec(&report)?)
@@ -83,16 +89,7 @@ fn read_spec(parent: &mut UnixStream) -> io::Result<Spec> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// Starts the command; `None` if the parent is gone.
-fn begin(spec: &Spec, kids: Option<&OsStr>, parent: &UnixStream) -> io::Result<Option<Pid>> {
-    if let Some(kids) = kids {
-        hold(kids)?;
-    }
-    // Only now: whoever finds the lock free knows that a child which has yet to take it will see
-    // that its parent is dead, and start nothing.
-    if hung_up(parent)? {
-        return Ok(None);
-    }
+fn start(spec: &Spec) -> io::Result<Pid> {
     let (program, args) = spec.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(args).current_dir(&spec.cwd).envs(&spec.env).process_group(0);
@@ -101,7 +98,7 @@ fn begin(spec: &Spec, kids: Option<&OsStr>, parent: &UnixStream) -> io::Result<O
         None => Stdio::null(),
     });
     let child = command.spawn()?;
-    Ok(Some(Pid::from_child(&child)))
+    Ok(Pid::from_child(&child))
 }
 
 /// Takes a share of the lock that this process and all it starts hold to their end.
@@ -130,7 +127,7 @@ fn in_memory(text: &str) -> io::Result<File> {
 
 fn hung_up(parent: &UnixStream) -> io::Result<bool> {
     let mut fds = [PollFd::new(parent, PollFlags::IN)];
-    rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    poll(&mut fds, 0)?;
     Ok(fds[0].revents().contains(PollFlags::HUP))
 }
 

@@ -87,3 +87,6 @@ fn carried(address: Ipv6Addr) -> Ipv4Addr {
     let [.., a, b, c, d] = address.octets();
     Ipv4Addr::new(a, b, c, d)
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,12 @@ impl Policy {
             (Reach::Never(what), _) => Some(what),
         }
     }
+
+    /// What holds after a redirect by `peer`: whoever is out in the world sends us nowhere else.
+    fn after(self, peer: Option<SocketAddr>) -> Self {
+        let at_home = peer.is_some_and(|peer| reach(peer.ip()) == Reach::Private);
+        if at_home { self } else { Self::Global }
+    }
 }
 
 /// How long and how much a request may be.
@@ -187,9 +193,7 @@ impl Egress {
         for _ in 0..=self.limits.redirects_max {
             let (answer, peer) = self.once(&request, policy).await?;
             let Some(next) = redirect::target(&request, &answer)? else { return Ok(answer) };
-            if peer.is_none_or(|peer| reach(peer.ip()) == Reach::Global) {
-                policy = Policy::Global;
-            }
+            policy = policy.after(peer);
             request = redirect::follow(request, answer.status, next);
         }
         let max = self.limits.redirects_max;
@@ -333,4 +337,27 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
 
 fn deepest(error: &reqwest::Error) -> &dyn StdError {
     causes(error).last().unwrap_or(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_from_the_world_leads_only_into_the_world() {
+        let world = Some("93.184.216.34:443".parse().unwrap());
+        let home = Some("10.0.0.1:80".parse().unwrap());
+        assert_eq!(Policy::Operator.after(world), Policy::Global);
+        assert_eq!(Policy::Operator.after(None), Policy::Global);
+        assert_eq!(Policy::Operator.after(home), Policy::Operator);
+        assert_eq!(Policy::Global.after(home), Policy::Global);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_refused_when_one_of_its_addresses_is() {
+        let resolve = |policy| Checked(policy).resolve("localhost".parse().unwrap());
+        let denied = resolve(Policy::Global).await.err().expect("localhost is no global name");
+        assert!(denied.downcast_ref::<NotAllowed>().is_some(), "{denied}");
+        assert!(resolve(Policy::Operator).await.is_ok_and(|found| found.count() > 0));
+    }
 }

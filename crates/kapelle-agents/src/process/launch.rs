@@ -138,14 +138,12 @@ impl Launched {
         let (out, err) = (self.stdout.take(), self.stderr.take());
         let out = out.expect("stdout is read once");
         let err = err.expect("stderr is read once");
-        let report = async { Ok(read_report(&mut self.hears).await) };
         let stderr = async { Ok(stderr::tail(err, desk).await) };
-        let (report, stdout, stderr_tail) =
-            tokio::try_join!(report, stdout::read(out, input.parse, desk), stderr)?;
-        let report = report.ok_or_else(|| {
-            let message = "the process that looks after the command died";
-            Failure::new(FailureKind::Crashed, "launcher_died", message).uncertain()
-        })?;
+        let (report, stdout, stderr_tail) = tokio::try_join!(
+            report(&mut self.hears),
+            stdout::read(out, input.parse, desk),
+            stderr
+        )?;
         Ok(Ended { report, stdout, stderr_tail })
     }
 
@@ -155,8 +153,11 @@ impl Launched {
     }
 }
 
-async fn read_report(from: &mut OwnedReadHalf) -> Option<Report> {
+async fn report(from: &mut OwnedReadHalf) -> Result<Report, Failure> {
     let mut text = Vec::new();
-    from.read_to_end(&mut text).await.ok()?;
-    serde_json::from_slice(&text).ok()
+    from.read_to_end(&mut text).await.ok();
+    serde_json::from_slice(&text).map_err(|_| {
+        let message = "the process that looks after the command died";
+        Failure::new(FailureKind::Crashed, "launcher_died", message).uncertain()
+    })
 }

@@ -121,6 +121,10 @@ fn exit_code(
             Err(Failure::new(FailureKind::Crashed, &format!("signal_{signal}"), message))
         }
         Report::NotStarted { errno, message } => Err(not_started(*errno, message, input, here)),
+        Report::NoLock(message) => {
+            let message = format!("the lock of this node's processes: {message}");
+            Err(Failure::new(FailureKind::Unavailable, "no_lock", message))
+        }
     }
 }
 

@@ -1,1 +1,11 @@
+//! The agents against real processes and real servers on this machine.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod contract;
+mod death;
+mod echo;
+mod egress;
+mod http;
+mod process;
+mod support;

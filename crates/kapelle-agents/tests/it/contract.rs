@@ -1,0 +1,119 @@
+//! What is promised of every agent, by each of ours.
+
+use std::sync::Arc;
+
+use kapelle_agents::egress::Policy;
+use kapelle_agents::{Options, built_in, contract};
+use kapelle_core::Json;
+use kapelle_core::port::agent::Agent;
+use serde_json::json;
+
+use crate::support::{eventually, launcher, serve};
+
+fn agents() -> Vec<Arc<dyn Agent>> {
+    built_in(Options { launcher: launcher(), kids: None, egress: Policy::Operator })
+}
+
+fn agent(name: &str) -> Arc<dyn Agent> {
+    agents().into_iter().find(|agent| &*agent.card().name == name).unwrap()
+}
+
+#[tokio::test]
+async fn every_card_is_sound_and_every_action_known() {
+    let agents = agents();
+    assert_eq!(agents.len(), 3);
+    for agent in &agents {
+        contract::has_a_sound_card(agent);
+        contract::knows_its_actions(agent).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_are_what_their_schemas_say() {
+    let server = serve(axum::Router::new().route("/", axum::routing::get(|| async { "hi" }))).await;
+    let cases = [
+        ("echo", "echo", json!({"value": [1], "delay": "1ms", "effects": 2})),
+        ("process", "run", json!({"shell": "echo hi; echo ho >&2", "parse": "lines"})),
+        ("process", "run", json!({"shell": "head -c 2000000 /dev/zero"})),
+        ("http", "request", json!({"method": "GET", "url": server})),
+    ];
+    for (name, action, input) in cases {
+        contract::answers_as_it_says(&agent(name), action, input).await;
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_invalid() {
+    let url = "http://127.0.0.1:1/";
+    let bad: [(&str, &str, &[Json]); 3] = [
+        (
+            "echo",
+            "echo",
+            &[
+                json!(1),
+                json!({"valu": 1}),
+                json!({"delay": -1}),
+                json!({"fail": {"times": 1, "kind": "sad"}}),
+                json!({"fail": {"times": -1, "kind": "lost"}}),
+            ],
+        ),
+        (
+            "process",
+            "run",
+            &[
+                json!({}),
+                json!({"argv": []}),
+                json!({"argv": ["true"], "shell": "true"}),
+                json!({"argv": "true"}),
+                json!({"argv": ["true"], "parse": "xml"}),
+                json!({"argv": ["true"], "env": {"KAPELLE_RUN": "x"}}),
+                json!({"argv": ["true"], "env": {"A=B": "x"}}),
+                json!({"argv": ["true"], "env": {"A": null}}),
+                json!({"argv": ["true"], "okCodes": "0"}),
+                json!({"argv": ["true"], "timeout": 1}),
+            ],
+        ),
+        (
+            "http",
+            "request",
+            &[
+                json!({"url": url}),
+                json!({"method": "BREW", "url": url}),
+                json!({"method": "GET", "url": 1}),
+                json!({"method": "GET", "url": url, "headers": {"a": ["b"]}}),
+                json!({"method": "GET", "url": url, "query": {"a": {"b": 1}}}),
+                json!({"method": "GET", "url": url, "expect": "200"}),
+            ],
+        ),
+    ];
+    for (name, action, inputs) in bad {
+        for input in inputs {
+            contract::refuses_as_invalid(&agent(name), action, input.clone()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_within_the_grace() {
+    let at_once = || async {};
+    contract::ends_when_cancelled(&agent("echo"), "echo", json!({"delay": "1h"}), at_once()).await;
+    let effects = json!({"effects": 3, "delay": "1h"});
+    contract::ends_when_cancelled(&agent("echo"), "echo", effects, at_once()).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("begun");
+    let script = format!("touch {}; sleep 1000", mark.display());
+    let begun = eventually("the command", || mark.exists().then_some(()));
+    contract::ends_when_cancelled(&agent("process"), "run", json!({"shell": script}), begun).await;
+
+    let (asked, was_asked) = tokio::sync::oneshot::channel();
+    let asked = Arc::new(std::sync::Mutex::new(Some(asked)));
+    let never = move || async move {
+        asked.lock().unwrap().take().unwrap().send(()).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let server = serve(axum::Router::new().route("/", axum::routing::get(never))).await;
+    let input = json!({"method": "GET", "url": server});
+    let begun = async { was_asked.await.unwrap() };
+    contract::ends_when_cancelled(&agent("http"), "request", input, begun).await;
+}
