@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kapelle_agents::desk::ScratchDesk;
@@ -96,13 +96,7 @@ async fn a_dropped_call_kills_its_command() {
 async fn when_we_are_killed_all_die_and_only_then_the_lock_is_free() {
     let root = tempfile::tempdir().unwrap();
     let kids = root.path().join("kids");
-    let mut helper = Command::new(launcher())
-        .args(["process", &json!({"shell": format!("{FAMILY}; wait")}).to_string()])
-        .env("KIDS", &kids)
-        .current_dir(root.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut helper = helper(root.path(), &json!({"shell": format!("{FAMILY}; wait")}));
     let pids = pids_in(&root.path().join("pids"), 4).await;
     let lock = File::open(&kids).unwrap();
     assert!(lock.try_lock().is_err(), "the lock is free while {pids:?} live");
@@ -118,13 +112,7 @@ async fn however_early_we_are_killed_nothing_is_left() {
     for round in 0..40 {
         let root = tempfile::tempdir().unwrap();
         let kids = File::create(root.path().join("kids")).unwrap();
-        let mut helper = Command::new(launcher())
-            .args(["process", &json!({"shell": format!("{FAMILY}; wait")}).to_string()])
-            .env("KIDS", root.path().join("kids"))
-            .current_dir(root.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut helper = helper(root.path(), &json!({"shell": format!("{FAMILY}; wait")}));
         // Each round hits another moment between the helper's start and the last grandchild's.
         std::thread::sleep(Duration::from_micros(round * 500));
         helper.kill().unwrap();
@@ -140,6 +128,40 @@ async fn however_early_we_are_killed_nothing_is_left() {
         assert_eq!(later.lines().count(), pids.len(), "round {round} began after the end");
     }
     assert!(begun > 0 && begun < 40, "{begun} of 40 had begun: the moments are too much alike");
+}
+
+#[tokio::test]
+async fn a_launcher_whose_parent_died_while_it_waited_for_the_lock_starts_nothing() {
+    for _ in 0..5 {
+        let root = tempfile::tempdir().unwrap();
+        let kids = File::create(root.path().join("kids")).unwrap();
+        kids.lock().unwrap();
+        let mut helper = helper(root.path(), &json!({"argv": ["touch", "ran"]}));
+        let waits = eventually("a launcher that waits", || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            let waits = |pid: &u32| {
+                locks.lines().any(|l| l.contains("-> FLOCK") && l.contains(&format!(" {pid} ")))
+            };
+            at_work_in(root.path()).into_iter().find(waits)
+        });
+        let waits = waits.await;
+        helper.kill().unwrap();
+        helper.wait().unwrap();
+        kids.unlock().unwrap();
+        eventually("its end", || (!is_alive(waits)).then_some(())).await;
+        assert!(!root.path().join("ran").exists());
+    }
+}
+
+/// The example, performing `input` in `root`, its processes under the lock `root/kids`.
+fn helper(root: &Path, input: &serde_json::Value) -> Child {
+    Command::new(launcher())
+        .args(["process", &input.to_string()])
+        .env("KIDS", root.join("kids"))
+        .current_dir(root)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// The processes that have `folder` as theirs.

@@ -18,8 +18,10 @@ fn kind(address: IpAddr) -> Kind {
     }
 }
 
-/// Block, its kind, and the kind of its neighbours below and above.
-const V4: [(&str, u32, Kind, Option<Kind>, Option<Kind>); 23] = [
+/// A block, its kind, and the kinds of its neighbours below and above.
+type Block = (&'static str, u32, Kind, Option<Kind>, Option<Kind>);
+
+const V4: [Block; 23] = [
     ("0.0.0.0", 8, Never, None, Some(Global)),
     ("10.0.0.0", 8, Private, Some(Global), Some(Global)),
     ("100.64.0.0", 10, Private, Some(Global), Some(Global)),
@@ -45,7 +47,7 @@ const V4: [(&str, u32, Kind, Option<Kind>, Option<Kind>); 23] = [
     ("8.8.8.8", 32, Global, Some(Global), Some(Global)),
 ];
 
-const V6: [(&str, u32, Kind, Option<Kind>, Option<Kind>); 27] = [
+const V6: [Block; 27] = [
     ("::", 128, Never, None, Some(Private)),
     ("::1", 128, Private, Some(Never), Some(Never)),
     ("::ffff:0:0", 104, Never, Some(Never), Some(Global)),
