@@ -24,6 +24,11 @@ use serde::{Deserialize, Serialize};
 
 /// The first argument that makes an executable the launcher of a command.
 pub const ARG: &str = "__child";
+/// The variable that names the `kids` lock file; the command does not see it.
+pub(crate) const KIDS: &str = "KAPELLE_KIDS";
+/// What a launcher is called in lists of processes. Whoever kills all processes named `kapelle`
+/// must not kill those that clear up after them.
+pub(crate) const NAME: &str = "kpl-child";
 
 /// What to start, from the parent: its length (8 bytes, little endian), then JSON. A byte after
 /// that asks for a gentle end; the end of the stream is the parent's death.
@@ -48,8 +53,7 @@ pub(crate) enum Report {
 
 /// Runs one command as the parent at the other end of stdin says, and leaves nothing behind.
 ///
-/// To be called before anything else when the first argument is [`ARG`]; the second one, if there
-/// is one, is the `kids` lock file. Prints nothing.
+/// To be called before anything else when the first argument is [`ARG`]. Prints nothing.
 #[must_use]
 pub fn main() -> ExitCode {
     match supervise() {
@@ -62,9 +66,10 @@ fn supervise() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
+    std::fs::write("/proc/self/comm", NAME)?;
     let mut parent = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     let spec = read_spec(&mut parent)?;
-    let kids = std::env::args_os().nth(2);
+    let kids = std::env::var_os(KIDS);
     let report = match kids.as_deref().map_or(Ok(()), hold) {
         Err(error) => Report::NoLock(error.to_string()),
         // Only now: whoever finds the lock free knows that a child which has yet to take it will
@@ -92,7 +97,7 @@ fn read_spec(parent: &mut UnixStream) -> io::Result<Spec> {
 fn start(spec: &Spec) -> io::Result<Pid> {
     let (program, args) = spec.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
-    command.args(args).current_dir(&spec.cwd).envs(&spec.env).process_group(0);
+    command.args(args).current_dir(&spec.cwd).env_remove(KIDS).envs(&spec.env).process_group(0);
     command.stdin(match &spec.stdin {
         Some(text) => Stdio::from(in_memory(text)?),
         None => Stdio::null(),

@@ -9,9 +9,9 @@
 //! Which addresses are what is in [`address`].
 
 pub mod address;
+mod error;
 mod redirect;
 
-use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -23,6 +23,8 @@ use reqwest::{Method, StatusCode};
 use url::{Host, Url};
 
 use address::{Reach, reach};
+pub use error::Error;
+use error::{NotAllowed, deepest, explain};
 
 /// Whose wish a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,68 +102,6 @@ pub struct Response {
     pub body: Bytes,
     /// Where it came from in the end.
     pub url: Url,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address is none that could be asked.
-    #[error("`{url}`: {why}")]
-    BadUrl {
-        /// As given, without credentials.
-        url: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A policy of ours forbids it.
-    #[error("`{host}` is not to be reached: {why}")]
-    Denied {
-        /// The host.
-        host: String,
-        /// Why.
-        why: String,
-    },
-    /// Nothing was sent.
-    #[error("`{host}` cannot be reached: {why}")]
-    Unreachable {
-        /// The host.
-        host: String,
-        /// What the system says.
-        why: String,
-    },
-    /// Sent, and then silence. It is not known what happened.
-    #[error("`{host}` did not answer in time")]
-    Silent {
-        /// The host.
-        host: String,
-    },
-    /// Sent, and then the connection broke. It is not known what happened.
-    #[error("the connection to `{host}` broke: {why}")]
-    Broken {
-        /// The host.
-        host: String,
-        /// What the system says.
-        why: String,
-    },
-    /// The answer is longer than allowed.
-    #[error("the answer of `{host}` is longer than {max} bytes")]
-    TooLarge {
-        /// The host.
-        host: String,
-        /// The limit.
-        max: usize,
-    },
-    /// It led from one place to the next.
-    #[error("`{host}` redirects more than {max} times")]
-    TooManyRedirects {
-        /// The last host.
-        host: String,
-        /// The limit.
-        max: u32,
-    },
-    /// There can be no requests at all.
-    #[error("requests cannot be made here: {0}")]
-    Setup(String),
 }
 
 /// The one outgoing HTTP client.
@@ -295,10 +235,6 @@ fn host_of(url: &Url) -> String {
 /// Resolves names, and refuses those of which any address is not allowed.
 struct Checked(Policy);
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct NotAllowed(String);
-
 impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = self.0;
@@ -313,30 +249,6 @@ impl Resolve for Checked {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
-}
-
-fn explain(host: &str, error: &reqwest::Error) -> Error {
-    let host = host.to_owned();
-    if let Some(denied) = causes(error).find_map(|cause| cause.downcast_ref::<NotAllowed>()) {
-        return Error::Denied { host, why: denied.0.clone() };
-    }
-    let why = deepest(error).to_string();
-    match () {
-        () if error.is_builder() => {
-            Error::BadUrl { url: host, why: "no request can be made of it" }
-        }
-        () if error.is_connect() => Error::Unreachable { host, why },
-        () if error.is_timeout() => Error::Silent { host },
-        () => Error::Broken { host, why },
-    }
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause| (*cause).source())
-}
-
-fn deepest(error: &reqwest::Error) -> &dyn StdError {
-    causes(error).last().unwrap_or(error)
 }
 
 #[cfg(test)]

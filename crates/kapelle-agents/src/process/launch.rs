@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::input::Input;
 use super::{stderr, stdout};
-use crate::child::{ARG, Report, Spec};
+use crate::child::{ARG, KIDS, NAME, Report, Spec};
 use crate::input::invalid;
 
 /// What a command has between the wish that it should end and its death.
@@ -118,7 +118,8 @@ fn spawn(
     ours.set_nonblocking(true)?;
     let (hears, says) = UnixStream::from_std(ours)?.into_split();
     let mut command = Command::new(launcher);
-    command.arg(ARG).args(kids).env_clear();
+    command.arg0(NAME).arg(ARG).env_clear();
+    command.envs(kids.map(|kids| (KIDS, kids)));
     command.envs(here.passed.iter().map(|(name, value)| (name, value)));
     command.env("KAPELLE_RUN", call.run.to_string());
     command.env("KAPELLE_STEP", call.step.to_string());

@@ -93,6 +93,13 @@ async fn a_command_sees_only_what_it_is_meant_to_see() {
 }
 
 #[tokio::test]
+async fn whoever_kills_all_that_is_named_kapelle_spares_what_clears_up() {
+    let names =
+        value_of(json!({"shell": "cat /proc/$PPID/comm; tr '\\0' ' ' < /proc/$PPID/cmdline"}));
+    assert_eq!(names.await, "kpl-child\nkpl-child __child ");
+}
+
+#[tokio::test]
 async fn a_command_knows_its_run_step_attempt_and_key() {
     let script = "echo $KAPELLE_STEP $KAPELLE_ATTEMPT $KAPELLE_RUN $KAPELLE_KEY";
     let run = "018bcfe5-6800-7707-8707-070707070701";

@@ -18,10 +18,6 @@ pub(crate) fn launcher() -> PathBuf {
     launcher
 }
 
-pub(crate) fn process() -> Arc<dyn Agent> {
-    Arc::new(Process::new(launcher(), None))
-}
-
 pub(crate) fn http(policy: egress::Policy) -> Arc<dyn Agent> {
     Arc::new(Http::new(egress::Egress::new(policy)))
 }
@@ -33,7 +29,8 @@ pub(crate) async fn run_in(
     desk: &ScratchDesk,
 ) -> Result<Answer, Failure> {
     let call = contract::call("run", input, root.to_str().unwrap());
-    process().perform(call, desk).await
+    let kids = tempfile::NamedTempFile::new().unwrap();
+    Process::new(launcher(), Some(kids.path().into())).perform(call, desk).await
 }
 
 pub(crate) async fn run(input: Json) -> Result<Answer, Failure> {
@@ -66,8 +63,10 @@ pub(crate) async fn pids_in(file: &Path, count: usize) -> Vec<u32> {
     .await
 }
 
+/// Whether there is such a process; one that only waits to be taken note of has ended.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// A server of this test; gone with its runtime.
