@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 pub const ARG: &str = "__child";
 /// The variable that names the `kids` lock file; the command does not see it.
 pub(crate) const KIDS: &str = "KAPELLE_KIDS";
+/// The variable that names the attempt's folder for artifacts.
+pub(crate) const OUT: &str = "KAPELLE_OUT";
 /// What a launcher is called in lists of processes. Whoever kills all processes named `kapelle`
 /// must not kill those that clear up after them.
 pub(crate) const NAME: &str = "kpl-child";
@@ -56,10 +58,15 @@ pub(crate) enum Report {
 /// To be called before anything else when the first argument is [`ARG`]. Prints nothing.
 #[must_use]
 pub fn main() -> ExitCode {
-    match supervise() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    if supervise().is_ok() {
+        return ExitCode::SUCCESS;
     }
+    // The parent is gone, or will know from our silence that we failed. It would have removed the
+    // attempt's folder; now nobody else does.
+    if let Some(folder) = std::env::var_os(OUT) {
+        std::fs::remove_dir_all(folder).ok();
+    }
+    ExitCode::FAILURE
 }
 
 fn supervise() -> io::Result<()> {
@@ -74,7 +81,7 @@ fn supervise() -> io::Result<()> {
         Err(error) => Report::NoLock(error.to_string()),
         // Only now: whoever finds the lock free knows that a child which has yet to take it will
         // see that its parent is dead, and start nothing.
-        Ok(()) if hung_up(&parent)? => return Ok(()),
+        Ok(()) if hung_up(&parent)? => return Err(io::ErrorKind::BrokenPipe.into()),
         Ok(()) => match start(&spec) {
             Ok(main) => Watch { main, parent: &parent, end: None }.run(&spec)?,
             Err(error) => Report::NotStarted {

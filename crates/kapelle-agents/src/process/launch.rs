@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::input::Input;
 use super::{stderr, stdout};
-use crate::child::{ARG, KIDS, NAME, Report, Spec};
+use crate::child::{ARG, KIDS, NAME, OUT, Report, Spec};
 use crate::input::invalid;
 
 /// What a command has between the wish that it should end and its death.
@@ -125,7 +125,7 @@ fn spawn(
     command.env("KAPELLE_STEP", call.step.to_string());
     command.env("KAPELLE_ATTEMPT", call.attempt.to_string());
     command.env("KAPELLE_KEY", &*call.key);
-    command.env("KAPELLE_OUT", here.out.path());
+    command.env(OUT, here.out.path());
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;

@@ -82,7 +82,8 @@ impl Agent for Process {
                 () = desk.cancelled() => {
                     says.cancel().await;
                     // It is heard to its end: a last word must not meet a closed pipe.
-                    ended.await.and(Err(cancelled()))
+                    drop(ended.await);
+                    Err(cancelled())
                 }
             }
         };
