@@ -1,1 +1,64 @@
-fn main() {}
+//! The project's own commands: what CI runs, and what is run on demand.
+//!
+//! `cargo xtask ci` is exactly CI, so that nothing fails there that cannot be seen here. Rules of
+//! our own are in [`tidy`], which is also a test; the tools come from [`setup`], the stages and
+//! the other commands are in [`stages`].
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks")]
+
+mod setup;
+mod stages;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  ci                       everything CI runs: setup, fmt, tidy, clippy, docs, doctests, tests
+  setup                    install what the checks need and is missing
+  tidy                     the rules of the house: crates, licences, sizes, documents
+  sim   [--seeds N]        the simulations, over N seeds (2,000 unless told)
+  soak                     the long form of sim and of the kill test: hours
+  bench [--quick] [ARG..]  build for speed and run `kapelle bench ARG..`
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["ci"] => stages::ci(),
+        ["setup"] => setup::run(),
+        ["tidy"] => tidy::run(),
+        ["sim"] => stages::sim("2000"),
+        ["sim", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => stages::sim(seeds),
+        ["soak"] => stages::soak(),
+        ["bench", rest @ ..] => stages::bench(rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder, wherever the command was given.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("xtask is two folders below the root").to_path_buf()
+}
+
+/// The cargo that runs us, so that the toolchain stays the same.
+fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}

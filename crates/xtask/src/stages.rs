@@ -1,0 +1,144 @@
+//! What `ci`, `sim`, `soak` and `bench` run, one command after the other.
+//!
+//! **Invariant:** `ci` stops at the first stage that fails, skips none, and ends with the tests,
+//! so that the last thing in a log is their summary; the minutes of the stages before come first.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::{cargo, root, setup, tidy};
+
+/// A stage that is one cargo command.
+struct Stage {
+    name: &'static str,
+    args: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+}
+
+const STAGES: [Stage; 4] = [
+    Stage { name: "fmt", args: &["fmt", "--all", "--check"], env: &[] },
+    Stage {
+        name: "clippy",
+        args: &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        env: &[],
+    },
+    Stage {
+        name: "docs",
+        args: &["doc", "--locked", "--workspace", "--no-deps"],
+        env: &[("RUSTDOCFLAGS", "-D warnings")],
+    },
+    Stage { name: "doctests", args: &["test", "--locked", "--workspace", "--doc"], env: &[] },
+];
+
+const TESTS: Stage =
+    Stage { name: "tests", args: &["nextest", "run", "--locked", "--workspace"], env: &[] };
+
+/// Everything CI runs.
+pub(crate) fn ci() -> Result<()> {
+    let mut minutes = Minutes::default();
+    minutes.time("setup", setup::run)?;
+    minutes.time("tidy", tidy::run)?;
+    for stage in STAGES {
+        minutes.time(stage.name, || stage.run())?;
+    }
+    minutes.time("build", || stage_without_run(&TESTS))?;
+    minutes.print();
+    TESTS.run()
+}
+
+/// The simulations of core and engine.
+pub(crate) fn sim(seeds: &str) -> Result<()> {
+    let mut command = tests_called("sim", &["kapelle-core", "kapelle-engine"]);
+    run(command.env("KAPELLE_SIM_SEEDS", seeds))
+}
+
+/// The numbers the design names: a million seeds, ten thousand kills.
+pub(crate) fn soak() -> Result<()> {
+    sim("1000000")?;
+    let mut command = tests_called("kill", &["kapelle"]);
+    run(command.env("KAPELLE_KILL_ROUNDS", "10000"))
+}
+
+/// `kapelle bench`, built as released, or without the long link.
+pub(crate) fn bench(args: &[&str]) -> Result<()> {
+    let (profile, rest) = match args {
+        ["--quick", rest @ ..] => ("quick", rest),
+        rest => ("release", rest),
+    };
+    let mut command = Command::new(cargo());
+    command.args(["run", "--locked", "--package", "kapelle", "--profile", profile]);
+    run(command.args(["--", "bench"]).args(rest))
+}
+
+impl Stage {
+    fn run(&self) -> Result<()> {
+        run(&mut self.command())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(cargo());
+        command.args(self.args).envs(self.env.iter().copied());
+        if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+            // A build that is thrown away needs neither increments nor symbols.
+            command.env("CARGO_INCREMENTAL", "0");
+            command.env("CARGO_PROFILE_DEV_DEBUG", "0");
+            command.env("CARGO_PROFILE_TEST_DEBUG", "0");
+        }
+        command
+    }
+}
+
+/// Builds the tests, so that the time of building is not taken for the time of testing.
+fn stage_without_run(stage: &Stage) -> Result<()> {
+    run(stage.command().arg("--no-run"))
+}
+
+/// The tests with `word` in their name, without the limit on a test's time.
+fn tests_called(word: &str, packages: &[&str]) -> Command {
+    let mut command = Command::new(cargo());
+    command.args(["nextest", "run", "--locked", "--profile", "soak", "--success-output", "final"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    command.args(["-E", &format!("test({word})")]);
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    eprintln!("$ {line}");
+    let status = command.current_dir(root()).status()?;
+    ensure!(status.success(), "`{line}` ended with {status}");
+    Ok(())
+}
+
+/// The command as one would type it.
+fn line(command: &Command) -> String {
+    let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+    let words: Vec<String> = std::iter::once("cargo".to_owned()).chain(args).collect();
+    words.join(" ")
+}
+
+/// How long each stage took.
+#[derive(Default)]
+struct Minutes(Vec<(&'static str, Duration)>);
+
+impl Minutes {
+    fn time(&mut self, name: &'static str, stage: impl FnOnce() -> Result<()>) -> Result<()> {
+        let begin = Instant::now();
+        stage()?;
+        self.0.push((name, begin.elapsed()));
+        Ok(())
+    }
+
+    fn print(&self) {
+        eprintln!("\nminutes before the tests");
+        for (name, took) in &self.0 {
+            eprintln!("  {name:<10}{:>7.1}", took.as_secs_f64() / 60.0);
+        }
+        let sum: Duration = self.0.iter().map(|(_, took)| *took).sum();
+        eprintln!("  {:<10}{:>7.1}\n", "all", sum.as_secs_f64() / 60.0);
+    }
+}
