@@ -18,7 +18,9 @@ pub(super) fn check(tree: &Tree) -> Faults {
     let mut faults = Faults::new();
     faults.extend(on(tree, ARCHITECTURE, architecture));
     faults.extend(on(tree, FEATURES, features));
-    faults.extend(on(tree, ERRORS, errors));
+    if tree.text(PROBLEMS).is_some() || tree.text(ERRORS).is_some() {
+        faults.extend(on(tree, ERRORS, errors));
+    }
     faults
 }
 
