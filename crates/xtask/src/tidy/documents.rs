@@ -84,34 +84,28 @@ fn errors(tree: &Tree, text: &str) -> Faults {
     let Some(table) = tree.text(PROBLEMS) else {
         return vec![format!("{PROBLEMS}: is missing, but {ERRORS} is there")];
     };
-    let told: BTreeSet<&str> = text.lines().filter_map(anchor).collect();
+    let told: BTreeSet<&str> = anchors(text).collect();
     let coded: BTreeSet<&str> = codes(table).collect();
     let missing = coded.difference(&told).map(|code| format!("{ERRORS}: no anchor for `{code}`"));
     let extra = told.difference(&coded).map(|code| format!("{ERRORS}: `{code}` is no error"));
     missing.chain(extra).collect()
 }
 
-/// The code in `<a id="code"></a>` or in a heading of the second or third level.
-fn anchor(line: &str) -> Option<&str> {
-    let named = line.split_once("<a id=\"").and_then(|(_, rest)| rest.split_once('"'));
-    let heading = line.strip_prefix("## ").or_else(|| line.strip_prefix("### "));
-    let code = named.map(|(code, _)| code).or(heading)?.trim_matches('`');
-    is_code(code).then_some(code)
+/// The anchors of the part of the page that explains the table's codes.
+fn anchors(text: &str) -> impl Iterator<Item = &str> {
+    let from_part = text.lines().skip_while(|line| *line != "## Problems").skip(1);
+    let part = from_part.take_while(|line| !line.starts_with("## "));
+    part.filter_map(|line| line.strip_prefix("### ")).map(|code| code.trim_matches('`'))
 }
 
-/// What is quoted in the table and looks like a code, up to the tests.
+/// The first text of each row of the table: `Name "code" "what it says",`.
 fn codes(table: &str) -> impl Iterator<Item = &str> {
-    let table = table.split("#[cfg(test)]").next().unwrap_or(table);
-    let code_lines = table.lines().map(|line| match line.trim_start().starts_with("//") {
-        true => "",
-        false => line.split(" // ").next().unwrap_or(line),
-    });
-    code_lines.flat_map(|line| quoted(line, '"')).filter(|text| is_code(text))
-}
-
-fn is_code(text: &str) -> bool {
-    text.contains('_')
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    table.lines().filter_map(|line| {
+        let (name, rest) = line.trim().split_once(" \"")?;
+        let is_name =
+            name.starts_with(char::is_uppercase) && name.chars().all(char::is_alphanumeric);
+        rest.split_once('"').filter(|_| is_name).map(|(code, _)| code)
+    })
 }
 
 /// What stands between two `quote`s on one line.
@@ -148,10 +142,10 @@ mod tests {
 
     #[test]
     fn codes_and_anchors_must_be_the_same() {
-        let code = "pub const A: &str = \"bad_name\"; // \"not_this\n/// \"nor_this\"\n";
+        let code = "codes! {\n    BadName \"bad_name\" \"it has a \\\"name\",\n}\nlet x = \"y\";\n";
         let tree = tree(&[(super::PROBLEMS, code)]);
-        assert!(errors(&tree, "## `bad_name`\n").is_empty());
-        assert!(errors(&tree, "<a id=\"bad_name\"></a>\n## A bad name\n").is_empty());
-        assert_eq!(errors(&tree, "## other_name\n").len(), 2);
+        assert!(errors(&tree, "## Problems\n### bad_name\n## Others\n### x\n").is_empty());
+        assert_eq!(errors(&tree, "## Problems\n### `other_name`\n").len(), 2);
+        assert_eq!(errors(&tree, "### bad_name\n").len(), 1);
     }
 }
