@@ -1,0 +1,3 @@
+//! The engine: whole lives, and simulated ones.
+
+mod life;
