@@ -1,6 +1,6 @@
 //! Where a journal is kept: in SQLite for work that must last, in memory for what need not.
 //!
-//! **Invariants:** both adapters pass [`contract`] and answer a random history alike; no rule about
+//! **Invariants:** both adapters pass `contract` and answer a random history alike; no rule about
 //! runs is written here, only that an entry continues its run, that its writer owns the shard, and
 //! that what it refers to exists. No error of SQLite leaves this crate.
 //!

@@ -379,5 +379,28 @@ impl Staged for StagedBytes {
 mod tests {
     use super::*;
 
+    use crate::contract::{append, claim, plain, run, tenant};
+
     crate::journal_contract!(async || Box::new(Memory::new()));
+
+    #[tokio::test]
+    async fn faults_say_what_becomes_of_an_append() {
+        let full = Error::Full { file: "memory".into() };
+        let mut fates =
+            [Fate::Refuse(full.clone()), Fate::UnknownLost, Fate::Commit, Fate::UnknownCommitted]
+                .into_iter();
+        let memory = Memory::with_faults(Box::new(move |_| fates.next().unwrap_or(Fate::Commit)));
+        let shard = Shard(7);
+        let epoch = claim(&memory, shard).await;
+        let mut outcomes = Vec::new();
+        for first_seq in [1, 1, 1, 2, 3] {
+            let runs = vec![plain(run(shard, 1), epoch, first_seq, 1)];
+            let outcome = append(&memory, vec![Part { shard, epoch, runs }]).await;
+            let seqs = memory.read(&tenant(), run(shard, 1), 0).await.unwrap().len();
+            outcomes
+                .push((outcome.err().map(|error| matches!(error, Error::Unknown { .. })), seqs));
+        }
+        let expected = [(Some(false), 0), (Some(true), 0), (None, 1), (Some(true), 2), (None, 3)];
+        assert_eq!(outcomes, expected);
+    }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use kapelle_core::port::Nodes as _;
-use kapelle_core::port::journal::{Error, Journal as _, Part, Settled};
-use kapelle_core::{Epoch, NodeId, Shard};
+use kapelle_core::port::journal::{Error, Journal as _, Part, Row, Settled};
+use kapelle_core::{Epoch, NodeId, Payload, Shard};
 use kapelle_store::contract::{append, claim, plain, run, tenant};
 use kapelle_store::{Member, Sqlite};
 
@@ -22,16 +22,12 @@ struct Actor {
 
 impl Actor {
     fn start(store: &Path, part: &str) -> Self {
-        Self::start_as(store, part, None)
+        Self::start_with(Command::new(std::env::current_exe().unwrap()), store, part)
     }
 
-    fn start_as(store: &Path, part: &str, user: Option<u32>) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+    fn start_with(mut command: Command, store: &Path, part: &str) -> Self {
         command.args(["--exact", "processes::an_actor_plays_its_part", "--nocapture"]);
         command.env(STORE, store).env(PART, part).stdout(Stdio::piped());
-        if let Some(user) = user {
-            command.uid(user);
-        }
         let mut child = command.spawn().unwrap();
         let says = BufReader::new(child.stdout.take().unwrap());
         Self { child, says }
@@ -81,6 +77,7 @@ async fn an_actor_plays_its_part() {
             Ok(_) => say("opened"),
             Err(error) => say(&error.to_string()),
         },
+        Some(("fail", shard)) => fail_on(store, Shard(shard.parse().unwrap())).await,
         Some(("join", _)) => {
             let member = Member::join(store, None).unwrap();
             say(member.me().id.as_str());
@@ -107,6 +104,25 @@ async fn write_on(store: &Path, shard: Shard) {
             _ => return say("stale"),
         }
     }
+}
+
+/// Writes until that fails, says so, and that nothing goes any more.
+async fn fail_on(store: &Path, shard: Shard) {
+    let store = Sqlite::open(store).unwrap();
+    let epoch = claim(&store, shard).await;
+    for n in 1.. {
+        let mut addition = plain(run(shard, n), epoch, 1, 1);
+        addition.rows.push(Row::Payload(Payload::new(vec![b'x'; 50_000].into())));
+        match append(&store, vec![Part { shard, epoch, runs: vec![addition] }]).await {
+            Ok(_) => say(&n.to_string()),
+            Err(error) => {
+                say(&error.to_string());
+                break;
+            }
+        }
+    }
+    say(&append(&store, vec![]).await.unwrap_err().to_string());
+    say(&store.shards().await.unwrap_err().to_string());
 }
 
 #[tokio::test]
@@ -165,6 +181,30 @@ async fn a_claim_fences_a_writer_in_another_process() {
 }
 
 #[tokio::test]
+async fn a_write_error_poisons_the_process_and_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    // The kernel refuses to let any file grow beyond this, as an error and not as a signal.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" \"$@\""]);
+    command.arg(std::env::current_exe().unwrap());
+    let mut actor = Actor::start_with(command, dir.path(), "fail 7");
+    let said: Vec<_> = std::iter::from_fn(|| actor.hear()).collect();
+    let (errors, acknowledged): (Vec<_>, Vec<_>) =
+        said.into_iter().partition(|said| said.parse::<u32>().is_err());
+    assert!(acknowledged.len() > 2, "{acknowledged:?}");
+    assert_eq!(errors.len(), 3);
+    for error in errors {
+        assert!(error.contains("kapelle.db` cannot be trusted any more"), "{error}");
+    }
+    let store = Sqlite::open(dir.path()).unwrap();
+    let entries = store.tail(Shard(7), 0, 1000).await.unwrap();
+    assert_eq!(entries.len(), acknowledged.len());
+    let epoch = claim(&store, Shard(7)).await;
+    let runs = vec![plain(run(Shard(7), 9_999), epoch, 1, 1)];
+    append(&store, vec![Part { shard: Shard(7), epoch, runs }]).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_killed_node_is_dead_and_its_files_go() {
     let dir = tempfile::tempdir().unwrap();
     let me = Member::join(dir.path(), None).unwrap();
@@ -194,7 +234,11 @@ fn a_folder_that_cannot_be_written_is_named() {
     set(dir.path(), 0o555);
     // What is forbidden is nothing to root: then somebody else tries.
     let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    let mut actor = Actor::start_as(dir.path(), "open it", root.then_some(65_534));
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if root {
+        command.uid(65_534);
+    }
+    let mut actor = Actor::start_with(command, dir.path(), "open it");
     let said = actor.hear().unwrap();
     set(dir.path(), 0o755);
     assert!(said.contains(dir.path().to_str().unwrap()), "{said}");
