@@ -79,7 +79,7 @@ impl Sqlite {
         prepare: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, Error> {
         let unusable = |error: io::Error| unusable(dir, &error);
-        fs::create_dir_all(dir).map_err(unusable)?;
+        make_folder(dir).map_err(unusable)?;
         let path = dir.join("kapelle.db");
         let file: Arc<str> = path.display().to_string().into();
         let mut turnstile = Turnstile::new(dir).map_err(unusable)?;
@@ -91,6 +91,8 @@ impl Sqlite {
         let conn = conn?;
         let poison = Poison::default();
         let files = Files::open(dir, poison.clone()).map_err(unusable)?;
+        // The names of the folder's new files are as durable as what will be in them.
+        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         let old = files.older_than(SWEEP_AGE).map_err(unusable)?;
         let readers = Readers::new(path, Arc::clone(&file), poison.clone());
         let writer = prepare(&conn).and_then(|()| {
@@ -314,6 +316,17 @@ impl Poison {
         let file = file.display().to_string().into();
         self.take(Error::Poisoned { file, message: message.into() })
     }
+}
+
+/// Makes `dir` and what is missing above it, durably.
+fn make_folder(dir: &Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        let here = parent.as_os_str().is_empty();
+        fs::File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What it means that a store's folder cannot be used.

@@ -151,7 +151,7 @@ fn what_is_no_store_is_refused_and_left_as_it_is() {
 #[tokio::test]
 async fn a_folder_with_odd_letters_is_a_store_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("50% of 'ä' #1?mode=ro");
+    let dir = dir.path().join("a/50% of 'ä' #1?mode=ro");
     drop(Sqlite::open(&dir).unwrap());
     let store = Sqlite::open(&dir).unwrap();
     claim(&store, SHARD).await;
