@@ -87,7 +87,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body, if there is one.
     pub body: Option<Bytes>,
-    /// The redirects that are an answer and not followed.
+    /// The statuses besides 2xx that are an answer: a redirect among them is not followed, and the
+    /// body has to be whole. That of any other status is cut at the limit.
     pub keep: Vec<StatusCode>,
 }
 
@@ -161,20 +162,32 @@ impl Egress {
             return Err(Error::Denied { host, why: why.into() });
         }
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = self.body(answer, &host).await?;
+        let whole = status.is_success() || request.keep.contains(&status);
+        let body = match self.body(answer, &host).await {
+            (start, Some(Error::TooLarge { .. })) if !whole => start,
+            (_, Some(error)) => return Err(error),
+            (body, None) => body,
+        };
         Ok((Response { status, headers, body, url: request.url.clone() }, peer))
     }
 
-    async fn body(&self, mut answer: reqwest::Response, host: &str) -> Result<Bytes, Error> {
+    /// The body as far as it could be read, and why not further.
+    async fn body(&self, mut answer: reqwest::Response, host: &str) -> (Bytes, Option<Error>) {
         let max = self.limits.body_max;
         let mut body = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(|error| explain(host, &error))? {
-            if body.len() + piece.len() > max {
-                return Err(Error::TooLarge { host: host.into(), max });
+        loop {
+            match answer.chunk().await {
+                Ok(None) => return (body.freeze(), None),
+                Ok(Some(piece)) if body.len() + piece.len() <= max => {
+                    body.extend_from_slice(&piece);
+                }
+                Ok(Some(_)) => {
+                    let error = Error::TooLarge { host: host.into(), max };
+                    return (body.freeze(), Some(error));
+                }
+                Err(error) => return (body.freeze(), Some(explain(host, &error))),
             }
-            body.extend_from_slice(&piece);
         }
-        Ok(body.freeze())
     }
 
     fn client(&self, policy: Policy) -> Result<&reqwest::Client, Error> {

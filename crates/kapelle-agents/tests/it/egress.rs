@@ -170,7 +170,11 @@ async fn an_answer_is_read_up_to_its_limit() {
         let piece = || Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[0; 4096]));
         Body::from_stream(futures_util::stream::repeat_with(piece))
     };
-    let router = Router::new().route("/len/{len}", get(zeros)).route("/endless", get(endless));
+    let trouble = move || async move { (StatusCode::SERVICE_UNAVAILABLE, endless().await) };
+    let router = Router::new()
+        .route("/len/{len}", get(zeros))
+        .route("/endless", get(endless))
+        .route("/trouble", get(trouble));
     let server = serve(router).await;
     let whole = fetch(Policy::Operator, &format!("{server}/len/1048576")).await.unwrap();
     assert_eq!(whole.body.len(), 1 << 20);
@@ -178,6 +182,8 @@ async fn an_answer_is_read_up_to_its_limit() {
         let end = fetch(Policy::Operator, &format!("{server}/{path}")).await;
         assert!(matches!(end, Err(Error::TooLarge { .. })), "{path}: {end:?}");
     }
+    let trouble = fetch(Policy::Operator, &format!("{server}/trouble")).await.unwrap();
+    assert_eq!(trouble.status, 503, "a long error page does not hide the error");
 }
 
 #[tokio::test]
