@@ -179,6 +179,12 @@ impl Step {
         self.part_of.map(|(by, _)| by)
     }
 
+    /// The steps that it has grown, in order.
+    #[must_use]
+    pub fn parts(&self) -> &[StepNo] {
+        self.group.as_deref().map_or(&[], |group| &group.parts)
+    }
+
     /// When its attempt is given up, while one is running.
     #[must_use]
     pub const fn deadline(&self) -> Timestamp {

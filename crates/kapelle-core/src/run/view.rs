@@ -131,18 +131,19 @@ impl Run {
             _ => None,
         });
         let deciding = |no: &StepNo| step(*no).group.as_deref().is_some_and(|g| g.deciding);
-        let ended = self.ended.is_some();
+        // A run that is being stopped begins nothing and asks nobody.
+        let over = self.ended.is_some() || self.stopping.is_some();
         Wants {
             running: self.running().map(|(no, attempt)| (name(no), attempt)).collect(),
             ready: all()
-                .filter(|no| !ended && step(*no).status == StepStatus::Ready)
+                .filter(|no| !over && step(*no).status == StepStatus::Ready)
                 .map(name)
                 .collect(),
-            retries: all().filter(|_| !ended).filter_map(retry).collect(),
-            approvals: self.asked.iter().map(|no| name(*no)).collect(),
-            blocked: blocked.collect(),
+            retries: all().filter(|_| !over).filter_map(retry).collect(),
+            approvals: self.asked.iter().filter(|_| !over).map(|no| name(*no)).collect(),
+            blocked: blocked.filter(|_| !over).collect(),
             deciding: all()
-                .filter(|no| step(*no).status == StepStatus::Grown && deciding(no))
+                .filter(|no| !over && step(*no).status == StepStatus::Grown && deciding(no))
                 .map(name)
                 .collect(),
             timer: self.next_timer(),
