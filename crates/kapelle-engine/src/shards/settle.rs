@@ -128,12 +128,17 @@ impl Shards {
         for taken in &runs {
             self.drop_starts(taken);
         }
-        self.disown(shard);
+        self.give_up(shard);
         self.actions.push(Action::Lost(shard));
     }
 
     /// Gives up a shard: its runs leave memory, those who wait are told.
     pub fn disown(&mut self, shard: Shard) -> Vec<Action> {
+        self.give_up(shard);
+        std::mem::take(&mut self.actions)
+    }
+
+    fn give_up(&mut self, shard: Shard) {
         self.epochs.remove(&shard);
         let ids: Vec<RunId> =
             self.runs.keys().filter(|run| run.shard() == shard).copied().collect();
@@ -152,7 +157,6 @@ impl Shards {
         for answer in lost {
             self.reply(answer.ticket, Reply::NotOwner);
         }
-        std::mem::take(&mut self.actions)
     }
 
     /// The store took nothing: what was decided on top of it is decided again later.
