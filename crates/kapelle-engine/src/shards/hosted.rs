@@ -114,9 +114,22 @@ impl Hosted {
         }
     }
 
-    /// The run's time when the loop's is `now`.
+    /// The run's time when the loop's is `now`. It stands still while something is staged: all that
+    /// an entry holds happens at its time, and a replay knows no other.
     pub(super) fn time(&self, now: Timestamp) -> Timestamp {
+        if !self.staged.events.is_empty() {
+            return self.staged.at;
+        }
         Timestamp((now.0 + self.ahead_us).max(self.run.last_at().0))
+    }
+
+    /// When time alone makes something happen, in the loop's time. What comes after the time of an
+    /// entry that is being staged waits until that entry is on its way.
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        let next = self.run.next_timer().filter(|at| {
+            self.working && (self.staged.events.is_empty() || *at <= self.staged.at)
+        })?;
+        Some(Timestamp(next.0.saturating_sub(self.ahead_us)))
     }
 
     /// Whether what is in memory is on disk too.

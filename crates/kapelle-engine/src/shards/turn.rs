@@ -199,8 +199,7 @@ impl Shards {
     /// Keeps the loop's list of timers in step with a run's.
     pub(super) fn note_timer(&mut self, run: RunId) {
         let Some(Place::Here(hosted)) = self.runs.get_mut(&run) else { return };
-        let next = hosted.run.next_timer().filter(|_| hosted.working);
-        let next = next.map(|at| Timestamp(at.0.saturating_sub(hosted.ahead_us)));
+        let next = hosted.next_timer();
         if hosted.noted_timer == next {
             return;
         }
@@ -353,6 +352,7 @@ impl Shards {
                 continue;
             }
             let (addition, taken) = hosted.take_addition(epoch);
+            self.note_timer(id);
             let part = match parts.iter().position(|part| part.shard == shard) {
                 Some(found) => found,
                 None => {
