@@ -142,11 +142,19 @@ impl Shards {
 
     /// Answers at once if all that the answer rests on is on disk, else after its commit.
     fn answer(&mut self, run: RunId, tell: Box<Tell>, reply: Reply) {
-        let settled = self.here(run).is_some_and(|hosted| hosted.is_settled());
-        if settled {
-            return self.reply(tell.ticket, reply);
+        self.answer_with(Answer { run, ticket: tell.ticket, reply, again: Some(tell) });
+    }
+
+    fn answer_with(&mut self, answer: Answer) {
+        let Some(Place::Here(hosted)) = self.runs.get(&answer.run) else {
+            return self.reply(answer.ticket, answer.reply);
+        };
+        match &mut self.in_flight {
+            _ if hosted.is_settled() => self.reply(answer.ticket, answer.reply),
+            // It rests on what is under way, not on an append that may never come.
+            Some(flight) if hosted.staged.events.is_empty() => flight.answers.push(answer),
+            _ => self.answers.push(answer),
         }
-        self.answers.push(Answer { run, ticket: tell.ticket, reply, again: Some(tell) });
     }
 
     /// An answer that came just now is at hand for the steps that read it.
@@ -179,12 +187,7 @@ impl Shards {
             hosted.record(events, at);
         }
         let reply = Reply::Done { seq: hosted.run.seq() };
-        let settled = hosted.is_settled();
-        if settled {
-            self.reply(ticket, reply);
-        } else {
-            self.answers.push(Answer { run, ticket, reply, again: None });
-        }
+        self.answer_with(Answer { run, ticket, reply, again: None });
         self.touch(run);
     }
 
