@@ -12,8 +12,16 @@ use super::{Action, Answer, Offer, Place, Published, Reloading, Reply, Shards, S
 /// An append that is under way.
 #[derive(Default)]
 pub(super) struct Flight {
-    pub(super) parts: Vec<(Shard, Vec<Taken>)>,
+    pub(super) parts: Vec<FlightPart>,
     pub(super) answers: Vec<Answer>,
+}
+
+/// What an append holds of one shard.
+pub(super) struct FlightPart {
+    pub(super) shard: Shard,
+    pub(super) runs: Vec<Taken>,
+    /// The shard was given up meanwhile: clients are answered, but nothing is done.
+    pub(super) given_up: bool,
 }
 
 impl Shards {
@@ -22,13 +30,17 @@ impl Shards {
         let Some(flight) = self.in_flight.take() else { return Vec::new() };
         match result {
             Ok(settled) => {
-                for ((shard, runs), settled) in flight.parts.into_iter().zip(settled) {
+                let mut lost = BTreeSet::new();
+                for (part, settled) in flight.parts.into_iter().zip(settled) {
                     match settled {
-                        Settled::Done { left_out } => self.committed(runs, left_out),
-                        Settled::Stale => self.lose(shard, runs),
+                        Settled::Done { left_out } => self.committed(part, left_out),
+                        Settled::Stale => {
+                            lost.insert(part.shard);
+                            self.lose(part);
+                        }
                     }
                 }
-                self.answer_all(flight.answers);
+                self.answer_all(flight.answers, &lost);
             }
             Err(error @ (Error::Full { .. } | Error::Busy { .. })) => self.refused(flight, &error),
             Err(error) => self.unknown(flight, &error),
@@ -36,17 +48,25 @@ impl Shards {
         std::mem::take(&mut self.actions)
     }
 
-    fn committed(&mut self, runs: Vec<Taken>, left_out: Vec<(usize, Twin)>) {
+    fn committed(&mut self, part: FlightPart, left_out: Vec<(usize, Twin)>) {
         let mut twins = left_out.into_iter().peekable();
-        for (index, taken) in runs.into_iter().enumerate() {
+        for (index, taken) in part.runs.into_iter().enumerate() {
             match twins.next_if(|(left, _)| *left == index) {
-                Some((_, twin)) => self.leave_out(&taken, &twin),
+                Some((_, twin)) if part.given_up => {
+                    let told = Reply::Twin { run: twin.run, content: twin.content };
+                    self.left_out.insert(taken.run, told);
+                }
+                Some((_, twin)) => self.leave_out(taken, &twin),
+                None if part.given_up => {}
                 None => self.act(taken),
             }
         }
     }
 
     fn act(&mut self, taken: Taken) {
+        if self.here(taken.run).is_none() {
+            return self.drop_starts(taken);
+        }
         let Taken { run, first_seq, at, events, starts } = taken;
         let Some(hosted) = self.here(run) else { return };
         hosted.in_flight = false;
@@ -98,7 +118,7 @@ impl Shards {
     }
 
     /// The submit key was taken: this run never was.
-    fn leave_out(&mut self, taken: &Taken, twin: &Twin) {
+    fn leave_out(&mut self, taken: Taken, twin: &Twin) {
         let run = taken.run;
         self.drop_starts(taken);
         self.drop_staged(run);
@@ -113,9 +133,9 @@ impl Shards {
         self.left_out.insert(run, told);
     }
 
-    fn answer_all(&mut self, answers: Vec<Answer>) {
+    fn answer_all(&mut self, answers: Vec<Answer>, lost: &BTreeSet<Shard>) {
         for answer in answers {
-            let lost = !self.epochs.contains_key(&answer.run.shard());
+            let lost = lost.contains(&answer.run.shard());
             let left_out = self.left_out.get(&answer.run).cloned();
             let reply = if lost { Reply::NotOwner } else { left_out.unwrap_or(answer.reply) };
             self.reply(answer.ticket, reply);
@@ -124,12 +144,13 @@ impl Shards {
     }
 
     /// Another node owns the shard now: nothing of it is ours any more.
-    fn lose(&mut self, shard: Shard, runs: Vec<Taken>) {
-        for taken in &runs {
-            self.drop_starts(taken);
+    fn lose(&mut self, part: FlightPart) {
+        if part.given_up {
+            return;
         }
-        self.give_up(shard);
-        self.actions.push(Action::Lost(shard));
+        part.runs.into_iter().for_each(|taken| self.drop_starts(taken));
+        self.give_up(part.shard);
+        self.actions.push(Action::Lost(part.shard));
     }
 
     /// Gives up a shard: its runs leave memory, those who wait are told.
@@ -140,6 +161,16 @@ impl Shards {
 
     fn give_up(&mut self, shard: Shard) {
         self.epochs.remove(&shard);
+        let mut flight = self.in_flight.take();
+        for part in flight.iter_mut().flat_map(|flight| &mut flight.parts) {
+            if part.shard == shard {
+                part.given_up = true;
+                for start in part.runs.iter_mut().flat_map(|taken| taken.starts.drain(..)) {
+                    self.actions.push(Action::GiveSlot { agent: start.agent });
+                }
+            }
+        }
+        self.in_flight = flight;
         let ids: Vec<RunId> =
             self.runs.keys().filter(|run| run.shard() == shard).copied().collect();
         for run in ids {
@@ -163,10 +194,10 @@ impl Shards {
     fn refused(&mut self, flight: Flight, error: &Error) {
         let mut again: Vec<Answer> = flight.answers;
         let mut runs = BTreeSet::new();
-        for (_, taken) in &flight.parts {
-            for taken in taken {
-                self.drop_starts(taken);
+        for part in flight.parts.into_iter().filter(|part| !part.given_up) {
+            for taken in part.runs {
                 runs.insert(taken.run);
+                self.drop_starts(taken);
             }
         }
         let staged = std::mem::take(&mut self.answers);
@@ -209,15 +240,13 @@ impl Shards {
         for answer in flight.answers {
             self.reply(answer.ticket, reply.clone());
         }
-        for (shard, runs) in flight.parts {
-            self.lose(shard, runs);
-        }
+        flight.parts.into_iter().for_each(|part| self.lose(part));
     }
 
     /// Gives back the slots of attempts that will not start.
-    fn drop_starts(&mut self, taken: &Taken) {
-        for start in &taken.starts {
-            self.actions.push(Action::GiveSlot { agent: start.agent.clone() });
+    fn drop_starts(&mut self, taken: Taken) {
+        for start in taken.starts {
+            self.actions.push(Action::GiveSlot { agent: start.agent });
         }
     }
 

@@ -10,7 +10,7 @@ use kapelle_core::run::{Begun, Command, Event, Lane, Run, Values, World};
 use kapelle_core::{Digest, RunId, Shard, StepNo, Tenant, Timestamp};
 
 use super::hosted::{Hosted, Start};
-use super::settle::Flight;
+use super::settle::{Flight, FlightPart};
 use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticket, Turned};
 use crate::slots::Slots;
 use crate::values::Cache;
@@ -360,12 +360,12 @@ impl Shards {
                 Some(found) => found,
                 None => {
                     parts.push(Part { shard, epoch, runs: Vec::new() });
-                    flight.parts.push((shard, Vec::new()));
+                    flight.parts.push(FlightPart { shard, runs: Vec::new(), given_up: false });
                     parts.len() - 1
                 }
             };
             parts[part].runs.push(addition);
-            flight.parts[part].1.push(taken);
+            flight.parts[part].runs.push(taken);
         }
         flight.answers = std::mem::take(&mut self.answers);
         self.in_flight = Some(flight);
