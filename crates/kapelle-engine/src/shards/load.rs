@@ -183,12 +183,14 @@ impl Shards {
                     self.make_hungry(run);
                 }
                 // Nothing that reads the value can be done: the run is left as it is, and named.
-                Err(why) => {
+                Err(why) if self.here(run).is_some() => {
                     self.drop_staged(run);
                     self.forget(run);
                     self.actions.push(Action::StopAll { run });
                     self.runs.insert(run, Place::Damaged(why.clone()));
+                    self.answer_staged(|of| of == run, &Reply::Damaged(why.clone()));
                 }
+                Err(_) => {}
             }
         }
     }

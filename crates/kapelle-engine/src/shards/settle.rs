@@ -71,7 +71,9 @@ impl Shards {
         let Some(hosted) = self.here(run) else { return };
         hosted.in_flight = false;
         hosted.committed = true;
-        hosted.adopting = None;
+        if events.iter().any(|event| matches!(event, Event::RunAdopted)) {
+            hosted.adopting = None;
+        }
         let ended = hosted.is_settled() && hosted.run.ended().is_some();
         let staged_more = !hosted.staged.events.is_empty();
         for start in starts {
@@ -124,13 +126,18 @@ impl Shards {
         self.drop_staged(run);
         self.forget(run);
         let told = Reply::Twin { run: twin.run, content: twin.content };
+        self.answer_staged(|of| of == run, &told);
+        self.left_out.insert(run, told);
+    }
+
+    /// Answers those who wait for an append that was not begun and will not be.
+    pub(super) fn answer_staged(&mut self, of: impl Fn(RunId) -> bool, reply: &Reply) {
         let (mine, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.answers).into_iter().partition(|answer| answer.run == run);
+            std::mem::take(&mut self.answers).into_iter().partition(|answer| of(answer.run));
         self.answers = others;
         for answer in mine {
-            self.reply(answer.ticket, told.clone());
+            self.reply(answer.ticket, reply.clone());
         }
-        self.left_out.insert(run, told);
     }
 
     fn answer_all(&mut self, answers: Vec<Answer>, lost: &BTreeSet<Shard>) {
@@ -182,12 +189,7 @@ impl Shards {
             }
             self.forget(run);
         }
-        let (lost, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.answers).into_iter().partition(|a| a.run.shard() == shard);
-        self.answers = kept;
-        for answer in lost {
-            self.reply(answer.ticket, Reply::NotOwner);
-        }
+        self.answer_staged(|run| run.shard() == shard, &Reply::NotOwner);
     }
 
     /// The store took nothing: what was decided on top of it is decided again later.
