@@ -7,7 +7,9 @@ use kapelle_core::run::{BadPlan, Compiled, Created, Event, Run};
 use kapelle_core::{Digest, Json, RunId, Tenant, Timestamp};
 
 use super::hosted::Hosted;
-use super::{Action, Offer, Place, Reply, Shards, StoreError, Ticket};
+use super::settle::is_report;
+use super::turn::ticket_of;
+use super::{Action, Offer, Place, Reply, Shards, StoreError};
 
 /// A run as the journal has it.
 #[derive(Debug)]
@@ -133,6 +135,24 @@ impl Shards {
         run: Result<Loaded, LoadError>,
         now: Timestamp,
     ) {
+        let outdated = self.reading.remove(&id).unwrap_or(false);
+        let Some(Place::Loading(waiting)) = self.runs.get_mut(&id) else { return };
+        if outdated {
+            return self.read(tenant, id, false);
+        }
+        if let Err(LoadError::Store(error)) = &run
+            && !matches!(error, Error::Corrupt { .. })
+        {
+            let (told, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(waiting).into_iter().partition(comes_again);
+            let goes_on = !kept.is_empty() || self.reloading.contains_key(&id);
+            *waiting = kept;
+            let reply = Reply::Store(StoreError(error.clone()));
+            for offer in told {
+                self.reply(ticket_of(&offer), reply.clone());
+            }
+            return if goes_on { self.read(tenant, id, true) } else { drop(self.runs.remove(&id)) };
+        }
         let Some(Place::Loading(waiting)) = self.runs.remove(&id) else { return };
         let before = self.reloading.remove(&id).unwrap_or_default();
         match run {
@@ -152,17 +172,20 @@ impl Shards {
             Err(error) => {
                 let reply = match error {
                     LoadError::NotFound => Reply::NotFound,
-                    LoadError::Store(error) => Reply::Store(StoreError(error)),
-                    LoadError::Damaged(why) => {
-                        self.runs.insert(id, Place::Damaged(why.clone()));
-                        Reply::Damaged(why)
-                    }
+                    LoadError::Store(error) => self.damaged(id, error.to_string().into()),
+                    LoadError::Damaged(why) => self.damaged(id, why),
                 };
                 for offer in waiting {
-                    self.reply(ticket(&offer), reply.clone());
+                    self.reply(ticket_of(&offer), reply.clone());
                 }
             }
         }
+    }
+
+    fn damaged(&mut self, run: RunId, why: Arc<str>) -> Reply {
+        self.actions.push(Action::StopAll { run });
+        self.runs.insert(run, Place::Damaged(why.clone()));
+        Reply::Damaged(why)
     }
 
     /// A value that was asked for with [`super::Action::LoadValue`].
@@ -196,6 +219,11 @@ impl Shards {
     }
 }
 
-fn ticket(offer: &Offer) -> Option<Ticket> {
-    super::turn::ticket_of(offer)
+/// Whether who made the offer repeats it when told that it was not taken. Agents do not.
+fn comes_again(offer: &Offer) -> bool {
+    match offer {
+        Offer::Submit(_) => true,
+        Offer::Tell(tell) => tell.ticket.is_some() && !is_report(&tell.command),
+        Offer::Work { ticket, .. } => ticket.is_some(),
+    }
 }

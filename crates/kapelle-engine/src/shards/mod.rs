@@ -221,6 +221,8 @@ pub struct Shards {
     resting: bool,
     /// Runs that are read again after a refusal: how they were.
     reloading: BTreeMap<RunId, Reloading>,
+    /// Runs that are being read; `true`: what comes was read for an owner that is no more.
+    reading: BTreeMap<RunId, bool>,
     actions: Vec<Action>,
 }
 
@@ -270,6 +272,7 @@ impl Shards {
             left_out: BTreeMap::new(),
             resting: false,
             reloading: BTreeMap::new(),
+            reading: BTreeMap::new(),
             actions: Vec::new(),
         }
     }
@@ -354,8 +357,20 @@ impl Shards {
         }
     }
 
+    /// Has a run read: once at a time, and never as it was before its shard was claimed.
+    fn read(&mut self, tenant: Tenant, run: RunId, later: bool) {
+        if !self.reading.contains_key(&run) {
+            self.reading.insert(run, false);
+            self.actions.push(Action::LoadRun { tenant, run, later });
+        }
+    }
+
     /// Takes a run out of memory with all that points to it.
     fn forget(&mut self, run: RunId) {
+        self.reloading.remove(&run);
+        if let Some(outdated) = self.reading.get_mut(&run) {
+            *outdated = true;
+        }
         if let Some(Place::Here(hosted)) = self.runs.remove(&run)
             && let Some(at) = hosted.noted_timer
         {

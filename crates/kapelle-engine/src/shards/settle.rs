@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kapelle_core::port::journal::{Error, Settled, Twin};
-use kapelle_core::run::Event;
+use kapelle_core::run::{Command, Event};
 use kapelle_core::{RunId, Shard};
 
 use super::hosted::Taken;
@@ -211,10 +211,11 @@ impl Shards {
             self.reload(run);
         }
         for answer in again {
-            let from_client = answer.ticket.is_some() && !is_report(&answer);
             match answer.again {
                 // Who does the work does not come back: its report is kept, and decided anew.
-                Some(tell) if !from_client => self.queue.push_back(Offer::Tell(tell)),
+                Some(tell) if tell.ticket.is_none() || is_report(&tell.command) => {
+                    self.queue.push_back(Offer::Tell(tell));
+                }
                 _ => self.reply(answer.ticket, Reply::Store(StoreError(error.clone()))),
             }
         }
@@ -233,7 +234,7 @@ impl Shards {
         }
         self.reloading.insert(run, before);
         self.runs.insert(run, Place::Loading(Vec::new()));
-        self.actions.push(Action::LoadRun { tenant, run, later: true });
+        self.read(tenant, run, true);
     }
 
     /// It is not known what is on disk: only a new claim, which fences the old append, can tell.
@@ -261,10 +262,7 @@ impl Shards {
     }
 }
 
-/// Whether an answer is to an agent that reports an effect, not to a client.
-fn is_report(answer: &Answer) -> bool {
-    use kapelle_core::run::Command;
-    answer.again.as_ref().is_some_and(|tell| {
-        matches!(tell.command, Command::RecordEffect { .. } | Command::StartEffect { .. })
-    })
+/// Whether it is an agent's report of an effect, not a client's wish.
+pub(super) const fn is_report(command: &Command) -> bool {
+    matches!(command, Command::RecordEffect { .. } | Command::StartEffect { .. })
 }

@@ -106,7 +106,7 @@ impl Shards {
             }
             None => {
                 self.runs.insert(run, Place::Loading(vec![offer()]));
-                self.actions.push(Action::LoadRun { tenant: tenant.clone(), run, later: false });
+                self.read(tenant.clone(), run, false);
             }
         }
         false
