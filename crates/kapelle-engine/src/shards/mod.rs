@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kapelle_core::port::journal::{Part, SubmitKey};
-use kapelle_core::run::{Command, Compiled, Created, Event, Refusal};
+use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run};
 use kapelle_core::{
     Attempt, Digest, Epoch, Payload, RunId, Shard, StepId, StepNo, Tenant, Timestamp,
 };
@@ -327,6 +327,15 @@ impl Shards {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// A run in memory, if all of it is on disk.
+    #[must_use]
+    pub fn run(&self, run: RunId) -> Option<&Run> {
+        match self.runs.get(&run) {
+            Some(Place::Here(hosted)) if hosted.is_settled() => Some(&hosted.run),
+            _ => None,
+        }
     }
 
     /// The step ids behind the numbers of a run, as far as it is in memory.

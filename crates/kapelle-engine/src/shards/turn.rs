@@ -60,10 +60,23 @@ impl Shards {
     fn take(&mut self, offer: Offer, now: Timestamp) {
         match offer {
             Offer::Submit(submission) => self.submit(*submission, now),
-            Offer::Tell(tell) => self.tell(tell, now),
+            Offer::Tell(tell) => {
+                let run = tell.run;
+                self.tell(tell, now);
+                self.leave_if_over(run);
+            }
             Offer::Work { tenant, run, doubt, ticket } => {
                 self.work(tenant, run, doubt, ticket, now);
+                self.leave_if_over(run);
             }
+        }
+    }
+
+    /// A run that has ended is read for the sake of an answer only.
+    fn leave_if_over(&mut self, run: RunId) {
+        let over = |hosted: &mut Hosted| hosted.is_settled() && hosted.run.ended().is_some();
+        if self.here(run).is_some_and(over) {
+            self.forget(run);
         }
     }
 
