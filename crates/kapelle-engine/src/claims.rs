@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kapelle_core::port::journal::Holding;
 use kapelle_core::port::nodes::Node;
 use kapelle_core::port::{Nodes, journal};
@@ -21,6 +22,8 @@ use crate::{Adopt, Error};
 const PACE: Duration = Duration::from_millis(100);
 /// How long the children of a dead node are waited for.
 const CHILDREN_WAIT: Duration = Duration::from_secs(30);
+/// So many runs are read at once when shards are taken over.
+const LOADS_MAX: usize = 64;
 /// So many new runs go to one shard before the next one is claimed.
 const RUNS_PER_SHARD: u64 = 4_096;
 
@@ -36,8 +39,6 @@ pub(crate) struct Claims {
 #[derive(Default)]
 struct Held {
     shards: BTreeMap<Shard, Place>,
-    /// Runs that this node was asked to work on and that have not been seen to end.
-    asked: BTreeSet<(RunId, Tenant)>,
 }
 
 struct Place {
@@ -59,14 +60,6 @@ impl Claims {
 
     pub(crate) fn holds(&self, shard: Shard) -> bool {
         self.held().shards.contains_key(&shard)
-    }
-
-    pub(crate) fn ask_for(&self, tenant: &Tenant, run: RunId) {
-        self.held().asked.insert((run, tenant.clone()));
-    }
-
-    pub(crate) fn done_with(&self, tenant: &Tenant, run: RunId) {
-        self.held().asked.remove(&(run, tenant.clone()));
     }
 
     pub(crate) fn nodes(&self) -> &Arc<dyn Nodes> {
@@ -222,7 +215,7 @@ impl Claims {
 
     /// This node works on the run from here on; its shard has been claimed.
     pub(crate) async fn work(&self, tenant: &Tenant, run: RunId) -> Result<Reply, Error> {
-        self.ask_for(tenant, run);
+        self.shared.asked().insert(run, tenant.clone());
         let doubt = self.wait_for_children(run.shard()).await?;
         let tenant = tenant.clone();
         let offer = |ticket| Offer::Work { tenant, run, doubt, ticket: Some(ticket) };
@@ -239,9 +232,12 @@ impl Claims {
         let busy: BTreeSet<Shard> =
             self.shared.reader.journal.open_counts().await?.into_iter().map(|(s, _)| s).collect();
         for shard in won.into_iter().filter(|shard| busy.contains(shard)) {
-            for row in self.shared.reader.journal.open_runs(shard).await? {
-                self.work(&row.tenant, row.run).await?;
-            }
+            let rows = self.shared.reader.journal.open_runs(shard).await?;
+            let work = stream::iter(rows).map(Ok);
+            work.try_for_each_concurrent(LOADS_MAX, async |row| {
+                self.work(&row.tenant, row.run).await.map(drop)
+            })
+            .await?;
         }
         Ok(())
     }
@@ -254,9 +250,9 @@ impl Claims {
             Err(Error::Elsewhere(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
-        let asked: Vec<_> =
-            self.held().asked.iter().filter(|(run, _)| run.shard() == shard).cloned().collect();
-        for (run, tenant) in asked {
+        let asked: Vec<(RunId, Tenant)> =
+            self.shared.asked().iter().map(|(run, tenant)| (*run, tenant.clone())).collect();
+        for (run, tenant) in asked.into_iter().filter(|(run, _)| run.shard() == shard) {
             self.work(&tenant, run).await?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::BoxStream;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::journal::{self, SubmitKey};
 use kapelle_core::port::nodes::Node;
@@ -15,6 +15,7 @@ use kapelle_core::{
 };
 
 use crate::claims::Claims;
+use crate::feed::{Live, Seat};
 use crate::reader::{Plans, Reader};
 use crate::shards::{Offer, Reply, Submission, Tell};
 use crate::shell::{Msg, Shared, Shell};
@@ -170,6 +171,16 @@ impl Engine {
     ///
     /// The same key with the same content answers the run there is, with other content [`Error::Conflict`].
     pub async fn submit(&self, new: NewRun) -> Result<Submitted, Error> {
+        let run = self.new_id().await?;
+        self.submit_as(run, new).await
+    }
+
+    async fn new_id(&self) -> Result<RunId, Error> {
+        let shard = self.inner.claims.for_new_run().await?;
+        Ok(RunId::new(self.inner.shared.clock.now(), random(), shard))
+    }
+
+    async fn submit_as(&self, run: RunId, new: NewRun) -> Result<Submitted, Error> {
         let shared = &self.inner.shared;
         if shared.is_draining() {
             return Err(Error::Draining);
@@ -185,13 +196,11 @@ impl Engine {
         {
             return same(twin.run, twin.content, content);
         }
-        let shard = self.inner.claims.for_new_run().await?;
-        let run = RunId::new(shared.clock.now(), random(), shard);
-        self.inner.claims.ask_for(&new.tenant, run);
         let key = key.map(|key| SubmitKey { key: key.into(), content });
+        shared.asked().insert(run, new.tenant.clone());
         let submission = self.submission(new, run, key).await?;
         let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
-        match shared.ask(shard, offer).await {
+        match shared.ask(run.shard(), offer).await {
             Reply::Done { .. } => Ok(Submitted { run, existing: false }),
             Reply::Twin { run, content: known } => same(run, known, content),
             reply => Err(refused(reply)),
@@ -316,19 +325,68 @@ impl Engine {
         run: RunId,
         after: u64,
     ) -> BoxStream<'static, Result<Seen, Error>> {
-        let own = self.inner.claims.holds(run.shard());
-        let pace = if own { Duration::from_secs(1) } else { Duration::from_millis(100) };
-        watch(self.inner.shared.clone(), tenant.clone(), run, after, pace)
+        watch(self.inner.shared.clone(), tenant.clone(), run, after, self.pace(run))
     }
 
     /// Waits for a run to end.
     pub async fn wait(&self, tenant: &Tenant, run: RunId) -> Result<Ended, Error> {
-        let mut events = self.watch(tenant, run, u64::MAX);
-        while let Some(seen) = events.next().await {
-            seen?;
+        let seat = self.inner.shared.feed.sit(run);
+        self.wait_seated(tenant, run, seat).await
+    }
+
+    /// Submits a run and waits for its end.
+    pub async fn perform(&self, new: NewRun) -> Result<(RunId, Ended), Error> {
+        let tenant = new.tenant.clone();
+        let run = self.new_id().await?;
+        let mut seat = self.inner.shared.feed.sit(run);
+        let submitted = self.submit_as(run, new).await?;
+        if submitted.existing {
+            return Ok((submitted.run, self.wait(&tenant, submitted.run).await?));
         }
-        self.inner.claims.done_with(tenant, run);
-        self.run(tenant, run).await?.ended().cloned().ok_or(Error::NotFound)
+        // Its end cannot be missed: the seat was taken before it began.
+        loop {
+            match seat.live.recv().await {
+                Ok(Live::Ended(ended)) => return Ok((run, (*ended).clone())),
+                Ok(Live::More | Live::Progress(_)) => {}
+                Ok(Live::Damaged(_)) | Err(_) => {
+                    return Ok((run, self.wait_seated(&tenant, run, seat).await?));
+                }
+            }
+        }
+    }
+
+    async fn wait_seated(
+        &self,
+        tenant: &Tenant,
+        run: RunId,
+        mut seat: Seat,
+    ) -> Result<Ended, Error> {
+        loop {
+            self.check_fatal()?;
+            let row = self.journal().run(tenant, run).await?.ok_or(Error::NotFound)?;
+            if !row.open {
+                return self.run(tenant, run).await?.ended().cloned().ok_or(Error::NotFound);
+            }
+            let look_again = tokio::time::sleep(self.pace(run));
+            tokio::pin!(look_again);
+            loop {
+                tokio::select! {
+                    () = &mut look_again => break,
+                    live = seat.live.recv() => match live {
+                        Ok(Live::Ended(ended)) => return Ok((*ended).clone()),
+                        Ok(Live::Damaged(why)) => return Err(Error::Damaged(why)),
+                        Ok(Live::More | Live::Progress(_)) => {}
+                        Err(_) => break,
+                    },
+                }
+            }
+        }
+    }
+
+    /// How long to wait for news before looking: short where another process works on the run.
+    fn pace(&self, run: RunId) -> Duration {
+        let own = self.inner.claims.holds(run.shard());
+        Duration::from_millis(if own { 1_000 } else { 100 })
     }
 
     /// The living node that owns the run, if it is another one.

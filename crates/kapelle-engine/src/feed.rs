@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kapelle_core::port::agent::Progress;
+use kapelle_core::run::Ended;
 use kapelle_core::{Attempt, RunId, StepId};
 use tokio::sync::broadcast;
 
@@ -18,6 +19,10 @@ pub(crate) enum Live {
     More,
     /// An attempt is so far.
     Progress(Arc<Progressed>),
+    /// It is over.
+    Ended(Arc<Ended>),
+    /// It cannot be read, and is left alone.
+    Damaged(Arc<str>),
 }
 
 /// How far an attempt is.

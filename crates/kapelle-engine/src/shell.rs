@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kapelle_core::port::Agents;
 use kapelle_core::port::journal::{Error, Settled};
+use kapelle_core::run::{Ended, Event};
 use kapelle_core::{Attempt, Digest, Epoch, Json, RunId, Shard, StepNo, Tenant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use crate::clock::Clock;
 use crate::feed::{Feed, Live};
 use crate::reader::Reader;
 use crate::shards::{
-    Action, LoadError, Loaded, Offer, Outside, Reply, Shards, Start, Ticket, sleep,
+    Action, LoadError, Loaded, Offer, Outside, Published, Reply, Shards, Start, Ticket, sleep,
 };
 use crate::slots::Slots;
 
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) loops: Vec<Sender<Msg>>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) lost: mpsc::UnboundedSender<Shard>,
+    /// Runs that this node was asked to work on and that have not ended.
+    asked: Mutex<BTreeMap<RunId, Tenant>>,
     waiting: Mutex<BTreeMap<Ticket, oneshot::Sender<Reply>>>,
     next_ticket: AtomicU64,
     draining: AtomicBool,
@@ -75,6 +78,7 @@ impl Shared {
             loops,
             runtime: tokio::runtime::Handle::current(),
             lost,
+            asked: Mutex::default(),
             waiting: Mutex::default(),
             next_ticket: AtomicU64::new(1),
             draining: AtomicBool::new(false),
@@ -99,6 +103,10 @@ impl Shared {
         self.tickets().insert(ticket, sender);
         self.send(shard, Msg::Offer(offer(ticket)));
         answer.await.unwrap_or(Reply::NotOwner)
+    }
+
+    pub(crate) fn asked(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, Tenant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tickets(&self) -> std::sync::MutexGuard<'_, BTreeMap<Ticket, oneshot::Sender<Reply>>> {
@@ -241,8 +249,10 @@ impl Shell {
                         waiting.send(reply).ok();
                     }
                 }
-                Action::Publish(published) => {
-                    self.shared.feed.tell(published.run, || Live::More);
+                Action::Publish(published) => self.publish(&published),
+                Action::Damaged { run, why } => {
+                    tracing::error!(%run, %why, "the run is left alone");
+                    self.shared.feed.tell(run, || Live::Damaged(why));
                 }
                 Action::Start(start) => self.start(*start),
                 Action::Stop { run, step, attempt } => {
@@ -262,6 +272,17 @@ impl Shell {
                 Action::LoadValue { tenant, digest } => self.load_value(tenant, digest),
                 Action::Lost(shard) => drop(self.shared.lost.send(shard)),
             }
+        }
+    }
+
+    fn publish(&self, published: &Published) {
+        let run = published.run;
+        self.shared.feed.tell(run, || Live::More);
+        if let Some(Event::RunCompleted { verdict, output, detail }) = published.events.last() {
+            let (verdict, output, detail) = (*verdict, output.clone(), detail.clone());
+            let ended = Ended { verdict, output, detail, at: published.at };
+            self.shared.feed.tell(run, || Live::Ended(Arc::new(ended)));
+            self.shared.asked().remove(&run);
         }
     }
 
@@ -292,7 +313,11 @@ impl Shell {
     fn load_value(&self, tenant: Tenant, digest: Digest) {
         let (shared, own) = (self.shared.clone(), self.own.clone());
         drop(self.shared.runtime.spawn(async move {
-            let value = shared.reader.value(&tenant, digest).await;
+            let mut value = shared.reader.value(&tenant, digest).await;
+            while let Err(LoadError::Store(Error::Busy { .. } | Error::Full { .. })) = value {
+                tokio::time::sleep(TROUBLE_PAUSE).await;
+                value = shared.reader.value(&tenant, digest).await;
+            }
             let value = value.map_err(|error| error.to_string().into());
             own.send(Msg::Value(digest, value)).ok();
         }));

@@ -112,7 +112,7 @@ fn perform(stage: &mut Driver, line: &str) -> Result<(), String> {
         }
         "crash" => {
             stage.crash();
-            refused(stage.tell(Command::Adopt))?;
+            refused(stage.tell(Command::Adopt { doubt: false }))?;
         }
         "pass" => stage.pass(span_of(words[0])),
         "tick" => {

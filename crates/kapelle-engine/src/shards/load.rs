@@ -184,6 +184,7 @@ impl Shards {
 
     fn damaged(&mut self, run: RunId, why: Arc<str>) -> Reply {
         self.actions.push(Action::StopAll { run });
+        self.actions.push(Action::Damaged { run, why: why.clone() });
         self.runs.insert(run, Place::Damaged(why.clone()));
         Reply::Damaged(why)
     }
@@ -209,9 +210,8 @@ impl Shards {
                 Err(why) if self.here(run).is_some() => {
                     self.drop_staged(run);
                     self.forget(run);
-                    self.actions.push(Action::StopAll { run });
-                    self.runs.insert(run, Place::Damaged(why.clone()));
-                    self.answer_staged(|of| of == run, &Reply::Damaged(why.clone()));
+                    let reply = self.damaged(run, why.clone());
+                    self.answer_staged(|of| of == run, &reply);
                 }
                 Err(_) => {}
             }

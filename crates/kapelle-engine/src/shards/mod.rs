@@ -171,6 +171,13 @@ pub enum Action {
         /// Which payload.
         digest: Digest,
     },
+    /// The run cannot be read: tell who watches it.
+    Damaged {
+        /// Which run.
+        run: RunId,
+        /// What is wrong with it.
+        why: Arc<str>,
+    },
     /// The shard has another owner now, or its last append is unknown: claim it anew to go on.
     Lost(Shard),
 }
@@ -368,8 +375,8 @@ impl Shards {
 
     /// Has a run read: once at a time, and never as it was before its shard was claimed.
     fn read(&mut self, tenant: Tenant, run: RunId, later: bool) {
-        if !self.reading.contains_key(&run) {
-            self.reading.insert(run, false);
+        if let std::collections::btree_map::Entry::Vacant(free) = self.reading.entry(run) {
+            free.insert(false);
             self.actions.push(Action::LoadRun { tenant, run, later });
         }
     }

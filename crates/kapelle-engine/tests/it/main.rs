@@ -1,3 +1,5 @@
 //! The engine: whole lives, and simulated ones.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod life;
