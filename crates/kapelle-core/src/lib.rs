@@ -10,6 +10,7 @@ mod ids;
 pub mod plan;
 pub mod port;
 pub mod run;
+pub mod problem;
 mod suggest;
 mod time;
 mod value;

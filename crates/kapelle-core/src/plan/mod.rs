@@ -4,12 +4,21 @@
 //! ids are unique, needs exist and have no cycle, expressions parse, numbers are in range.
 //! The plan of a run is in its first event, so its shape is journal format: fields are added, never changed.
 
+pub mod analysis;
+pub mod check;
+pub mod draw;
+mod inputs;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::port::agent::{FailureKind, OnUnknown};
 use crate::{Json, StepId};
+
+pub use analysis::{Analysis, Graph, analyze};
+pub use check::check;
+pub use inputs::inputs;
 
 /// The steps of one run and their needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -195,4 +204,39 @@ pub enum OnFailure {
     Fail,
     /// What needs it runs with `null`; the run ends `completed_with_errors`.
     Continue,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A plan of echo steps with these ids and needs.
+    pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
+        let steps = steps.iter().map(|(id, needs)| Step {
+            id: id.parse().unwrap(),
+            description: None,
+            work: Work::Agent {
+                agent: "echo".into(),
+                action: None,
+                input: serde_json::json!({"value": 1}),
+                prompt: None,
+            },
+            needs: needs.iter().map(|need| need.parse().unwrap()).collect(),
+            when: None,
+            for_each: None,
+            priority: default_priority(),
+            timeout_ms: default_timeout_ms(),
+            retry: Retry::default(),
+            on_failure: OnFailure::default(),
+            on_unknown: None,
+            output: None,
+            estimate_ms: None,
+        });
+        Plan {
+            workflow: "test".into(),
+            steps: steps.collect(),
+            max_parallel: default_max_parallel(),
+            ..Plan::default()
+        }
+    }
 }

@@ -371,6 +371,11 @@ impl Registered {
         }
     }
 
+    /// The compiled schema of an action's input.
+    pub(crate) fn input_schema(&self, action: &str) -> Option<&jsonschema::Validator> {
+        self.inputs.get(action)
+    }
+
     /// What is wrong with `input` for `action`: a line each, with its path. Empty if nothing is.
     #[must_use]
     pub fn check_input(&self, action: &str, input: &Json) -> Vec<String> {

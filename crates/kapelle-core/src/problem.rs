@@ -1,0 +1,248 @@
+//! What is wrong with a file, a plan or inputs, told so that the reader can mend it.
+//!
+//! **Invariant:** every problem has a [`Code`] with an anchor of its name in `docs/errors.md`; a
+//! test compares the two. Checks return all problems at once, never only the first.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// One thing that is wrong, or looks wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file, as the caller named it.
+    pub file: Option<Box<str>>,
+    /// From 1.
+    pub line: Option<u32>,
+    /// In characters, from 1.
+    pub column: Option<u32>,
+    /// Which field, as in `tasks[2].retry.max`; empty for the whole.
+    pub field: Box<str>,
+    /// What kind of problem.
+    pub code: Code,
+    /// For a person: lower case, no full stop.
+    pub message: Box<str>,
+    /// What to do about it.
+    pub hint: Option<Box<str>>,
+    /// Whether it forbids going on.
+    pub severity: Severity,
+    /// The line of the file that it is about.
+    #[serde(skip)]
+    pub snippet: Option<Snippet>,
+}
+
+/// A line of a file and what to underline in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snippet {
+    /// The line, without its end.
+    pub text: Box<str>,
+    /// How many characters to underline, from the problem's column on.
+    pub len: u32,
+}
+
+/// Whether a problem forbids going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It does.
+    Error,
+    /// It only looks wrong.
+    Warning,
+}
+
+impl Problem {
+    /// An error without a place in a file.
+    #[must_use]
+    pub fn error(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            line: None,
+            column: None,
+            field: field.into().into(),
+            code,
+            message: message.into().into(),
+            hint: None,
+            severity: Severity::Error,
+            snippet: None,
+        }
+    }
+
+    /// The same with a hint, if there is one.
+    #[must_use]
+    pub fn hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.map(Into::into);
+        self
+    }
+
+    /// Whether it forbids going on.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// The problem for a terminal: message, place, the line with the culprit underlined, the hint.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = if self.is_error() { "error" } else { "warning" };
+        write!(f, "{severity}: {}", self.message)?;
+        let hint = self.hint.as_deref().unwrap_or_default();
+        let (Some(line), Some(column)) = (self.line, self.column) else {
+            let place = self.file.as_deref().unwrap_or(&self.field);
+            if !place.is_empty() {
+                write!(f, "\n  ┌─ {place}")?;
+            }
+            return if hint.is_empty() { Ok(()) } else { write!(f, "\n  = {hint}") };
+        };
+        let number = line.to_string();
+        let pad = " ".repeat(number.len());
+        write!(f, "\n{pad}┌─ {}:{line}:{column}", self.file.as_deref().unwrap_or("-"))?;
+        let Some(snippet) = &self.snippet else {
+            return if hint.is_empty() { Ok(()) } else { write!(f, "\n{pad} = {hint}") };
+        };
+        let (text, before) = snippet.window(column as usize - 1);
+        write!(f, "\n{number} │ {text}")?;
+        let mark = format!("{before}{} {hint}", "^".repeat(snippet.len.clamp(1, 80) as usize));
+        write!(f, "\n{pad} │ {}", mark.trim_end())
+    }
+}
+
+impl Snippet {
+    /// The part of the line to show, and the blanks before what is underlined in it.
+    fn window(&self, start: usize) -> (String, String) {
+        const BEFORE: usize = 60;
+        const WIDTH: usize = 140;
+        let skipped =
+            if self.text.chars().count() <= WIDTH { 0 } else { start.saturating_sub(BEFORE) };
+        // A control character could do anything to a terminal.
+        let visible = |c: char| if c == '\t' || !c.is_control() { c } else { '\u{fffd}' };
+        let shown: String = self.text.chars().skip(skipped).take(WIDTH).map(visible).collect();
+        let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
+        let before = self.text.chars().take(start).skip(skipped).map(blank).collect();
+        (shown, before)
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident $word:literal $what:literal,)*) => {
+        /// The kinds of problems.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = concat!("`", $word, "`: ", $what, ".")] $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of `docs/errors.md`.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable word: an anchor in `docs/errors.md`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// What it means, in one line.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$name => $what,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    FileTooLarge "file_too_large" "the file is larger than 32 MiB",
+    BadEncoding "bad_encoding" "the file is not UTF-8 text",
+    YamlSyntax "yaml_syntax" "the file is neither YAML nor JSON",
+    TooDeep "too_deep" "the file is nested deeper than 64 levels",
+    TooManyNodes "too_many_nodes" "the file has more than 4 million values, aliases counted each time",
+    DuplicateKey "duplicate_key" "an object has the same key twice",
+    SeveralDocuments "several_documents" "the file holds more than one document",
+    EmptyFile "empty_file" "the file holds no value",
+    UnknownField "unknown_field" "the format has no such field",
+    MissingField "missing_field" "a field that must be there is not",
+    WrongType "wrong_type" "a value is of another type than the field takes",
+    BadValue "bad_value" "a value is not one of those that the field takes",
+    OutOfRange "out_of_range" "a number or a length is outside its limits",
+    BadDuration "bad_duration" "a text is no duration",
+    BadId "bad_id" "a text cannot be an id",
+    BadSchema "bad_schema" "a JSON Schema is none, or its default does not follow it",
+    ConstructUnavailable "construct_unavailable" "this version does not have what the field asks for",
+    ConflictingFields "conflicting_fields" "two fields cannot stand together",
+    EmptyPlan "empty_plan" "there is nothing to do",
+    TooManySteps "too_many_steps" "a plan has more steps than the limit",
+    DuplicateId "duplicate_id" "two steps have one id",
+    UnknownStep "unknown_step" "a step is named that does not exist",
+    Cycle "cycle" "steps depend on each other in a circle",
+    UnknownAgent "unknown_agent" "no agent has this name",
+    UnknownAction "unknown_action" "the agent has no such action, or must be told which",
+    BadInput "bad_input" "the agent does not take this input",
+    TemplateInCommand "template_in_command" "a command holds a template",
+    ExpressionSyntax "expression_syntax" "an expression cannot be read",
+    ExpressionUnknown "expression_unknown" "an expression uses a name, filter or test that does not exist",
+    UnknownInput "unknown_input" "an input is named that the workflow does not have",
+    MissingInput "missing_input" "an input without a default is not given",
+    WrongInput "wrong_input" "an input does not follow its schema",
+    StatementInTemplate "statement_in_template" "a statement in braces and percent signs is taken as text",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_page_of_errors_and_the_table_are_the_same() {
+        let page = include_str!("../../../docs/errors.md");
+        let section = page.split("\n## ").find(|part| part.starts_with("Problems")).unwrap();
+        let mut described = BTreeMap::new();
+        let mut lines = section.lines();
+        while let Some(line) = lines.next() {
+            if let Some(code) = line.strip_prefix("### ") {
+                described.insert(code, lines.find(|line| !line.is_empty()).unwrap_or_default());
+            }
+        }
+        let table: BTreeMap<_, _> =
+            Code::ALL.iter().map(|code| (code.as_str(), code.description())).collect();
+        let both: Vec<_> = described.keys().collect();
+        assert_eq!(both, table.keys().collect::<Vec<_>>());
+        for (code, text) in described {
+            let sentence = table[code];
+            let starts = text.to_lowercase().starts_with(&sentence.to_lowercase());
+            assert!(starts, "`{code}` is described as `{text}` and in the table as `{sentence}`");
+        }
+    }
+
+    #[test]
+    fn a_problem_shows_its_line_and_a_hint_under_it() {
+        let mut problem = Problem::error(
+            Code::UnknownStep,
+            "tasks[1].dependencies[0]",
+            "step `frontend` depends on `backnd`, which does not exist",
+        )
+        .hint(Some("did you mean `backend`?".to_owned()));
+        problem.file = Some("fullstack.yaml".into());
+        (problem.line, problem.column) = (Some(31), Some(20));
+        problem.snippet = Some(Snippet { text: "    dependencies: [backnd]".into(), len: 6 });
+        let expected = "\
+error: step `frontend` depends on `backnd`, which does not exist
+  ┌─ fullstack.yaml:31:20
+31 │     dependencies: [backnd]
+   │                    ^^^^^^ did you mean `backend`?";
+        assert_eq!(problem.to_string(), expected);
+        let json = serde_json::to_string(&problem).unwrap();
+        assert!(json.starts_with(r#"{"file":"fullstack.yaml","line":31,"column":20,"field":"tasks[1].dependencies[0]","code":"unknown_step","message":"#), "{json}");
+    }
+}
