@@ -14,6 +14,7 @@ pub mod problem;
 mod suggest;
 mod time;
 mod value;
+pub mod workflow;
 
 pub use digest::{Digest, Digester};
 pub use ids::{Attempt, BadId, Epoch, NodeId, RunId, Shard, StepId, StepNo, Tenant};

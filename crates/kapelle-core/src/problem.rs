@@ -23,7 +23,7 @@ pub struct Problem {
     /// For a person: lower case, no full stop.
     pub message: Box<str>,
     /// What to do about it.
-    pub hint: Option<Box<str>>,
+    pub hint: Box<str>,
     /// Whether it forbids going on.
     pub severity: Severity,
     /// The line of the file that it is about.
@@ -61,16 +61,18 @@ impl Problem {
             field: field.into().into(),
             code,
             message: message.into().into(),
-            hint: None,
+            hint: code.remedy().into(),
             severity: Severity::Error,
             snippet: None,
         }
     }
 
-    /// The same with a hint, if there is one.
+    /// The same with a better hint than the code's remedy, if there is one.
     #[must_use]
     pub fn hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.map(Into::into);
+        if let Some(hint) = hint {
+            self.hint = hint.into();
+        }
         self
     }
 
@@ -86,19 +88,19 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = if self.is_error() { "error" } else { "warning" };
         write!(f, "{severity}: {}", self.message)?;
-        let hint = self.hint.as_deref().unwrap_or_default();
+        let hint = &self.hint;
         let (Some(line), Some(column)) = (self.line, self.column) else {
             let place = self.file.as_deref().unwrap_or(&self.field);
             if !place.is_empty() {
                 write!(f, "\n  ┌─ {place}")?;
             }
-            return if hint.is_empty() { Ok(()) } else { write!(f, "\n  = {hint}") };
+            return write!(f, "\n  = {hint}");
         };
         let number = line.to_string();
         let pad = " ".repeat(number.len());
         write!(f, "\n{pad}┌─ {}:{line}:{column}", self.file.as_deref().unwrap_or("-"))?;
         let Some(snippet) = &self.snippet else {
-            return if hint.is_empty() { Ok(()) } else { write!(f, "\n{pad} = {hint}") };
+            return write!(f, "\n{pad} = {hint}");
         };
         let (text, before) = snippet.window(column as usize - 1);
         write!(f, "\n{number} │ {text}")?;
@@ -124,7 +126,7 @@ impl Snippet {
 }
 
 macro_rules! codes {
-    ($($name:ident $word:literal $what:literal,)*) => {
+    ($($name:ident $word:literal $what:literal $remedy:literal,)*) => {
         /// The kinds of problems.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
@@ -146,44 +148,83 @@ macro_rules! codes {
             pub const fn description(self) -> &'static str {
                 match self { $(Self::$name => $what,)* }
             }
+
+            /// What to do about it where nothing better is known.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
         }
     };
 }
 
 codes! {
-    FileTooLarge "file_too_large" "the file is larger than 32 MiB",
-    BadEncoding "bad_encoding" "the file is not UTF-8 text",
-    YamlSyntax "yaml_syntax" "the file is neither YAML nor JSON",
-    TooDeep "too_deep" "the file is nested deeper than 64 levels",
-    TooManyNodes "too_many_nodes" "the file has more than 4 million values, aliases counted each time",
-    DuplicateKey "duplicate_key" "an object has the same key twice",
-    SeveralDocuments "several_documents" "the file holds more than one document",
-    EmptyFile "empty_file" "the file holds no value",
-    UnknownField "unknown_field" "the format has no such field",
-    MissingField "missing_field" "a field that must be there is not",
-    WrongType "wrong_type" "a value is of another type than the field takes",
-    BadValue "bad_value" "a value is not one of those that the field takes",
-    OutOfRange "out_of_range" "a number or a length is outside its limits",
-    BadDuration "bad_duration" "a text is no duration",
-    BadId "bad_id" "a text cannot be an id",
-    BadSchema "bad_schema" "a JSON Schema is none, or its default does not follow it",
-    ConstructUnavailable "construct_unavailable" "this version does not have what the field asks for",
-    ConflictingFields "conflicting_fields" "two fields cannot stand together",
-    EmptyPlan "empty_plan" "there is nothing to do",
-    TooManySteps "too_many_steps" "a plan has more steps than the limit",
-    DuplicateId "duplicate_id" "two steps have one id",
-    UnknownStep "unknown_step" "a step is named that does not exist",
-    Cycle "cycle" "steps depend on each other in a circle",
-    UnknownAgent "unknown_agent" "no agent has this name",
-    UnknownAction "unknown_action" "the agent has no such action, or must be told which",
-    BadInput "bad_input" "the agent does not take this input",
-    TemplateInCommand "template_in_command" "a command holds a template",
-    ExpressionSyntax "expression_syntax" "an expression cannot be read",
-    ExpressionUnknown "expression_unknown" "an expression uses a name, filter or test that does not exist",
-    UnknownInput "unknown_input" "an input is named that the workflow does not have",
-    MissingInput "missing_input" "an input without a default is not given",
-    WrongInput "wrong_input" "an input does not follow its schema",
-    StatementInTemplate "statement_in_template" "a statement in braces and percent signs is taken as text",
+    FileTooLarge "file_too_large" "the file is larger than 32 MiB"
+        "give large values as inputs, or by a step that reads them",
+    BadEncoding "bad_encoding" "the file is not UTF-8 text"
+        "save the file as UTF-8",
+    YamlSyntax "yaml_syntax" "the file is neither YAML nor JSON"
+        "check indentation, quotes and brackets here and in the line above",
+    TooDeep "too_deep" "the file is nested deeper than 64 levels"
+        "use fewer levels",
+    TooManyNodes "too_many_nodes" "the file has more than 4 million values, aliases counted each time"
+        "use fewer values, or fewer aliases",
+    DuplicateKey "duplicate_key" "an object has the same key twice"
+        "remove one of the two",
+    SeveralDocuments "several_documents" "the file holds more than one document"
+        "put each workflow in a file of its own",
+    EmptyFile "empty_file" "the file holds no value"
+        "a workflow has at least `id` and `tasks`",
+    UnknownField "unknown_field" "the format has no such field"
+        "see `docs/workflows.md` for the fields there are",
+    MissingField "missing_field" "a field that must be there is not"
+        "add the field",
+    WrongType "wrong_type" "a value is of another type than the field takes"
+        "see `docs/workflows.md` for what the field takes",
+    BadValue "bad_value" "a value is not one of those that the field takes"
+        "see `docs/workflows.md` for what the field takes",
+    OutOfRange "out_of_range" "a number or a length is outside its limits"
+        "choose a value inside the limits",
+    BadDuration "bad_duration" "a text is no duration"
+        "write `10ms`, `30s`, `5m`, `24h` or `1h30m`",
+    BadId "bad_id" "a text cannot be an id"
+        "an id has 1 to 64 letters, digits, `_` and `-`",
+    BadSchema "bad_schema" "a JSON Schema is none, or its default does not follow it"
+        "correct the schema; it is checked as JSON Schema 2020-12",
+    ConstructUnavailable "construct_unavailable" "this version does not have what the field asks for"
+        "see `docs/workflows.md` for what there is",
+    ConflictingFields "conflicting_fields" "two fields cannot stand together"
+        "keep one of them",
+    EmptyPlan "empty_plan" "there is nothing to do"
+        "add a step to `tasks`",
+    TooManySteps "too_many_steps" "a plan has more steps than the limit"
+        "use `forEach`, or several workflows",
+    DuplicateId "duplicate_id" "two steps have one id"
+        "give each step an id of its own",
+    UnknownStep "unknown_step" "a step is named that does not exist"
+        "name a step of this workflow",
+    Cycle "cycle" "steps depend on each other in a circle"
+        "remove one of these dependencies",
+    UnknownAgent "unknown_agent" "no agent has this name"
+        "`kapelle agents list` names those there are",
+    UnknownAction "unknown_action" "the agent has no such action, or must be told which"
+        "`kapelle agents show` names those there are",
+    BadInput "bad_input" "the agent does not take this input"
+        "`kapelle agents show` prints the schema of what it takes",
+    TemplateInCommand "template_in_command" "a command holds a template"
+        "give the value by `env` or `stdin`",
+    ExpressionSyntax "expression_syntax" "an expression cannot be read"
+        "see `docs/workflows.md` for what expressions look like",
+    ExpressionUnknown "expression_unknown" "an expression uses a name, filter or test that does not exist"
+        "see `docs/workflows.md` for what expressions can use",
+    UnknownInput "unknown_input" "an input is named that the workflow does not have"
+        "declare it under `inputs`",
+    MissingInput "missing_input" "an input without a default is not given"
+        "give it with `--input name=value` or in the file of `--inputs`",
+    WrongInput "wrong_input" "an input does not follow its schema"
+        "give a value that follows the schema",
+    StatementInTemplate "statement_in_template" "a statement in braces and percent signs is taken as text"
+        "write `{{ a if b else c }}`, or use a filter",
 }
 
 impl fmt::Display for Code {
@@ -214,14 +255,15 @@ mod tests {
                 described.insert(code, lines.find(|line| !line.is_empty()).unwrap_or_default());
             }
         }
-        let table: BTreeMap<_, _> =
-            Code::ALL.iter().map(|code| (code.as_str(), code.description())).collect();
+        let table: BTreeMap<_, _> = Code::ALL
+            .iter()
+            .map(|code| (code.as_str(), format!("{} {}", code.description(), code.remedy())))
+            .collect();
         let both: Vec<_> = described.keys().collect();
         assert_eq!(both, table.keys().collect::<Vec<_>>());
         for (code, text) in described {
-            let sentence = table[code];
-            let starts = text.to_lowercase().starts_with(&sentence.to_lowercase());
-            assert!(starts, "`{code}` is described as `{text}` and in the table as `{sentence}`");
+            let plain = |text: &str| text.to_lowercase().replace('.', "");
+            assert_eq!(plain(text), plain(&table[code]), "{code}");
         }
     }
 

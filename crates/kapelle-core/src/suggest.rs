@@ -17,7 +17,7 @@ pub(crate) fn nearest<'a>(
     }
     names
         .into_iter()
-        .filter(|name| name.len() <= 80)
+        .filter(|name| name.len() <= 80 && name.len().abs_diff(wrong.len()) <= 4 * limit)
         .map(|name| (distance(&wrong.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= limit)
         .min()

@@ -70,12 +70,12 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn new(place: Place, code: Code, message: impl Into<String>) -> Self {
+    pub(crate) fn new(place: Place, code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { place, code, message, hint: None, severity: Severity::Error, culprit: None }
     }
 
-    fn hint(mut self, hint: Option<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
     }
@@ -282,6 +282,10 @@ impl<'a> Check<'a> {
     }
 
     fn similar_step(&self, id: &str) -> Option<String> {
+        // Nobody reads more hints than these, and each looks at every step.
+        if self.findings.len() > 200 {
+            return None;
+        }
         suggest::one_of(id, self.ids.keys().map(|id| &**id))
     }
 
@@ -319,9 +323,8 @@ impl<'a> Check<'a> {
     fn template(&mut self, text: &str, place: &Place, item: Option<&str>) -> BTreeSet<Box<str>> {
         if text.contains("{%") {
             let message = "`{% %}` is taken as text: there are expressions only";
-            let mut finding = Finding::new(place.clone(), Code::StatementInTemplate, message)
-                .hint(Some("write `{{ a if b else c }}`, or a filter".to_owned()))
-                .culprit("{%");
+            let mut finding =
+                Finding::new(place.clone(), Code::StatementInTemplate, message).culprit("{%");
             finding.severity = Severity::Warning;
             self.findings.push(finding);
         }
@@ -430,9 +433,8 @@ impl<'a> Check<'a> {
                 if expr::is_template(text) {
                     let place = Place::Step(index, Field::Input, format!("/{key}{pointer}"));
                     let message = format!("`{key}` cannot hold templates");
-                    let hint = "give the value by `env` or `stdin`".to_owned();
                     let finding = Finding::new(place, Code::TemplateInCommand, message);
-                    self.findings.push(finding.hint(Some(hint)).culprit("{{"));
+                    self.findings.push(finding.culprit("{{"));
                 }
             });
         }

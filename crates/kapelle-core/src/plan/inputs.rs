@@ -82,7 +82,7 @@ mod tests {
             ("unknown_input", "inputs.depht"),
         ];
         assert_eq!(told, expected);
-        assert_eq!(problems[2].hint.as_deref(), Some("did you mean `depth`?"));
+        assert_eq!(&*problems[2].hint, "did you mean `depth`?");
         let problems = inputs(&plan, json!({"files": ["a", 1]})).unwrap_err();
         assert_eq!(&*problems[0].field, "inputs.files[1]");
         assert!(inputs(&plan, json!([])).is_err());
