@@ -1,3 +1,5 @@
+mod broken;
+
 use serde_json::json;
 
 use super::*;
