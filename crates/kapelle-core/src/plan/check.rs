@@ -67,12 +67,22 @@ pub(crate) struct Finding {
     pub(crate) severity: Severity,
     /// The words in the field's text that are meant, where it is a text.
     pub(crate) culprit: Option<String>,
+    /// Whether the place's key is meant, not its value.
+    pub(crate) of_key: bool,
 }
 
 impl Finding {
     pub(crate) fn new(place: Place, code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { place, code, message, hint: None, severity: Severity::Error, culprit: None }
+        Self {
+            place,
+            code,
+            message,
+            hint: None,
+            severity: Severity::Error,
+            culprit: None,
+            of_key: false,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: Option<String>) -> Self {
@@ -386,6 +396,13 @@ impl<'a> Check<'a> {
         if **agent == *"process" {
             self.command(input, index);
         }
+        if agent.is_empty() {
+            let message = format!("step `{}` has nobody to do it", step.id);
+            let finding = Finding::new(at(Field::Agent, ""), Code::MissingField, message);
+            self.findings
+                .push(finding.hint(Some("name an agent, or make it an approval".to_owned())));
+            return;
+        }
         let Some(agents) = self.agents else { return };
         let Some(registered) = agents.get(agent) else {
             let message = format!("there is no agent `{agent}`");
@@ -419,8 +436,7 @@ impl<'a> Check<'a> {
         for error in schema.iter_errors(input).take(20) {
             let pointer = error.instance_path().to_string();
             if !excused(input, &pointer, &error) {
-                let message = format!("the agent `{agent}` does not take this input: {error}");
-                self.add(at(Field::Input, &pointer), Code::BadInput, message);
+                self.findings.extend(of_input(agent, &found.input, index, &pointer, &error));
             }
         }
     }
@@ -497,6 +513,41 @@ fn of_expression(error: &ExprError, source: &str, place: &Place) -> Finding {
     Finding::new(place.clone(), code, &*error.message)
         .hint(error.hint.as_deref().map(str::to_owned))
         .culprit(culprit)
+}
+
+/// What is wrong with an agent's input: each unexpected field on its own.
+fn of_input(
+    agent: &str,
+    schema: &Json,
+    index: usize,
+    pointer: &str,
+    error: &jsonschema::ValidationError<'_>,
+) -> Vec<Finding> {
+    use jsonschema::error::ValidationErrorKind as Kind;
+    let at = |pointer: String| Place::Step(index, Field::Input, pointer);
+    if let Kind::AdditionalProperties { unexpected } = error.kind() {
+        let known = schema["properties"].as_object().filter(|_| pointer.is_empty());
+        let known: Vec<_> =
+            known.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+        let one = |name: &String| {
+            let message = format!("the agent `{agent}` does not take `{name}`");
+            let escaped = name.replace('~', "~0").replace('/', "~1");
+            let mut finding =
+                Finding::new(at(format!("{pointer}/{escaped}")), Code::BadInput, message)
+                    .hint(suggest::one_of(name, known.iter().copied()));
+            finding.of_key = true;
+            finding
+        };
+        return unexpected.iter().map(one).collect();
+    }
+    let message = match error.kind() {
+        Kind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            format!("the agent `{agent}` needs `{name}` in its input")
+        }
+        _ => format!("the agent `{agent}` does not take this input: {error}"),
+    };
+    vec![Finding::new(at(pointer.to_owned()), Code::BadInput, message)]
 }
 
 /// Calls `take` with the JSON pointer and the text of every string in `json`.

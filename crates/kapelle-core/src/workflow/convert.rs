@@ -208,11 +208,6 @@ impl Converter<'_> {
             }
             return self.approval(approval);
         }
-        if task.agent_name.is_none() {
-            let message = format!("step `{id}` has neither `agentName` nor `approval`");
-            let hint = "add `agentName:`".to_owned();
-            self.add(Field::Agent, Code::MissingField, message, Some(hint));
-        }
         Work::Agent {
             agent: task.agent_name.unwrap_or_default().into(),
             action: task.action.map(Into::into),

@@ -225,8 +225,13 @@ impl Problems<'_> {
     }
 
     fn finding(&mut self, tree: &Node, pointer: &str, finding: Finding) {
-        let node = tree.nearest(pointer);
-        let mut at = node.at.clone();
+        let mut at = tree.nearest(pointer).at.clone();
+        if finding.of_key
+            && let Some((parent, key)) = pointer.rsplit_once('/')
+            && let Some(entry) = tree.nearest(parent).entry(&tree::unescaped(key))
+        {
+            at = entry.key_at.clone();
+        }
         if let Some(culprit) = finding.culprit.filter(|culprit| !culprit.is_empty())
             && let Some(found) = self.text.get(at.clone()).and_then(|text| text.find(&culprit))
         {

@@ -50,6 +50,9 @@ const LATER: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// Those of them that say who does a step.
+const DOERS: [&str; 6] = ["delay", "race", "requires", "vote", "wait", "workflow"];
+
 struct Shape {
     schema: Json,
     validator: jsonschema::Validator,
@@ -71,6 +74,9 @@ pub(super) fn check(json: &mut Json, tree: &Node, problems: &mut Problems<'_>) -
                 for name in unexpected {
                     unknown_field(tree, &pointer, name, problems);
                     gone.insert(member(&pointer, name));
+                    if place(&pointer) == "tasks" && DOERS.contains(&name.as_str()) {
+                        gone.insert(member(&pointer, "agentName"));
+                    }
                 }
             }
             Kind::Required { property } => {
@@ -79,6 +85,10 @@ pub(super) fn check(json: &mut Json, tree: &Node, problems: &mut Problems<'_>) -
                 gone.insert(member(&pointer, name));
             }
             kind => {
+                // A value of a wrong type is not one of the right values either.
+                if gone.contains(&pointer) {
+                    continue;
+                }
                 let value = json.pointer(&pointer).unwrap_or(&Json::Null);
                 let problem = wrong_value(&pointer, kind, value, &error.to_string());
                 problems.at(span(tree, &pointer), problem);

@@ -69,7 +69,7 @@ impl Node {
     pub(super) fn nearest(&self, pointer: &str) -> &Self {
         let mut node = self;
         for segment in pointer.split('/').skip(1) {
-            let segment = segment.replace("~1", "/").replace("~0", "~");
+            let segment = unescaped(segment);
             let next = match &node.kind {
                 Kind::List(items) => segment.parse::<usize>().ok().and_then(|i| items.get(i)),
                 Kind::Map(_) => node.entry(&segment).map(|entry| &entry.value),
@@ -387,6 +387,11 @@ fn entries_of(node: Node) -> Option<Vec<Entry>> {
         }
         Kind::Scalar(_) => None,
     }
+}
+
+/// A segment of a JSON pointer as the key that it stands for.
+pub(super) fn unescaped(segment: &str) -> String {
+    segment.replace("~1", "/").replace("~0", "~")
 }
 
 fn range(span: &Span) -> Range<usize> {
