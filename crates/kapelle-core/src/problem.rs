@@ -34,8 +34,10 @@ pub struct Problem {
 /// A line of a file and what to underline in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snippet {
-    /// The line, without its end.
+    /// The line without its end, or of a long line the part around the culprit.
     pub text: Box<str>,
+    /// How many characters of the line come before `text`.
+    pub skipped: u32,
     /// How many characters to underline, from the problem's column on.
     pub len: u32,
 }
@@ -60,7 +62,7 @@ impl Problem {
             column: None,
             field: field.into().into(),
             code,
-            message: message.into().into(),
+            message: clipped(message.into()).into(),
             hint: code.remedy().into(),
             severity: Severity::Error,
             snippet: None,
@@ -102,7 +104,7 @@ impl fmt::Display for Problem {
         let Some(snippet) = &self.snippet else {
             return write!(f, "\n{pad} = {hint}");
         };
-        let (text, before) = snippet.window(column as usize - 1);
+        let (text, before) = snippet.shown(column);
         write!(f, "\n{number} │ {text}")?;
         let mark = format!("{before}{} {hint}", "^".repeat(snippet.len.clamp(1, 80) as usize));
         write!(f, "\n{pad} │ {}", mark.trim_end())
@@ -110,19 +112,25 @@ impl fmt::Display for Problem {
 }
 
 impl Snippet {
-    /// The part of the line to show, and the blanks before what is underlined in it.
-    fn window(&self, start: usize) -> (String, String) {
-        const BEFORE: usize = 60;
-        const WIDTH: usize = 140;
-        let skipped =
-            if self.text.chars().count() <= WIDTH { 0 } else { start.saturating_sub(BEFORE) };
+    /// The text to show, and the blanks before what is underlined in it.
+    fn shown(&self, column: u32) -> (String, String) {
         // A control character could do anything to a terminal.
         let visible = |c: char| if c == '\t' || !c.is_control() { c } else { '\u{fffd}' };
-        let shown: String = self.text.chars().skip(skipped).take(WIDTH).map(visible).collect();
         let blank = |c: char| if c == '\t' { '\t' } else { ' ' };
-        let before = self.text.chars().take(start).skip(skipped).map(blank).collect();
-        (shown, before)
+        let before = column.saturating_sub(1 + self.skipped) as usize;
+        let blanks = self.text.chars().take(before).map(blank).collect();
+        (self.text.chars().map(visible).collect(), blanks)
     }
+}
+
+/// A message may quote a value, and a value may have megabytes.
+fn clipped(mut message: String) -> String {
+    const MAX: usize = 600;
+    if message.len() > MAX {
+        message.truncate(message.floor_char_boundary(MAX));
+        message.push('…');
+    }
+    message
 }
 
 macro_rules! codes {
@@ -277,7 +285,8 @@ mod tests {
         .hint(Some("did you mean `backend`?".to_owned()));
         problem.file = Some("fullstack.yaml".into());
         (problem.line, problem.column) = (Some(31), Some(20));
-        problem.snippet = Some(Snippet { text: "    dependencies: [backnd]".into(), len: 6 });
+        problem.snippet =
+            Some(Snippet { text: "    dependencies: [backnd]".into(), skipped: 0, len: 6 });
         let expected = "\
 error: step `frontend` depends on `backnd`, which does not exist
   ┌─ fullstack.yaml:31:20

@@ -14,7 +14,7 @@ use super::value::{BUDGET, Budget, BudgetHandle, ITEM_BYTES, to_json};
 use crate::Json;
 
 /// The filters, by name. `docs/workflows.md` explains each.
-pub(super) const FILTERS: [&str; 41] = [
+pub(crate) const FILTERS: [&str; 41] = [
     "abs",
     "bool",
     "capitalize",

@@ -21,6 +21,8 @@ use std::sync::{Arc, LazyLock};
 use minijinja::{Environment, UndefinedBehavior};
 
 use crate::{Json, StepId};
+#[cfg(test)]
+pub(crate) use filters::FILTERS;
 use scan::{Part, Ref, Scanned};
 use value::Budget;
 

@@ -164,6 +164,11 @@ pub(crate) fn find(plan: &mut Plan, agents: Option<&Agents>) -> Vec<Finding> {
         let message = format!("at least 1 and at most {PARALLEL_MAX} steps can run at once");
         check.add(Place::Plan("max_parallel"), Code::OutOfRange, message);
     }
+    for (field, limit) in [("timeout_ms", plan.timeout_ms), ("deadline_ms", plan.deadline_ms)] {
+        if limit == Some(0) {
+            check.add(Place::Plan(field), Code::OutOfRange, "no run can end in no time");
+        }
+    }
     check.inputs(plan);
     for index in 0..plan.steps.len() {
         check.step(plan, index);

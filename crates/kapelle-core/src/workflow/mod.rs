@@ -29,6 +29,8 @@ use tree::{Fault, Node};
 
 /// The largest file, in bytes.
 pub const FILE_MAX: usize = 32 << 20;
+/// How much of a line is shown before and after what is wrong in it, in bytes.
+const LINE_SHOWN: usize = 160;
 /// How many problems are told of one file.
 pub const PROBLEMS_MAX: usize = 200;
 
@@ -155,11 +157,8 @@ fn read_text(problems: &mut Problems<'_>, agents: Option<&Agents>) -> Option<Wor
     let findings = findings.into_iter().chain(check::find(&mut workflow.plan, agents));
     for finding in findings {
         let pointer = pointer_of(&finding.place);
-        let hidden = stripped.iter().any(|gone| {
-            pointer
-                .strip_prefix(gone.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+        let mut ends = pointer.match_indices('/').map(|(end, _)| end).chain([pointer.len()]);
+        let hidden = ends.any(|end| stripped.contains(&pointer[..end]));
         if !hidden {
             problems.finding(&tree, &pointer, finding);
         }
@@ -172,6 +171,8 @@ fn pointer_of(place: &Place) -> String {
     match place {
         Place::Plan("steps") => "/tasks".to_owned(),
         Place::Plan("max_parallel") => "/config/maxParallelAgents".to_owned(),
+        Place::Plan("timeout_ms") => "/config/globalTimeout".to_owned(),
+        Place::Plan("deadline_ms") => "/config/deadline".to_owned(),
         Place::Plan(_) => String::new(),
         Place::Input(name) => format!("/inputs/{name}"),
         Place::Output(pointer) => format!("/output{pointer}"),
@@ -214,13 +215,13 @@ impl Problems<'_> {
         }
         problem.file = Some(self.file.into());
         self.found.push((at.start, problem));
-        let len = at.end.saturating_sub(at.start);
+        let len = at.end.saturating_sub(at.start).min(LINE_SHOWN);
+        let shown = &self.text[at.start..self.text.floor_char_boundary(at.start + len)];
+        let chars = shown.lines().next().unwrap_or_default().trim_end().chars().count();
+        let snippet =
+            Snippet { text: "".into(), skipped: 0, len: u32::try_from(chars.max(1)).unwrap_or(1) };
         if let Some((_, problem)) = self.found.last_mut() {
-            let rest = &self.text[at.start..];
-            let line = rest.lines().next().unwrap_or_default();
-            let shown = &line[..line.floor_char_boundary(len)];
-            let chars = u32::try_from(shown.trim_end().chars().count()).unwrap_or(1);
-            problem.snippet = Some(Snippet { text: "".into(), len: chars.max(1) });
+            problem.snippet = Some(snippet);
         }
     }
 
@@ -248,23 +249,13 @@ impl Problems<'_> {
         self.found
             .dedup_by(|(x, b), (y, a)| x == y && a.field == b.field && a.message == b.message);
         self.found.truncate(PROBLEMS_MAX);
-        let mut line = 1;
-        let (mut line_start, mut done) = (0, 0);
-        let text = self.text;
+        let mut lines = Lines { text: self.text, line: 1, line_start: 0, column: 1, at: 0 };
         let place = |(start, mut problem): (usize, Problem)| {
-            let start = start.min(text.len());
-            let between = &text[done.min(start)..start];
-            line += u32::try_from(between.matches('\n').count()).unwrap_or(u32::MAX);
-            if let Some(newline) = between.rfind('\n') {
-                line_start = start - between.len() + newline + 1;
-            }
-            done = start;
             if let Some(snippet) = &mut problem.snippet {
-                let column = text[line_start..start].chars().count() + 1;
-                problem.line = Some(line);
-                problem.column = Some(u32::try_from(column).unwrap_or(u32::MAX));
-                let whole = text[line_start..].lines().next().unwrap_or_default();
-                snippet.text = window(whole, column).into();
+                lines.go_to(start);
+                lines.show(snippet);
+                problem.line = Some(lines.line);
+                problem.column = Some(lines.column);
             }
             problem
         };
@@ -272,9 +263,43 @@ impl Problems<'_> {
     }
 }
 
-/// A line, or as much of its beginning as a problem at `column` needs: lines may be megabytes.
-fn window(line: &str, column: usize) -> String {
-    line.chars().take(column + 200).collect()
+/// A place in a text that only goes on, so that many problems cost one look at the text.
+struct Lines<'a> {
+    text: &'a str,
+    line: u32,
+    line_start: usize,
+    column: u32,
+    at: usize,
+}
+
+impl Lines<'_> {
+    fn go_to(&mut self, start: usize) {
+        let start = start.min(self.text.len());
+        let between = &self.text[self.at..start];
+        let newlines = between.matches('\n').count();
+        self.line += u32::try_from(newlines).unwrap_or(u32::MAX);
+        let same_line = match between.rfind('\n') {
+            Some(newline) => {
+                self.line_start = self.at + newline + 1;
+                self.column = 1;
+                &between[newline + 1..]
+            }
+            None => between,
+        };
+        self.column += u32::try_from(same_line.chars().count()).unwrap_or(u32::MAX);
+        self.at = start;
+    }
+
+    /// The line around here; lines may have megabytes, so of a long one only a part.
+    fn show(&self, snippet: &mut Snippet) {
+        let long = self.at - self.line_start > LINE_SHOWN;
+        let from = if long { self.text.floor_char_boundary(self.at - 60) } else { self.line_start };
+        let to = self.text.floor_char_boundary(self.at + LINE_SHOWN);
+        let line = self.text[from..to].lines().next().unwrap_or_default();
+        let before = u32::try_from(self.text[from..self.at].chars().count()).unwrap_or(u32::MAX);
+        snippet.text = line.into();
+        snippet.skipped = self.column - 1 - before;
+    }
 }
 
 fn field_of(pointer: &str) -> String {

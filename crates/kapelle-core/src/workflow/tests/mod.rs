@@ -213,3 +213,35 @@ fn the_schema_names_what_must_be_there() {
         json!(["auto", "manual", null])
     );
 }
+
+#[test]
+fn the_manual_shows_a_workflow_that_is_right() {
+    let page = include_str!("../../../../../docs/workflows.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(told(&read(example)), []);
+    for filter in crate::expr::FILTERS {
+        assert!(page.contains(&format!("`{filter}")), "the filter `{filter}` is not explained");
+    }
+}
+
+#[test]
+fn a_line_of_megabytes_is_shown_in_part() {
+    let text =
+        format!("{{id: a, name: \"{}\", tasks: [{{id: b, agentName: 7}}]}}", "é".repeat(1 << 20));
+    let checked = read(&text);
+    assert_eq!(told(&checked), [("wrong_type", 1, 1_048_622, "tasks[0].agentName")]);
+    let shown = checked.problems[0].to_string();
+    assert!(shown.len() < 800, "{}", shown.len());
+    let lines: Vec<_> = shown.lines().collect();
+    let column = |line: &str, c: char| line.chars().position(|other| other == c);
+    assert_eq!(column(lines[2], '7'), column(lines[3], '^'), "{shown}");
+}
+
+#[test]
+fn a_file_full_of_mistakes_gives_a_bounded_list() {
+    let steps: String = (0..5_000)
+        .map(|i| format!("{{id: s{i}, agentNam: x, dependencies: [s{i}x], priority: 0}}, "))
+        .collect();
+    let checked = read(&format!("{{id: a, tasks: [{steps}]}}"));
+    assert_eq!(checked.problems.len(), PROBLEMS_MAX);
+}
