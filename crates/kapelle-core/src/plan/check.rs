@@ -655,4 +655,29 @@ mod tests {
         let found = check(&mut plan, None);
         assert_eq!(codes(&found), [("template_in_command", "steps[0].work.agent.input.argv[1]")]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_cycle_is_told_exactly_where_there_is_one(edges in proptest::collection::vec((0..8_usize, 0..8_usize), 0..16)) {
+            let ids: Vec<String> = (0..8).map(|i| format!("s{i}")).collect();
+            let needs: Vec<Vec<&str>> = (0..8)
+                .map(|i| edges.iter().filter(|(from, _)| *from == i).map(|(_, to)| ids[*to].as_str()).collect())
+                .collect();
+            let steps: Vec<(&str, &[&str])> =
+                ids.iter().map(String::as_str).zip(needs.iter().map(Vec::as_slice)).collect();
+            let mut plan = plan(&steps);
+            let told: Vec<_> = check(&mut plan, None);
+            let cyclic = Graph::of(&plan).order().len() < 8;
+            proptest::prop_assert_eq!(cyclic, !told.is_empty());
+            for problem in told {
+                let (_, circle) = problem.message.rsplit_once(": ").unwrap();
+                let circle: Vec<_> = circle.split(" → ").collect();
+                proptest::prop_assert_eq!(circle.first(), circle.last());
+                for pair in circle.windows(2) {
+                    let step = plan.steps.iter().find(|step| step.id.as_str() == pair[0]).unwrap();
+                    proptest::prop_assert!(step.needs.iter().any(|need| need.as_str() == pair[1]));
+                }
+            }
+        }
+    }
 }

@@ -174,7 +174,9 @@ fn pointer_of(place: &Place) -> String {
         Place::Plan("timeout_ms") => "/config/globalTimeout".to_owned(),
         Place::Plan("deadline_ms") => "/config/deadline".to_owned(),
         Place::Plan(_) => String::new(),
-        Place::Input(name) => format!("/inputs/{name}"),
+        Place::Input(name) => {
+            format!("/inputs/{}", name.replace('~', "~0").replace('/', "~1"))
+        }
         Place::Output(pointer) => format!("/output{pointer}"),
         Place::Step(index, field, pointer) => {
             let name = match field {
