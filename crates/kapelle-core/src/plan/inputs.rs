@@ -50,7 +50,7 @@ fn wrong(name: &str, schema: &Json, value: &Json) -> Vec<Problem> {
         return vec![Problem::error(Code::BadSchema, format!("inputs.{name}"), message)];
     };
     let problem = |error: jsonschema::ValidationError<'_>| {
-        let path = super::check::dotted(&error.instance_path().to_string());
+        let path = super::finding::dotted(&error.instance_path().to_string());
         let message = format!("the input `{name}` is wrong: {error}");
         Problem::error(Code::WrongInput, format!("inputs.{name}{path}"), message)
     };

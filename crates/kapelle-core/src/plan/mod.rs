@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod check;
 pub mod draw;
+pub(crate) mod finding;
 mod inputs;
 
 use std::collections::BTreeMap;

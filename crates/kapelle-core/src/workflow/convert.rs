@@ -6,7 +6,7 @@ use super::file::{
     Approval, Duration, File, Mode, OnFailure, OnTimeout, OnUnknown, Retry, RetryOn, Task,
 };
 use super::{PROBLEMS_MAX, Workflow};
-use crate::plan::check::{Field, Finding, Place};
+use crate::plan::finding::{Field, Finding, Place};
 use crate::plan::{self, ForEach, Plan, Step, Work};
 use crate::port::agent::{FailureKind, OnUnknown as StepOnUnknown};
 use crate::problem::Code;

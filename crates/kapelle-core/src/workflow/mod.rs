@@ -20,7 +20,8 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::Json;
-use crate::plan::check::{self, Field, Finding, Place};
+use crate::plan::check;
+use crate::plan::finding::{self, Field, Finding, Place};
 use crate::plan::{self, Plan};
 use crate::port::Agents;
 use crate::problem::{Code, Problem, Snippet};
@@ -305,5 +306,5 @@ impl Lines<'_> {
 }
 
 fn field_of(pointer: &str) -> String {
-    check::dotted(pointer).trim_start_matches('.').to_owned()
+    finding::dotted(pointer).trim_start_matches('.').to_owned()
 }
