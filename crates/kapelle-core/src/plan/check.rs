@@ -3,7 +3,7 @@
 //! **Invariant:** a plan without errors here never meets an unknown name, a cycle or a number out
 //! of range later. A reference to a step makes it a need, so a plan is also completed here.
 //!
-//! A plan from a file passes the same checks: [`Place`] is turned into a line and a column there.
+//! A plan from a file passes the same checks: `Place` is turned into a line and a column there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,7 @@
 //! reported at once, each with its line, column and field.
 //!
 //! `tree` reads text into values with places, `file` is the shape as types (and so the schema),
-//! `shape` compares the two, `convert` makes the plan, which [`crate::plan::check`] checks.
+//! `shape` compares the two, `convert` makes the plan, which [`mod@crate::plan::check`] checks.
 
 mod convert;
 mod file;
