@@ -167,11 +167,19 @@ impl Driver {
     /// The process dies, and another one reads the journal: it has the same to do.
     pub(crate) fn crash(&mut self) {
         self.run.wake(self.now);
+        assert_eq!(self.run.follow(), None, "what follows has happened");
         let mut replayed = self.replayed();
         replayed.wake(self.now);
         assert_eq!(replayed.follow(), None, "nothing follows twice");
         assert_eq!(replayed.wants(), self.run.wants(), "takeover changed the work");
         assert_eq!(replayed, self.run, "takeover changed the run");
+        self.run = self.replayed();
+    }
+
+    /// The same, but the last events had not reached the disk: the first `len` are left.
+    pub(crate) fn crash_before_commit(&mut self, len: usize) {
+        self.crash();
+        self.journal.truncate(len);
         self.run = self.replayed();
     }
 }
