@@ -102,7 +102,10 @@ impl Driver {
             self.busy.insert(*step, agent.clone());
         }
         self.run.apply(&event, self.now);
-        self.journal.push((self.now, event));
+        let text = serde_json::to_string(&event).unwrap();
+        let read: Event = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, event, "a store gives back what was written");
+        self.journal.push((self.now, read));
     }
 
     fn follow(&mut self) {
@@ -157,9 +160,7 @@ impl Driver {
     pub(crate) fn replayed(&self) -> Run {
         let mut run = Run::new(self.id, &self.created, self.plan.clone(), BIRTH);
         for (at, event) in &self.journal {
-            // As a store gives it back.
-            let event = serde_json::to_string(event).unwrap();
-            run.apply(&serde_json::from_str(&event).unwrap(), *at);
+            run.apply(event, *at);
         }
         run
     }
