@@ -230,7 +230,7 @@ impl Run {
 
     /// What a failed run failed of.
     fn blame(&self) -> String {
-        let written = self.steps.iter().take(self.plan.len());
+        let written = self.steps.all().iter().take(self.plan.len());
         let mut failures = written.filter(|step| {
             let spec = &self.plan.plan.steps[step.spec as usize];
             step.status == Status::Failed && spec.on_failure == OnFailure::Fail

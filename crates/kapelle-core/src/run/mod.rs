@@ -7,6 +7,7 @@
 //! The engine calls these in a circle: `kapelle_engine::shards`.
 
 mod apply;
+mod arena;
 mod begin;
 mod command;
 mod compiled;
@@ -17,6 +18,9 @@ mod ready;
 mod step;
 mod values;
 mod view;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -47,7 +51,7 @@ pub struct Run {
     created_at: Timestamp,
     last_at: Timestamp,
     seq: u64,
-    steps: Vec<Step>,
+    steps: arena::Arena,
     started: bool,
     paused: Option<Box<str>>,
     stopping: Option<(Verdict, Box<str>)>,
@@ -124,7 +128,7 @@ impl Run {
             created_at: at,
             last_at: at,
             seq: 1,
-            steps: plan.fresh_steps(),
+            steps: arena::Arena::new(plan.fresh_steps()),
             started: false,
             paused: None,
             stopping: None,
@@ -221,7 +225,7 @@ impl Run {
     /// All steps, by arena number.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
-        &self.steps
+        self.steps.all()
     }
 
     /// One step.

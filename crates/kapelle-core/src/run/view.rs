@@ -153,7 +153,7 @@ impl Run {
 
     /// All steps with their agents, in arena order.
     pub fn view(&self) -> impl Iterator<Item = StepView<'_>> {
-        self.steps.iter().enumerate().map(|(index, step)| {
+        self.steps.all().iter().enumerate().map(|(index, step)| {
             let no = StepNo::from_index(index);
             let agent = match &self.spec(no).work {
                 crate::plan::Work::Agent { agent, .. } => Some(&**agent),
