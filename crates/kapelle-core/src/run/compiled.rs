@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::ready::Lane;
 use super::step::Step;
 use crate::expr::{self, Uses};
-use crate::plan::{Plan, Work};
+use crate::plan::analysis::ASSUMED_MS;
+use crate::plan::{Graph, Plan, Work};
 use crate::{StepId, StepNo};
 
 /// A plan that has been checked, with its indexes. Shared by all runs of the plan.
@@ -47,9 +48,6 @@ pub struct BadPlan {
     message: Box<str>,
 }
 
-/// What a step counts for where nothing is known, in milliseconds.
-const ASSUMED_MS: u64 = 1_000;
-
 impl Compiled {
     /// Makes `plan` ready to run.
     pub fn new(plan: Plan) -> Result<Self, BadPlan> {
@@ -62,30 +60,36 @@ impl Compiled {
             }
         }
         let mut agents: Vec<Box<str>> = Vec::new();
-        let mut steps = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
+            if let Some(need) = step.needs.iter().find(|need| !by_id.contains_key(*need)) {
+                let message = format!("needs `{need}`, which does not exist");
+                return Err(bad(step.id.as_str(), message));
+            }
+        }
+        let graph = Graph::of(&plan);
+        let estimates: Vec<u64> =
+            plan.steps.iter().map(|step| step.estimate_ms.unwrap_or(ASSUMED_MS)).collect();
+        let order = graph.order();
+        if order.len() < plan.steps.len() {
+            return Err(bad(&plan.workflow, "some steps need each other in a circle".into()));
+        }
+        let remaining = graph.remaining_ms(&estimates);
+        let edges = graph.needs.into_iter().zip(graph.dependents).zip(remaining);
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (step, ((needs, dependents), remaining_ms)) in plan.steps.iter().zip(edges) {
             let uses = uses_of(step).map_err(|error| bad(step.id.as_str(), error.to_string()))?;
             let output = step.output.as_ref().map(jsonschema::validator_for).transpose();
             steps.push(CompiledStep {
-                needs: u32::try_from(step.needs.len()).expect("needs are few"),
-                dependents: Vec::new(),
-                remaining_ms: step.estimate_ms.unwrap_or(ASSUMED_MS),
+                needs: u32::try_from(needs.len()).expect("needs are few"),
+                dependents: dependents.into_iter().map(StepNo).collect(),
+                remaining_ms,
                 lane: lane_of(&step.work, &mut agents),
                 uses,
                 output: output.map_err(|error| bad(step.id.as_str(), error.to_string()))?,
             });
         }
-        for (index, step) in plan.steps.iter().enumerate() {
-            for need in &step.needs {
-                let need = by_id.get(need).ok_or_else(|| {
-                    bad(step.id.as_str(), format!("needs `{need}`, which does not exist"))
-                })?;
-                steps[need.index()].dependents.push(StepNo::from_index(index));
-            }
-        }
         let sinks = (0..steps.len()).filter(|i| steps[*i].dependents.is_empty());
         let sinks = sinks.map(StepNo::from_index).collect();
-        add_paths(&plan, &mut steps)?;
         let output_uses = match &plan.output {
             Some(template) => expr::uses_of_template(template)
                 .map_err(|error| bad("output", error.to_string()))?,
@@ -187,29 +191,4 @@ fn uses_of(step: &crate::plan::Step) -> Result<StepUses, expr::ExprError> {
         }
     }
     Ok(uses)
-}
-
-/// Adds to each step's own estimate the longest path behind it.
-fn add_paths(plan: &Plan, steps: &mut [CompiledStep]) -> Result<(), BadPlan> {
-    let mut unmet: Vec<u32> = steps.iter().map(|step| step.needs).collect();
-    let mut order: Vec<usize> = (0..steps.len()).filter(|i| unmet[*i] == 0).collect();
-    let mut next = 0;
-    while let Some(&index) = order.get(next) {
-        next += 1;
-        for dependent in &steps[index].dependents {
-            unmet[dependent.index()] -= 1;
-            if unmet[dependent.index()] == 0 {
-                order.push(dependent.index());
-            }
-        }
-    }
-    if let Some(stuck) = unmet.iter().position(|unmet| *unmet > 0) {
-        let step = plan.steps[stuck].id.as_str().into();
-        return Err(BadPlan { step, message: "is in a cycle, or behind one".into() });
-    }
-    for &index in order.iter().rev() {
-        let behind = steps[index].dependents.iter().map(|d| steps[d.index()].remaining_ms).max();
-        steps[index].remaining_ms = steps[index].remaining_ms.saturating_add(behind.unwrap_or(0));
-    }
-    Ok(())
 }

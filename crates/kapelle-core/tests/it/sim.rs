@@ -335,11 +335,11 @@ impl World {
             self.stage.crash();
             what = "crash again";
         }
-        self.tell(Command::Adopt);
+        self.tell(Command::Adopt { doubt: false });
         if self.dice.one_in(3) {
             self.commit("crash");
             self.stage.crash();
-            self.tell(Command::Adopt);
+            self.tell(Command::Adopt { doubt: false });
             what = "crash in recovery";
         }
         what
