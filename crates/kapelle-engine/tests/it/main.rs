@@ -3,3 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod life;
+//! The engine as a whole, driven from outside.
+
+mod sim;

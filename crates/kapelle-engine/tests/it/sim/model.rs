@@ -1,0 +1,396 @@
+//! The oracle: a plain model of what a journal may hold, and of what may follow from it.
+//!
+//! It knows the promises of `semantics.md`, not the engine. Only `Fold` is shared, to compare a run in
+//! memory with a replay of its events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kapelle_core::plan::Plan;
+use kapelle_core::port::agent::Safety;
+use kapelle_core::port::journal::Entry;
+use kapelle_core::run::{Blocked, Compiled, EffectId, Event, Outcome, Resolved, Run};
+use kapelle_core::{Attempt, Digest, Epoch, RunId, Shard, StepNo, Value};
+use kapelle_engine::shards::{Fold, Published};
+
+/// What a violated promise is called, and how it was violated.
+pub(super) type Checked = Result<(), String>;
+
+/// All journals, as far as the world has read them.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) runs: BTreeMap<RunId, RunModel>,
+    pub(super) transitions: u64,
+    keys: BTreeMap<Box<str>, RunId>,
+    writers: BTreeMap<(Shard, Epoch), u32>,
+    epochs: BTreeMap<Shard, Epoch>,
+    /// Who said something that is on disk.
+    pub(super) said: BTreeSet<Box<str>>,
+    /// Whose answer a long value is.
+    pub(super) authors: BTreeMap<Digest, Box<str>>,
+}
+
+/// One run.
+#[derive(Default)]
+pub(super) struct RunModel {
+    pub(super) fold: Fold,
+    pub(super) plan: Option<Arc<Compiled>>,
+    pub(super) events: Vec<Event>,
+    pub(super) ended: bool,
+    hash: [u8; 32],
+    steps: BTreeMap<StepNo, StepModel>,
+}
+
+/// One step.
+#[derive(Default)]
+struct StepModel {
+    attempt: u32,
+    running: bool,
+    over: bool,
+    definite: u32,
+    in_doubt: Option<u32>,
+    calls: BTreeMap<u32, CallModel>,
+}
+
+/// One outside call of a step.
+#[derive(Default)]
+struct CallModel {
+    /// The journal has it.
+    known: bool,
+    forgotten: bool,
+    is_unsafe: bool,
+    generation: u32,
+    /// The attempt that recorded it, and whether it went well.
+    recorded: Option<(u32, bool)>,
+    /// How often a person said to make it again.
+    again: u32,
+    /// How often it really was made.
+    made: u32,
+}
+
+fn wrong(what: String) -> Checked {
+    Err(what)
+}
+
+impl Model {
+    /// Takes note of an entry that `writer` (a life of a node) has appended.
+    pub(super) fn entry(&mut self, entry: &Entry, writer: u32) -> Checked {
+        let shard = entry.run.shard();
+        if *self.writers.entry((shard, entry.epoch)).or_insert(writer) != writer {
+            return wrong(format!("two nodes wrote shard {shard:?} under {:?}", entry.epoch));
+        }
+        let last = self.epochs.entry(shard).or_default();
+        if entry.epoch < *last {
+            return wrong(format!("{:?} wrote shard {shard:?} after {last:?}", entry.epoch));
+        }
+        *last = entry.epoch;
+        let run = self.runs.entry(entry.run).or_default();
+        if entry.first_seq != run.events.len() as u64 + 1 {
+            return wrong(format!("run {} has a gap at {}", entry.run, entry.first_seq));
+        }
+        if entry.chained(&run.hash) != entry.hash {
+            return wrong(format!("run {} has a broken chain at {}", entry.run, entry.first_seq));
+        }
+        run.hash = entry.hash;
+        let events: Vec<Event> =
+            serde_json::from_slice(&entry.body).map_err(|error| error.to_string())?;
+        if let Some(Event::RunCreated(created)) = events.first() {
+            let Value::Inline(plan) = &created.plan else {
+                return wrong("a plan of the simulation is inline".into());
+            };
+            let plan: Plan = serde_json::from_value((**plan).clone()).map_err(|e| e.to_string())?;
+            run.plan = Some(Arc::new(Compiled::new(plan).map_err(|e| e.to_string())?));
+            let key = created.task_id.clone().unwrap_or_default();
+            if let Some(twin) = self.keys.insert(key.clone(), entry.run) {
+                return wrong(format!("key {key} made the runs {twin} and {}", entry.run));
+            }
+        }
+        run.fold.add(entry, run.plan.as_ref()).map_err(|error| error.to_string())?;
+        for event in events {
+            self.transitions += 1;
+            let run = self.runs.get_mut(&entry.run).ok_or("it was just made")?;
+            run.event(&event, &self.authors).map_err(|w| format!("run {}: {w}", entry.run))?;
+            if let Some(by) = said_by(&event) {
+                self.said.insert(by.into());
+            }
+            run.events.push(event);
+        }
+        Ok(())
+    }
+
+    /// The run that was made under a key.
+    pub(super) fn run_of(&self, key: &str) -> Option<RunId> {
+        self.keys.get(key).copied()
+    }
+
+    /// What is told as done up to `seq` must be on disk.
+    pub(super) fn acknowledged(&self, run: RunId, seq: u64) -> Checked {
+        let on_disk = self.runs.get(&run).map_or(0, |run| run.events.len() as u64);
+        if seq > on_disk {
+            return wrong(format!("run {run}: {seq} was acknowledged, {on_disk} are on disk"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn published(&self, published: &Published) -> Checked {
+        let from = usize::try_from(published.first_seq - 1).map_err(|e| e.to_string())?;
+        let known = self.runs.get(&published.run).and_then(|run| {
+            run.events.get(from..from + published.events.len())
+        });
+        if known != Some(&published.events[..]) {
+            return wrong(format!("run {}: events were published before they were on disk", published.run));
+        }
+        Ok(())
+    }
+
+    /// An attempt is about to be started.
+    pub(super) fn started(&self, run: RunId, step: StepNo, attempt: Attempt, key: &str) -> Checked {
+        let found = self.runs.get(&run).and_then(|run| run.steps.get(&step));
+        let Some(found) = found.filter(|step| step.attempt >= attempt.0) else {
+            return wrong(format!("run {run}: {step:?}#{attempt} starts before it is on disk"));
+        };
+        // Between this start and its commit another node may have gone on.
+        let current = found.attempt == attempt.0 && found.running;
+        if current && !key.ends_with(&format!("/0/{}", found.definite)) {
+            return wrong(format!("run {run}: {step:?}#{attempt} has another key: {key}"));
+        }
+        Ok(())
+    }
+
+    /// An agent is about to make an outside call.
+    pub(super) fn calling(&self, run: RunId, step: StepNo, attempt: Attempt, id: &EffectId) -> Checked {
+        let Some(found) = self.runs.get(&run).and_then(|run| run.steps.get(&step)) else {
+            return wrong(format!("run {run}: {step:?} makes a call and was never started"));
+        };
+        let Some(call) = found.calls.get(&id.ordinal).filter(|call| call.known) else {
+            return if id.safety == Safety::Unsafe {
+                wrong(format!("run {run}: unsafe call {step:?}/{} is not on disk", id.ordinal))
+            } else {
+                Ok(())
+            };
+        };
+        // An attempt that was given up may still do what it was about to do.
+        if let Some((by, true)) = call.recorded
+            && by < attempt.0
+            && found.attempt == attempt.0
+        {
+            return wrong(format!("run {run}: recorded call {step:?}/{} is made again", id.ordinal));
+        }
+        if found.attempt == attempt.0 && call.generation != id.generation {
+            return wrong(format!(
+                "run {run}: call {step:?}/{} has generation {}, {} is right",
+                id.ordinal, id.generation, call.generation
+            ));
+        }
+        Ok(())
+    }
+
+    /// An outside call was really made.
+    pub(super) fn made(&mut self, run: RunId, step: StepNo, id: &EffectId) -> Checked {
+        let Some(run_model) = self.runs.get_mut(&run) else { return Ok(()) };
+        let call = run_model.steps.entry(step).or_default().calls.entry(id.ordinal).or_default();
+        call.made += 1;
+        if id.safety == Safety::Unsafe && call.made > 1 + call.again {
+            return wrong(format!("run {run}: unsafe call {step:?}/{} was made twice", id.ordinal));
+        }
+        Ok(())
+    }
+
+    /// Whether the journal knows an effect as started, or as recorded.
+    pub(super) fn knows_effect(&self, run: RunId, step: StepNo, ordinal: u32, recorded: bool) -> bool {
+        let step = self.runs.get(&run).and_then(|run| run.steps.get(&step));
+        let call = step.and_then(|step| step.calls.get(&ordinal));
+        call.is_some_and(|call| call.known && (!recorded || call.recorded.is_some()))
+    }
+
+    /// The attempt of a step that is under way, as the journal has it.
+    pub(super) fn current(&self, run: RunId, step: StepNo) -> Option<Attempt> {
+        let step = self.runs.get(&run)?.steps.get(&step).filter(|step| step.running)?;
+        Some(Attempt(step.attempt))
+    }
+
+    /// A run as a replay of its journal makes it.
+    pub(super) fn replayed(&self, run: RunId) -> Result<Option<Run>, String> {
+        let Some(replayed) = self.runs.get(&run).and_then(|run| run.fold.run()) else {
+            return Ok(None);
+        };
+        let mut replayed = replayed.clone();
+        match replayed.follow() {
+            None => Ok(Some(replayed)),
+            Some(event) => Err(format!("run {run}: a replay goes on by itself: {event:?}")),
+        }
+    }
+}
+
+impl RunModel {
+    fn event(&mut self, event: &Event, authors: &BTreeMap<Digest, Box<str>>) -> Checked {
+        if self.ended {
+            return wrong(format!("{event:?} after its end"));
+        }
+        match event {
+            Event::RunCompleted { .. } => self.ended = true,
+            Event::StepStarted { step, attempt, generation, .. } => {
+                let found = self.live(*step, event)?;
+                if found.running || attempt.0 != found.attempt + 1 {
+                    return wrong(format!("{step:?}#{attempt} starts after #{}", found.attempt));
+                }
+                if *generation != found.definite {
+                    return wrong(format!("{step:?}#{attempt} has another key"));
+                }
+                (found.attempt, found.running, found.in_doubt) = (attempt.0, true, None);
+            }
+            Event::StepRetrying { step, attempt, failure, definite, .. } => {
+                let found = self.on(*step, *attempt, event)?;
+                found.running = false;
+                found.definite += u32::from(*definite);
+                if let Some(from) = failure.forget_from {
+                    found.calls.range_mut(from..).for_each(|(_, call)| call.forget());
+                }
+            }
+            Event::StepCompleted { step, attempt, value, .. } => {
+                let found = self.live(*step, event)?;
+                if let Some(attempt) = attempt.filter(|_| found.running) {
+                    let by = format!("{}#{attempt}", step.0);
+                    if found.attempt != attempt.0 || *author(value, authors) != *by {
+                        return wrong(format!("{step:?}#{attempt} ends with another's answer"));
+                    }
+                }
+                found.end();
+            }
+            Event::StepFailed { step, attempt, .. } => {
+                match attempt {
+                    Some(attempt) => self.on(*step, *attempt, event)?.end(),
+                    None => self.live(*step, event)?.end(),
+                }
+            }
+            Event::StepSkipped { step, .. } => self.live(*step, event)?.end(),
+            Event::StepBlocked { step, why, .. } => {
+                let found = self.live(*step, event)?;
+                found.running = false;
+                found.in_doubt = match why {
+                    Blocked::InDoubt { ordinal } => Some(*ordinal),
+                    Blocked::NoAgent { .. } => None,
+                };
+            }
+            Event::StepResolved { step, how, .. } => {
+                let found = self.live(*step, event)?;
+                let attempt = found.attempt;
+                if let Some(call) = found.in_doubt.and_then(|n| found.calls.get_mut(&n)) {
+                    match how {
+                        Resolved::Retry => call.again += 1,
+                        Resolved::Done(_) => call.recorded = Some((attempt, true)),
+                        Resolved::Skip | Resolved::Fail => {}
+                    }
+                }
+            }
+            Event::StepsDropped { steps } => {
+                for step in steps {
+                    self.live(*step, event)?.end();
+                }
+            }
+            Event::EffectStarted { step, attempt, effect } => {
+                self.on(*step, *attempt, event)?.call(effect)?;
+            }
+            Event::EffectRecorded { step, attempt, effect, outcome } => {
+                let call = self.on(*step, *attempt, event)?.call(effect)?;
+                if call.recorded.is_some() {
+                    return wrong(format!("call {step:?}/{} is recorded twice", effect.ordinal));
+                }
+                call.recorded = Some((attempt.0, matches!(outcome, Outcome::Done(_))));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A step that has not ended.
+    fn live(&mut self, step: StepNo, event: &Event) -> Result<&mut StepModel, String> {
+        let found = self.steps.entry(step).or_default();
+        if found.over { Err(format!("{event:?} after the step's end")) } else { Ok(found) }
+    }
+
+    /// The same, on this attempt.
+    fn on(&mut self, step: StepNo, attempt: Attempt, event: &Event) -> Result<&mut StepModel, String> {
+        let found = self.live(step, event)?;
+        if found.attempt == attempt.0 { Ok(found) } else { Err(format!("{event:?}: not on that attempt")) }
+    }
+}
+
+impl StepModel {
+    const fn end(&mut self) {
+        self.running = false;
+        self.over = true;
+    }
+
+    fn call(&mut self, id: &EffectId) -> Result<&mut CallModel, String> {
+        let call = self.calls.entry(id.ordinal).or_default();
+        call.is_unsafe = id.safety == Safety::Unsafe;
+        (call.known, call.forgotten) = (true, false);
+        if call.generation == id.generation {
+            Ok(call)
+        } else {
+            Err(format!("call {} has generation {}, {} is right", id.ordinal, id.generation, call.generation))
+        }
+    }
+}
+
+impl CallModel {
+    /// The attempt gave up what it did from here on.
+    const fn forget(&mut self) {
+        let keeps = match self.recorded {
+            _ if self.forgotten || !self.known => true,
+            Some((_, well)) => well && self.is_unsafe,
+            None => self.is_unsafe,
+        };
+        if !keeps {
+            self.generation += 1;
+            self.forgotten = true;
+            self.recorded = None;
+        }
+    }
+}
+
+fn author<'a>(value: &'a Value, authors: &'a BTreeMap<Digest, Box<str>>) -> &'a str {
+    match value {
+        Value::Inline(json) => json["by"].as_str().unwrap_or_default(),
+        Value::Digest { digest, .. } => authors.get(digest).map_or("", |by| by),
+        Value::List { .. } | Value::Picked(_) => "",
+    }
+}
+
+fn said_by(event: &Event) -> Option<&str> {
+    match event {
+        Event::RunPaused { by, .. }
+        | Event::RunResumed { by }
+        | Event::RunStopping { by, .. }
+        | Event::StepResolved { by, .. }
+        | Event::ApprovalDecided { by, .. } => Some(by),
+        _ => None,
+    }
+}
+
+/// The column of an event in the table of hits.
+pub(super) const fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::RunCreated(_) => "created",
+        Event::RunStarted => "run_started",
+        Event::RunAdopted => "adopted",
+        Event::RunPaused { .. } => "paused",
+        Event::RunResumed { .. } => "resumed",
+        Event::RunStopping { .. } => "stopping",
+        Event::RunCompleted { .. } => "completed",
+        Event::StepStarted { .. } => "step_started",
+        Event::StepRetrying { .. } => "retrying",
+        Event::StepCompleted { .. } => "step_done",
+        Event::StepFailed { .. } => "failed",
+        Event::StepSkipped { .. } => "skipped",
+        Event::StepBlocked { .. } => "blocked",
+        Event::StepResolved { .. } => "resolved",
+        Event::ApprovalRequested { .. } => "asked",
+        Event::ApprovalDecided { .. } => "decided",
+        Event::StepsGrown { .. } => "grown",
+        Event::StepsDropped { .. } => "dropped",
+        Event::EffectStarted { .. } => "eff_start",
+        Event::EffectRecorded { .. } => "eff_rec",
+    }
+}
