@@ -377,9 +377,24 @@ impl World {
             if !cared_for {
                 self.claim_somewhere(shard, epoch);
             }
+            self.notice_loss(shard, epoch);
         }
         let after = self.dice.range(100 * MS, 900 * MS);
         self.later(after, Coming::Watch);
+    }
+
+    /// An old owner sees that it is one, if it did not learn so by an append.
+    fn notice_loss(&mut self, shard: Shard, epoch: Epoch) {
+        let old = self.nodes.iter().flatten();
+        let old = old.filter(|life| life.owns(shard).is_some_and(|owned| owned < epoch));
+        let old: Vec<LifeRef> = old.map(|life| life.at).collect();
+        for of in old {
+            if self.calm || self.dice.chance(10) {
+                let actions = self.life(of).map(|life| life.shards.disown(shard));
+                self.act(of, actions.unwrap_or_default());
+                self.poke(of, 0);
+            }
+        }
     }
 
     fn claim_somewhere(&mut self, shard: Shard, seen: Epoch) {
