@@ -22,6 +22,8 @@ pub(crate) struct Hosted {
     pub(super) end_parked: bool,
     /// Values that were loaded for steps of this run, until these begin.
     pub(super) pins: BTreeMap<Digest, Arc<Json>>,
+    /// Values in the append that is under way: the journal does not have them yet.
+    pub(super) sent: BTreeMap<Digest, Arc<Json>>,
     /// The time of the timer that the loop has noted.
     pub(super) noted_timer: Option<Timestamp>,
     pub(super) staged: Staged,
@@ -44,6 +46,8 @@ pub(super) struct Staged {
     pub(super) at: Timestamp,
     pub(super) events: Vec<Event>,
     pub(super) payloads: Vec<Payload>,
+    /// What is staged of values, for steps that read them before they are on disk.
+    pub(super) values: BTreeMap<Digest, Arc<Json>>,
     pub(super) references: Vec<(Digest, u64)>,
     pub(super) starts: Vec<Start>,
 }
@@ -104,6 +108,7 @@ impl Hosted {
             parked: BTreeSet::new(),
             end_parked: false,
             pins: BTreeMap::new(),
+            sent: BTreeMap::new(),
             noted_timer: None,
             staged: Staged::default(),
             in_flight: false,
@@ -137,6 +142,16 @@ impl Hosted {
         !self.in_flight && self.staged.events.is_empty()
     }
 
+    /// Stages values along with the events that refer to them.
+    pub(super) fn keep(&mut self, payloads: Vec<Payload>) {
+        for payload in &payloads {
+            if let Ok(json) = serde_json::from_slice(&payload.bytes) {
+                self.staged.values.insert(payload.digest, Arc::new(json));
+            }
+        }
+        self.staged.payloads.extend(payloads);
+    }
+
     /// Applies `events` and what follows from them, and stages all of it.
     pub(super) fn record(&mut self, events: Vec<Event>, at: Timestamp) {
         for event in events {
@@ -160,6 +175,7 @@ impl Hosted {
     pub(super) fn take_addition(&mut self, epoch: Epoch) -> (Addition, Taken) {
         let staged = std::mem::take(&mut self.staged);
         let at = staged.at;
+        self.sent = staged.values;
         let body = serde_json::to_vec(&staged.events).expect("events are JSON");
         let mut entry = Entry {
             tenant: self.tenant.clone(),

@@ -70,6 +70,7 @@ impl Shards {
         let Taken { run, first_seq, at, events, starts } = taken;
         let Some(hosted) = self.here(run) else { return };
         hosted.in_flight = false;
+        hosted.sent.clear();
         hosted.committed = true;
         if events.iter().any(|event| matches!(event, Event::RunAdopted)) {
             hosted.adopting = None;

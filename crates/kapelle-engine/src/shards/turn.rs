@@ -1,13 +1,14 @@
 //! One turn: decide what was offered, begin what can begin, gather one append.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::Call;
 use kapelle_core::port::journal::Part;
 use kapelle_core::run::{Begun, Command, Event, Lane, Run, Values, World};
-use kapelle_core::{Digest, RunId, Shard, StepNo, Tenant, Timestamp};
+use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value};
 
 use super::hosted::{Hosted, Start};
 use super::settle::{Flight, FlightPart};
@@ -32,15 +33,18 @@ pub struct Outside<'a> {
     pub slots: &'a Slots,
 }
 
-/// The values at hand for one run: those loaded for it, then those of the loop.
+/// The values at hand for one run: its own that are not on disk yet, those loaded for it, then
+/// those of the loop.
 struct AtHand<'a> {
-    pins: &'a std::collections::BTreeMap<Digest, std::sync::Arc<kapelle_core::Json>>,
+    hosted: &'a Hosted,
     cache: &'a Cache,
 }
 
 impl Values for AtHand<'_> {
-    fn get(&self, digest: &Digest) -> Option<std::sync::Arc<kapelle_core::Json>> {
-        self.pins.get(digest).cloned().or_else(|| self.cache.get(digest))
+    fn get(&self, digest: &Digest) -> Option<Arc<Json>> {
+        let Hosted { staged, sent, pins, .. } = self.hosted;
+        let own = [&staged.values, sent, pins].into_iter().find_map(|values| values.get(digest));
+        own.cloned().or_else(|| self.cache.get(digest))
     }
 }
 
@@ -87,7 +91,7 @@ impl Shards {
         }
         let run = Run::new(id, &created, plan, now);
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
-        hosted.staged.payloads = payloads;
+        hosted.keep(payloads);
         hosted.staged.references = references;
         hosted.working = true;
         self.runs.insert(id, Place::Here(Box::new(hosted)));
@@ -140,7 +144,12 @@ impl Shards {
                 let changes = !events.is_empty();
                 hosted.record(events, at);
                 if changes {
-                    hosted.staged.payloads.extend(tell.payloads.iter().cloned());
+                    if let Some((digest, json, _)) = value_of(&tell.command) {
+                        hosted.staged.values.insert(digest, json.clone());
+                        hosted.staged.payloads.extend(tell.payloads.iter().cloned());
+                    } else {
+                        hosted.keep(tell.payloads.clone());
+                    }
                     hosted.staged.references.extend(&tell.references);
                 }
                 let reply = Reply::Done { seq: hosted.run.seq() };
@@ -172,10 +181,8 @@ impl Shards {
 
     /// An answer that came just now is at hand for the steps that read it.
     fn remember_value(&mut self, tell: &Tell) {
-        if let Command::Answered { answer, .. } = &tell.command
-            && let kapelle_core::Value::Digest { digest, len } = &answer.value
-        {
-            self.values.insert(*digest, answer.json.clone(), *len);
+        if let Some((digest, json, len)) = value_of(&tell.command) {
+            self.values.insert(digest, json.clone(), len);
         }
     }
 
@@ -302,7 +309,7 @@ impl Shards {
     fn begin_step(&mut self, id: RunId, step: StepNo, outside: &Outside<'_>) -> bool {
         let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return false };
         let at = hosted.time(outside.now);
-        let values = AtHand { pins: &hosted.pins, cache: &self.values };
+        let values = AtHand { hosted, cache: &self.values };
         let world = World { now: at, values: &values, agents: outside.agents };
         match hosted.run.begin(step, &world) {
             Ok(begun) => {
@@ -327,11 +334,11 @@ impl Shards {
             return;
         }
         let at = hosted.time(outside.now);
-        let values = AtHand { pins: &hosted.pins, cache: &self.values };
+        let values = AtHand { hosted, cache: &self.values };
         let world = World { now: at, values: &values, agents: outside.agents };
         match hosted.run.end(&world) {
             Ok(begun) => {
-                hosted.staged.payloads.extend(begun.payloads);
+                hosted.keep(begun.payloads);
                 hosted.record(begun.events, at);
                 self.touched.insert(id);
             }
@@ -386,6 +393,15 @@ impl Shards {
     }
 }
 
+/// The long value that an answer brings along.
+fn value_of(command: &Command) -> Option<(Digest, &Arc<Json>, u64)> {
+    let Command::Answered { answer, .. } = command else { return None };
+    match answer.value {
+        Value::Digest { digest, len } => Some((digest, &answer.json, len)),
+        _ => None,
+    }
+}
+
 pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
     match offer {
         Offer::Submit(submission) => Some(submission.ticket),
@@ -402,7 +418,7 @@ fn stage_begun(hosted: &mut Hosted, step: StepNo, begun: Begun, at: Timestamp) -
         }
         _ => None,
     });
-    hosted.staged.payloads.extend(begun.payloads);
+    hosted.keep(begun.payloads);
     hosted.record(begun.events, at);
     let (Some((attempt, generation, agent)), Some(call)) = (started, begun.call) else {
         return false;

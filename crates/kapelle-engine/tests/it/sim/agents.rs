@@ -208,8 +208,12 @@ impl World {
             Err(failure) if failure.certain => Outcome::Failed(failure),
             Err(failure) => return self.finish(of, handle, Err(failure)),
         };
-        let command =
-            Command::RecordEffect { step, attempt, effect: effect.clone(), outcome: outcome.clone() };
+        let command = Command::RecordEffect {
+            step,
+            attempt,
+            effect: effect.clone(),
+            outcome: outcome.clone(),
+        };
         let outcome = Some(outcome);
         let waiting = Waiting::Effect { life: of, handle, run, step, effect, outcome };
         self.report(of, handle, command, Some(waiting));
@@ -228,7 +232,8 @@ impl World {
             return self.finish(of, handle, Err(failure.uncertain()));
         }
         if !self.model.knows_effect(run, step, effect.ordinal, outcome.is_some()) {
-            let what = format!("run {run}: call {step:?}/{} goes on before its commit", effect.ordinal);
+            let what =
+                format!("run {run}: call {step:?}/{} goes on before its commit", effect.ordinal);
             self.check(Err(what));
         }
         match outcome {
@@ -322,7 +327,8 @@ impl World {
         let copies = 1 + u32::from(is_end && self.dice.chance(10));
         for copy in 0..copies {
             let late = !self.calm && self.dice.chance(8);
-            let after = if late { self.dice.range(0, 12 * SECOND) } else { self.dice.range(0, 5 * MS) };
+            let after =
+                if late { self.dice.range(0, 12 * SECOND) } else { self.dice.range(0, 5 * MS) };
             let kinds = self.last_kind(Some(run));
             if copy > 0 {
                 self.hit("duplicate", &kinds);

@@ -61,7 +61,10 @@ fn every_promise_holds_in_every_seed() {
         }
     }
     print_table(&hits);
-    print_line(&format!("{} seeds, {transitions} transitions, {recoveries} with a crash in recovery", seeds()));
+    print_line(&format!(
+        "{} seeds, {transitions} transitions, {recoveries} with a crash in recovery",
+        seeds()
+    ));
     assert!(recoveries * 4 >= seeds(), "too few crashes in recovery");
 }
 

@@ -134,11 +134,15 @@ impl Model {
 
     pub(super) fn published(&self, published: &Published) -> Checked {
         let from = usize::try_from(published.first_seq - 1).map_err(|e| e.to_string())?;
-        let known = self.runs.get(&published.run).and_then(|run| {
-            run.events.get(from..from + published.events.len())
-        });
+        let known = self
+            .runs
+            .get(&published.run)
+            .and_then(|run| run.events.get(from..from + published.events.len()));
         if known != Some(&published.events[..]) {
-            return wrong(format!("run {}: events were published before they were on disk", published.run));
+            return wrong(format!(
+                "run {}: events were published before they were on disk",
+                published.run
+            ));
         }
         Ok(())
     }
@@ -158,7 +162,13 @@ impl Model {
     }
 
     /// An agent is about to make an outside call.
-    pub(super) fn calling(&self, run: RunId, step: StepNo, attempt: Attempt, id: &EffectId) -> Checked {
+    pub(super) fn calling(
+        &self,
+        run: RunId,
+        step: StepNo,
+        attempt: Attempt,
+        id: &EffectId,
+    ) -> Checked {
         let Some(found) = self.runs.get(&run).and_then(|run| run.steps.get(&step)) else {
             return wrong(format!("run {run}: {step:?} makes a call and was never started"));
         };
@@ -174,7 +184,10 @@ impl Model {
             && by < attempt.0
             && found.attempt == attempt.0
         {
-            return wrong(format!("run {run}: recorded call {step:?}/{} is made again", id.ordinal));
+            return wrong(format!(
+                "run {run}: recorded call {step:?}/{} is made again",
+                id.ordinal
+            ));
         }
         if found.attempt == attempt.0 && call.generation != id.generation {
             return wrong(format!(
@@ -197,7 +210,13 @@ impl Model {
     }
 
     /// Whether the journal knows an effect as started, or as recorded.
-    pub(super) fn knows_effect(&self, run: RunId, step: StepNo, ordinal: u32, recorded: bool) -> bool {
+    pub(super) fn knows_effect(
+        &self,
+        run: RunId,
+        step: StepNo,
+        ordinal: u32,
+        recorded: bool,
+    ) -> bool {
         let step = self.runs.get(&run).and_then(|run| run.steps.get(&step));
         let call = step.and_then(|step| step.calls.get(&ordinal));
         call.is_some_and(|call| call.known && (!recorded || call.recorded.is_some()))
@@ -257,12 +276,10 @@ impl RunModel {
                 }
                 found.end();
             }
-            Event::StepFailed { step, attempt, .. } => {
-                match attempt {
-                    Some(attempt) => self.on(*step, *attempt, event)?.end(),
-                    None => self.live(*step, event)?.end(),
-                }
-            }
+            Event::StepFailed { step, attempt, .. } => match attempt {
+                Some(attempt) => self.on(*step, *attempt, event)?.end(),
+                None => self.live(*step, event)?.end(),
+            },
             Event::StepSkipped { step, .. } => self.live(*step, event)?.end(),
             Event::StepBlocked { step, why, .. } => {
                 let found = self.live(*step, event)?;
@@ -310,9 +327,18 @@ impl RunModel {
     }
 
     /// The same, on this attempt.
-    fn on(&mut self, step: StepNo, attempt: Attempt, event: &Event) -> Result<&mut StepModel, String> {
+    fn on(
+        &mut self,
+        step: StepNo,
+        attempt: Attempt,
+        event: &Event,
+    ) -> Result<&mut StepModel, String> {
         let found = self.live(step, event)?;
-        if found.attempt == attempt.0 { Ok(found) } else { Err(format!("{event:?}: not on that attempt")) }
+        if found.attempt == attempt.0 {
+            Ok(found)
+        } else {
+            Err(format!("{event:?}: not on that attempt"))
+        }
     }
 }
 
@@ -329,7 +355,10 @@ impl StepModel {
         if call.generation == id.generation {
             Ok(call)
         } else {
-            Err(format!("call {} has generation {}, {} is right", id.ordinal, id.generation, call.generation))
+            Err(format!(
+                "call {} has generation {}, {} is right",
+                id.ordinal, id.generation, call.generation
+            ))
         }
     }
 }

@@ -70,7 +70,10 @@ impl Life {
         (0..free).for_each(|_| self.slots.give("free"));
         let narrow = (0..).take_while(|_| self.slots.take("narrow")).count();
         if free != self.slots_max as usize || narrow != NARROW as usize {
-            return Err(format!("{}: {free} slots are left of {}, {narrow}", self.at, self.slots_max));
+            return Err(format!(
+                "{}: {free} slots are left of {}, {narrow}",
+                self.at, self.slots_max
+            ));
         }
         if !self.shards.is_empty() {
             return Err(format!("{}: {} runs stay in memory", self.at, self.shards.len()));
@@ -170,7 +173,11 @@ impl World {
 
     fn send(&mut self, of: LifeRef, parts: Vec<Part>) {
         let slow = self.dice.chance(5) && !self.calm;
-        let after = if slow { self.dice.range(SECOND / 10, 4 * SECOND) } else { self.dice.range(100, 8 * MS) };
+        let after = if slow {
+            self.dice.range(SECOND / 10, 4 * SECOND)
+        } else {
+            self.dice.range(100, 8 * MS)
+        };
         if self.planted == Some(Planted::ActBeforeCommit) {
             let done = parts.iter().map(|_| Settled::Done { left_out: Vec::new() }).collect();
             self.later(after, Coming::Append { life: of, parts });
@@ -202,7 +209,9 @@ impl World {
         let wall = self.wall();
         let ids: Vec<RunId> = self.model.runs.keys().copied().collect();
         for id in ids {
-            let Some(owner) = self.life(of).and_then(|life| life.owns(id.shard())) else { continue };
+            let Some(owner) = self.life(of).and_then(|life| life.owns(id.shard())) else {
+                continue;
+            };
             if self.holding(id.shard()).0 != owner {
                 continue;
             }
@@ -371,9 +380,11 @@ impl World {
     pub(super) fn watch(&mut self) {
         for shard in SHARDS {
             let (epoch, owner) = self.holding(shard);
-            let cared_for = self.nodes.iter().flatten().any(|life| {
-                Some(life.id()) == owner && life.owns(shard) == Some(epoch)
-            });
+            let cared_for = self
+                .nodes
+                .iter()
+                .flatten()
+                .any(|life| Some(life.id()) == owner && life.owns(shard) == Some(epoch));
             if !cared_for {
                 self.claim_somewhere(shard, epoch);
             }
@@ -422,9 +433,10 @@ impl World {
 
     pub(super) fn work(&mut self, of: LifeRef, tenant: Tenant, run: RunId) {
         let doubt = self.dice.chance(8);
-        let ticket = self.dice.chance(70).then(|| {
-            self.ticket(Waiting::Work { life: of, tenant: tenant.clone(), run })
-        });
+        let ticket = self
+            .dice
+            .chance(70)
+            .then(|| self.ticket(Waiting::Work { life: of, tenant: tenant.clone(), run }));
         if let (Some(life), Some(ticket)) = (self.life(of), ticket) {
             life.recovering.insert(ticket);
         }

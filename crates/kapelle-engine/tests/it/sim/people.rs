@@ -39,9 +39,22 @@ struct Key {
 /// Who waits for an answer.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    Submit { life: LifeRef, key: usize, run: RunId },
-    Wish { life: LifeRef, run: RunId, by: Box<str>, must_say: bool },
-    Work { life: LifeRef, tenant: Tenant, run: RunId },
+    Submit {
+        life: LifeRef,
+        key: usize,
+        run: RunId,
+    },
+    Wish {
+        life: LifeRef,
+        run: RunId,
+        by: Box<str>,
+        must_say: bool,
+    },
+    Work {
+        life: LifeRef,
+        tenant: Tenant,
+        run: RunId,
+    },
     Effect {
         life: LifeRef,
         handle: u64,

@@ -112,9 +112,9 @@ fn step(dice: &mut Dice, id: &str, needs: &[String]) -> Step {
             ..Retry::default()
         },
         on_failure: if dice.chance(60) { OnFailure::Continue } else { OnFailure::Fail },
-        on_unknown: dice.chance(20).then(|| {
-            *dice.pick(&[OnUnknown::Retry, OnUnknown::Ask, OnUnknown::Fail]).unwrap()
-        }),
+        on_unknown: dice
+            .chance(20)
+            .then(|| *dice.pick(&[OnUnknown::Retry, OnUnknown::Ask, OnUnknown::Fail]).unwrap()),
         output: dice.chance(15).then(|| json!({"type": "object", "required": ["good"]})),
         estimate_ms: None,
     }

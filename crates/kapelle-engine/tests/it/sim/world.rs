@@ -305,7 +305,11 @@ impl World {
         }
     }
 
-    pub(super) fn entries(&self, tenant: &Tenant, run: RunId) -> Vec<kapelle_core::port::journal::Entry> {
+    pub(super) fn entries(
+        &self,
+        tenant: &Tenant,
+        run: RunId,
+    ) -> Vec<kapelle_core::port::journal::Entry> {
         self.journal.read(tenant, run, 1).now_or_never().unwrap().unwrap()
     }
 
