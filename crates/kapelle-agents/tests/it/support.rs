@@ -49,6 +49,7 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>
             return answer;
         }
         assert!(since.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        // Other processes do not tell when they are done: they are asked, at this pace.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

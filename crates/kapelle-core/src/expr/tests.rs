@@ -1,3 +1,5 @@
+//! Expressions and templates: what they give, and that nothing breaks them.
+
 use proptest::prelude::*;
 use serde_json::json;
 
