@@ -14,6 +14,7 @@ use super::people::Waiting;
 use super::world::{Coming, MS, SECOND, World};
 
 /// An attempt that is alive.
+#[derive(Debug)]
 pub(super) struct Live {
     run: RunId,
     step: StepNo,
@@ -261,9 +262,14 @@ impl World {
                 failure
             }
             // It hangs until it is told to stop.
-            _ => return,
+            _ if !self.is_cancelled(of, handle) => return,
+            _ => fail(FailureKind::Cancelled, "cancelled"),
         };
         self.finish(of, handle, Err(failure));
+    }
+
+    fn is_cancelled(&mut self, of: LifeRef, handle: u64) -> bool {
+        self.life(of).and_then(|life| life.attempts.get(&handle)).is_some_and(|live| live.cancelled)
     }
 
     fn answer(&mut self, of: LifeRef, handle: u64) {

@@ -64,6 +64,14 @@ impl Life {
         self.attempts.is_empty() && !self.shards.is_busy() && !self.shards.is_appending()
     }
 
+    /// For people who look for a bug.
+    pub(super) fn state(&self) -> String {
+        let Self { at, shards, attempts, .. } = self;
+        let (busy, appending) = (shards.is_busy(), shards.is_appending());
+        let (runs, attempts) = (shards.len(), attempts.values());
+        format!("{at}: busy {busy}, appending {appending}, {runs} runs, {attempts:?}")
+    }
+
     /// No slot is missing and no run is left in memory.
     pub(super) fn check_rest(&self) -> Checked {
         let free = (0..).take_while(|_| self.slots.take("free")).count();

@@ -234,7 +234,7 @@ impl World {
             let known = &self.people.keys[key];
             let wanted = match (known.acknowledged, known.asking) {
                 (None, 0) => self.dice.chance(30) || self.calm,
-                (None, 1) | (Some(_), 0) => self.dice.chance(3),
+                (None, 1) | (Some(_), 0) => !self.calm && self.dice.chance(3),
                 _ => false,
             };
             if wanted {

@@ -145,7 +145,10 @@ impl World {
                     .map(|(id, run)| (id, run.fold.run().map(|run| (run.status(), run.wants()))))
                     .collect();
                 let keys = self.people.unanswered();
-                self.wrong = Some(format!("not everything ends: keys {keys:?}, runs {open:?}"));
+                self.wrong = Some(format!(
+                    "not everything ends: keys {keys:?}, runs {open:?}, nodes {:?}",
+                    self.nodes.iter().flatten().map(Life::state).collect::<Vec<_>>()
+                ));
             }
         }
         if self.wrong.is_none() {
