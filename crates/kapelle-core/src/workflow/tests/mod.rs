@@ -1,6 +1,9 @@
 //! Workflow files: what they become, and all that can be wrong with them.
 
-#![expect(clippy::disallowed_methods, reason = "a test reads files, and the environment for `UPDATE`")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test reads files, and the environment for `UPDATE`"
+)]
 
 mod broken;
 

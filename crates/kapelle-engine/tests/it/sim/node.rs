@@ -270,6 +270,9 @@ impl World {
                     let after = self.dice.range(0, 20 * MS);
                     self.later(after, Coming::Value { life: of, tenant, digest });
                 }
+                Action::Damaged { run, why } => {
+                    self.check(Err(format!("run {run} is damaged: {why}")));
+                }
                 Action::Lost(shard) => self.note(|| format!("{of} lost {shard:?}")),
             }
         }
