@@ -4,8 +4,6 @@
 //! **Invariants:** a seed has at least 3 runs and 200 events, and gives the same history each time.
 //! `KAPELLE_SIM_SEEDS` says how many seeds; a seed that fails is in the message of the panic.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be read here is a broken test")]
-
 mod dice;
 mod plan;
 mod promises;
