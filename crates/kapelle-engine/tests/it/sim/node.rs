@@ -108,8 +108,8 @@ impl World {
             self.hit("clock_back", &kinds);
         }
         let slots_max = u32::try_from(self.dice.range(1, 6)).unwrap();
-        let wants_doom = self.seed % 4 == 0 && self.people.crashed_in_recovery == 0 && !self.calm;
-        let doomed = (wants_doom && self.lives > 3).then(|| self.dice.below(3));
+        let wanted = self.lacks_recovery() && !self.calm && self.lives > 3;
+        let doomed = wanted.then(|| self.dice.below(3));
         self.nodes[node] = Some(Life {
             at,
             shards: Shards::new(VALUES_MAX),
@@ -462,7 +462,9 @@ impl World {
         let alive: Vec<LifeRef> = self.nodes.iter().flatten().map(|life| life.at).collect();
         let of = self.dice.pick(&alive).copied();
         let shard = *self.dice.pick(&SHARDS).unwrap();
-        match (self.dice.below(100), of) {
+        let lacks_crash = self.people.crashed == 0 || self.lacks_recovery();
+        let roll = if lacks_crash && self.dice.chance(50) { 0 } else { self.dice.below(100) };
+        match (roll, of) {
             (0..35, Some(of)) => self.crash(of),
             (35..70, Some(of)) => {
                 let seen = self.holding(shard).0;

@@ -214,6 +214,11 @@ impl World {
             return self.later(2 * SECOND, Coming::People);
         }
         let open = self.open_runs();
+        if open.is_empty() && self.people.unanswered().is_empty() {
+            // Faults need something to go wrong with.
+            let mut dice = Dice::new(self.dice.next());
+            self.people.want_another(&mut dice);
+        }
         if let Some(run) = self.dice.pick(&open).copied() {
             if self.dice.chance(50) {
                 self.help(run);

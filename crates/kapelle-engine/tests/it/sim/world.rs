@@ -167,11 +167,14 @@ impl World {
     }
 
     fn may_calm(&self) -> bool {
-        self.now > FAULTS_MAX
-            || (self.now > FAULTS_MIN
-                && self.model.transitions > TRANSITIONS_MIN / 2
-                && self.people.crashed > 0
-                && (self.seed % 4 != 0 || self.people.crashed_in_recovery > 0))
+        let long = self.now > FAULTS_MAX
+            || (self.now > FAULTS_MIN && self.model.transitions > TRANSITIONS_MIN / 2);
+        long && self.people.crashed > 0 && !self.lacks_recovery()
+    }
+
+    /// One seed in four has a crash in the middle of a recovery.
+    pub(super) const fn lacks_recovery(&self) -> bool {
+        self.seed % 4 == 0 && self.people.crashed_in_recovery == 0
     }
 
     fn is_over(&self) -> bool {
@@ -229,6 +232,9 @@ impl World {
     }
 
     pub(super) fn hit(&mut self, fault: &'static str, transitions: &BTreeSet<&'static str>) {
+        if transitions.is_empty() {
+            *self.hits.entry((fault, "none")).or_default() += 1;
+        }
         for transition in transitions {
             *self.hits.entry((fault, transition)).or_default() += 1;
         }
