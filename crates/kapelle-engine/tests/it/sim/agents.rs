@@ -300,7 +300,11 @@ impl World {
                 let answer = Box::new(Produced { value, json, artifacts, usage, engine });
                 (Command::Answered { step, attempt, answer }, payload)
             }
-            Err(failure) => (Command::Failed { step, attempt, failure }, None),
+            Err(mut failure) => {
+                let by = format!("{}#{attempt}", step.0);
+                failure.partial = Some(Arc::new(json!({"by": by})));
+                (Command::Failed { step, attempt, failure }, None)
+            }
         };
         self.note(|| format!("{of} ends {run} {step:?}#{attempt}"));
         self.tell(of, handle, command, payload, None);

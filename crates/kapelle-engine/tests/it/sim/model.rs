@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kapelle_core::plan::Plan;
-use kapelle_core::port::agent::Safety;
+use kapelle_core::port::agent::{Failure, Safety};
 use kapelle_core::port::journal::Entry;
 use kapelle_core::run::{Blocked, Compiled, EffectId, Event, Outcome, Resolved, Run};
 use kapelle_core::{Attempt, Digest, Epoch, RunId, Shard, StepNo, Value};
@@ -259,6 +259,7 @@ impl RunModel {
                 (found.attempt, found.running, found.in_doubt) = (attempt.0, true, None);
             }
             Event::StepRetrying { step, attempt, failure, definite, .. } => {
+                own(*step, *attempt, failure)?;
                 let found = self.on(*step, *attempt, event)?;
                 found.running = false;
                 found.definite += u32::from(*definite);
@@ -276,8 +277,11 @@ impl RunModel {
                 }
                 found.end();
             }
-            Event::StepFailed { step, attempt, .. } => match attempt {
-                Some(attempt) => self.on(*step, *attempt, event)?.end(),
+            Event::StepFailed { step, attempt, failure } => match attempt {
+                Some(attempt) => {
+                    own(*step, *attempt, failure)?;
+                    self.on(*step, *attempt, event)?.end();
+                }
                 None => self.live(*step, event)?.end(),
             },
             Event::StepSkipped { step, .. } => self.live(*step, event)?.end(),
@@ -376,6 +380,17 @@ impl CallModel {
             self.forgotten = true;
             self.recorded = None;
         }
+    }
+}
+
+/// A failure that an agent reported is that of its own attempt.
+fn own(step: StepNo, attempt: Attempt, failure: &Failure) -> Checked {
+    let by = failure.partial.as_ref().and_then(|partial| partial["by"].as_str());
+    match by {
+        Some(by) if by != format!("{}#{attempt}", step.0) => {
+            wrong(format!("{step:?}#{attempt} fails by the report of {by}"))
+        }
+        _ => Ok(()),
     }
 }
 

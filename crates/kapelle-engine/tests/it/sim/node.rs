@@ -188,10 +188,10 @@ impl World {
         };
         if self.planted == Some(Planted::ActBeforeCommit) {
             let done = parts.iter().map(|_| Settled::Done { left_out: Vec::new() }).collect();
-            self.later(after, Coming::Append { life: of, parts });
+            self.later(after, Coming::Append { life: of, parts, overdue: false });
             return self.settled(of, Ok(done));
         }
-        self.later(after, Coming::Append { life: of, parts });
+        self.later(after, Coming::Append { life: of, parts, overdue: false });
     }
 
     pub(super) fn settled(&mut self, of: LifeRef, result: Result<Vec<Settled>, Error>) {

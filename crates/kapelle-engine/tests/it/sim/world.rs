@@ -33,7 +33,7 @@ pub(super) const MS: i64 = 1_000;
 /// What is on its way.
 pub(super) enum Coming {
     Turn(LifeRef),
-    Append { life: LifeRef, parts: Vec<Part> },
+    Append { life: LifeRef, parts: Vec<Part>, overdue: bool },
     Settled { life: LifeRef, result: Result<Vec<Settled>, Error> },
     Load { life: LifeRef, tenant: Tenant, run: RunId },
     Loaded { life: LifeRef, tenant: Tenant, run: RunId, result: Result<Loaded, LoadError> },
@@ -194,7 +194,7 @@ impl World {
     fn happen(&mut self, coming: Coming) {
         match coming {
             Coming::Turn(life) => self.turn(life),
-            Coming::Append { life, parts } => self.append(life, parts),
+            Coming::Append { life, parts, overdue } => self.append(life, parts, overdue),
             Coming::Settled { life, result } => self.settled(life, result),
             Coming::Load { life, tenant, run } => self.load(life, tenant, run),
             Coming::Loaded { life, tenant, run, result } => self.loaded(life, tenant, run, result),
@@ -257,7 +257,10 @@ impl World {
     }
 
     /// An append reaches the journal.
-    fn append(&mut self, life: LifeRef, mut parts: Vec<Part>) {
+    fn append(&mut self, life: LifeRef, mut parts: Vec<Part>, overdue: bool) {
+        if !overdue && !self.calm && self.dice.chance(2) {
+            return self.delay(life, parts);
+        }
         if self.planted == Some(Planted::NoEpochs) {
             self.forge(&mut parts);
         }
@@ -282,8 +285,21 @@ impl World {
         }
         self.note(|| format!("{life} append {kinds:?}: {result:?}"));
         self.read_on(life.life);
+        if overdue {
+            return;
+        }
         let after = self.dice.range(0, 3 * MS);
         self.later(after, Coming::Settled { life, result });
+    }
+
+    /// The connection breaks, but the append is still on its way.
+    fn delay(&mut self, life: LifeRef, parts: Vec<Part>) {
+        let kinds = Self::kinds(&parts);
+        self.hit("unknown_late", &kinds);
+        let result = Err(Error::Unknown { message: "the connection broke".into() });
+        self.later(0, Coming::Settled { life, result });
+        let after = self.dice.range(MS, SECOND);
+        self.later(after, Coming::Append { life, parts, overdue: true });
     }
 
     fn roll_fate(&mut self) -> (Option<&'static str>, Fate) {
@@ -362,7 +378,7 @@ impl World {
     /// The append that a node has sent and that has not arrived: when it would, and what is in it.
     pub(super) fn sent_append(&self, of: LifeRef) -> Option<((i64, u64), BTreeSet<&'static str>)> {
         self.coming.iter().find_map(|(at, coming)| match coming {
-            Coming::Append { life, parts } if *life == of => Some((*at, Self::kinds(parts))),
+            Coming::Append { life, parts, .. } if *life == of => Some((*at, Self::kinds(parts))),
             _ => None,
         })
     }
