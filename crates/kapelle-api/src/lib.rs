@@ -1,1 +1,27 @@
-//! x
+//! The wire types of the HTTP API, and a client for it.
+//!
+//! **Invariants:** this crate depends on none of ours, so a client needs nothing of the engine.
+//! What a server reads refuses unknown fields; what a client reads ignores them. Times are RFC 3339
+//! in UTC, digests `sha256:<hex>`.
+//!
+//! The server is in the crate `kapelle`, `server`; what each route does is in `docs/api.md`.
+
+mod agent;
+pub mod client;
+mod event;
+mod plan;
+mod problem;
+mod run;
+
+pub use agent::{Action, Agent};
+pub use client::Client;
+pub use event::{Event, EventKind, Failure};
+pub use plan::{Analysis, CheckRequest, Checked, PlanRequest, StepAnalysis};
+pub use problem::{Finding, Problem};
+pub use run::{
+    Approval, Artifact, Decision, NewRun, Node, Page, Resolution, Resolve, Run, RunSummary,
+    RunsQuery, Step, Submitted, Told, Wish,
+};
+
+/// A JSON value.
+pub type Json = serde_json::Value;

@@ -1,0 +1,291 @@
+//! A client: one method for every route.
+//!
+//! **Invariant:** a command that was sent to a node that does not own its run is sent on to the one
+//! that does, as the answer `elsewhere` says; nothing else is ever sent twice.
+
+mod events;
+mod sse;
+mod transport;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use http::{Method, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Event, Json, NewRun, Page,
+    PlanRequest, Problem, Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Wish,
+};
+pub use events::Events;
+use transport::Remote;
+pub use transport::{Body, BoxFuture, Transport, Unreachable};
+
+/// The largest answer that is read whole, in bytes.
+const ANSWER_MAX: usize = 512 << 20;
+/// How often a command is sent on.
+const HOPS_MAX: usize = 4;
+
+/// A client of one server.
+#[derive(Clone)]
+pub struct Client {
+    transport: Arc<dyn Transport>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The server said no.
+    #[error(transparent)]
+    Problem(Box<Problem>),
+    /// The server is not there, or went away.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// What answers is no Kapelle.
+    #[error("the answer cannot be read: {0}")]
+    Malformed(&'static str),
+}
+
+impl Error {
+    /// The code of the problem, if it is one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Problem(problem) => Some(&problem.code),
+            Self::Unreachable(_) | Self::Malformed(_) => None,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the node that listens on the socket at `path`.
+    #[must_use]
+    pub fn socket(path: &Path) -> Self {
+        Self::over(Arc::new(Remote::socket(path)))
+    }
+
+    /// A client of the server at `base`, such as `http://localhost:8080`.
+    #[must_use]
+    pub fn url(base: &str) -> Self {
+        Self::over(Arc::new(Remote::url(base)))
+    }
+
+    /// A client of whatever `transport` leads to.
+    #[must_use]
+    pub fn over(transport: Arc<dyn Transport>) -> Self {
+        Self { transport }
+    }
+
+    /// `POST /runs`
+    pub async fn submit(&self, new: &NewRun) -> Result<Submitted, Error> {
+        self.post("/runs", new).await
+    }
+
+    /// `GET /runs`
+    pub async fn runs(&self, query: &RunsQuery) -> Result<Page<RunSummary>, Error> {
+        let fields = [
+            ("status", query.status.clone()),
+            ("workflow", query.workflow.clone()),
+            ("limit", query.limit.map(|limit| limit.to_string())),
+            ("cursor", query.cursor.clone()),
+        ];
+        let given = fields.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let query: Vec<_> =
+            given.map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        self.get(&format!("/runs?{}", query.join("&"))).await
+    }
+
+    /// `GET /runs/{run}`: by id, a unique end of it, or `task_id`.
+    pub async fn run(&self, run: &str) -> Result<Run, Error> {
+        self.get(&format!("/runs/{}", escape(run))).await
+    }
+
+    /// `GET /runs/{run}/events`: those after the event `after` (0: all), then live ones.
+    #[must_use]
+    pub fn events(&self, run: &str, after: u64) -> Events {
+        Events::new(self.clone(), run, after)
+    }
+
+    /// `GET /runs/{run}/events` as JSON: a page of those that there are.
+    pub async fn events_page(&self, run: &str, after: u64) -> Result<Page<Event>, Error> {
+        self.get(&format!("/runs/{}/events?after={after}", escape(run))).await
+    }
+
+    /// `POST /runs/{run}/pause`
+    pub async fn pause(&self, run: &str, wish: &Wish) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/pause", escape(run)), wish).await
+    }
+
+    /// `POST /runs/{run}/resume`: the node that owns it, or this one, works on it from here on.
+    pub async fn resume(&self, run: &str, wish: &Wish) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/resume", escape(run)), wish).await
+    }
+
+    /// `POST /runs/{run}/cancel`
+    pub async fn cancel(&self, run: &str, wish: &Wish) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/cancel", escape(run)), wish).await
+    }
+
+    /// `POST /runs/{run}/approvals/{step}`
+    pub async fn approve(&self, run: &str, step: &str, word: &Approval) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/approvals/{}", escape(run), escape(step)), word).await
+    }
+
+    /// `POST /runs/{run}/steps/{step}/resolve`
+    pub async fn resolve(&self, run: &str, step: &str, word: &Resolution) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/steps/{}/resolve", escape(run), escape(step)), word).await
+    }
+
+    /// `GET /runs/{run}/artifacts`
+    pub async fn artifacts(&self, run: &str) -> Result<Page<Artifact>, Error> {
+        self.get(&format!("/runs/{}/artifacts", escape(run))).await
+    }
+
+    /// `GET /artifacts/{digest}`: the content, as it comes.
+    pub async fn artifact(&self, digest: &str) -> Result<Body, Error> {
+        let path = format!("/artifacts/{}", escape(digest));
+        let response = self.send(Method::GET, &path, "*/*", Bytes::new()).await?;
+        Ok(response.into_body())
+    }
+
+    /// `POST /check`
+    pub async fn check(&self, request: &CheckRequest) -> Result<Checked, Error> {
+        self.post("/check", request).await
+    }
+
+    /// `POST /plans/analyze`
+    pub async fn analyze(&self, request: &PlanRequest) -> Result<Analysis, Error> {
+        self.post("/plans/analyze", request).await
+    }
+
+    /// `GET /agents`
+    pub async fn agents(&self) -> Result<Page<Agent>, Error> {
+        self.get("/agents").await
+    }
+
+    /// `GET /agents/{name}`
+    pub async fn agent(&self, name: &str) -> Result<Agent, Error> {
+        self.get(&format!("/agents/{}", escape(name))).await
+    }
+
+    /// `GET /schemas/workflow.json`
+    pub async fn workflow_schema(&self) -> Result<Json, Error> {
+        self.get("/schemas/workflow.json").await
+    }
+
+    /// `GET /healthz`
+    pub async fn health(&self) -> Result<Json, Error> {
+        self.get("/healthz").await
+    }
+
+    async fn open_events(&self, run: &str, after: u64) -> Result<Body, Error> {
+        let path = format!("/runs/{}/events?after={after}", escape(run));
+        let response = self.send(Method::GET, &path, "text/event-stream", Bytes::new()).await?;
+        Ok(response.into_body())
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let response = self.send(Method::GET, path, "application/json", Bytes::new()).await?;
+        read_json(response.into_body()).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = Bytes::from(serde_json::to_vec(body).expect("requests are JSON"));
+        let mut client = self.clone();
+        for _ in 0..HOPS_MAX {
+            match client.send(Method::POST, path, "application/json", body.clone()).await {
+                Ok(response) => return read_json(response.into_body()).await,
+                Err(Error::Problem(problem)) => match &problem.node {
+                    Some(node) if problem.code == "elsewhere" && node.socket.is_some() => {
+                        let socket = node.socket.as_deref().unwrap_or_default();
+                        client = Self::socket(Path::new(socket));
+                    }
+                    _ => return Err(Error::Problem(problem)),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Malformed("the nodes send the request round in a circle"))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Bytes,
+    ) -> Result<http::Response<Body>, Error> {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "kapelle")
+            .header(header::ACCEPT, accept);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(body).map_err(|_| Error::Malformed("no path"))?;
+        let response = self.transport.send(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let problem = match read_json::<Problem>(response.into_body()).await {
+            Ok(problem) => problem,
+            Err(Error::Unreachable(error)) => return Err(error.into()),
+            Err(_) => without_text(status),
+        };
+        Err(Error::Problem(Box::new(problem)))
+    }
+}
+
+fn without_text(status: StatusCode) -> Problem {
+    Problem {
+        title: status.canonical_reason().unwrap_or_default().to_owned(),
+        status: status.as_u16(),
+        detail: format!("the server answers {status}"),
+        code: "unknown".to_owned(),
+        ..Problem::default()
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(mut body: Body) -> Result<T, Error> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.try_next().await? {
+        if bytes.len() + piece.len() > ANSWER_MAX {
+            return Err(Error::Malformed("it is over 512 MiB"));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    serde_json::from_slice(&bytes).map_err(|_| Error::Malformed("no JSON of the expected shape"))
+}
+
+/// `text` as one segment of a path or one value of a query.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b':') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_is_one_segment_of_a_path() {
+        assert_eq!(escape("a/b ä?"), "a%2Fb%20%C3%A4%3F");
+        assert_eq!(escape("sha256:00-x_y.z~"), "sha256:00-x_y.z~");
+    }
+}
