@@ -62,7 +62,7 @@ impl Events {
             match self.read().await {
                 Ok(()) => fresh = false,
                 Err(Some(error)) if fresh => return Some(Err(error)),
-                Err(None) if fresh => return Some(Err(Error::Malformed("the stream ended"))),
+                Err(None) if fresh => return Some(Err(self.client.malformed("the stream ended"))),
                 Err(_) => self.open = None,
             }
         }
@@ -76,11 +76,11 @@ impl Events {
             None => return Err(None),
         };
         let mut frames = Vec::new();
-        let malformed = Error::Malformed("no stream of events");
+        let malformed = self.client.malformed("no stream of events");
         parser.feed(&piece, &mut frames).map_err(|_| Some(malformed))?;
         for frame in frames {
             let event = serde_json::from_str::<Event>(&frame.data)
-                .map_err(|_| Some(Error::Malformed("no event")))?;
+                .map_err(|_| Some(self.client.malformed("no event")))?;
             // A server that repeats itself does not make us do so.
             let known = event.seq.is_some_and(|seq| seq <= self.ready_seq());
             if !known {

@@ -44,9 +44,14 @@ pub enum Error {
     /// The server is not there, or went away.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
-    /// What answers is no Kapelle.
-    #[error("the answer cannot be read: {0}")]
-    Malformed(&'static str),
+    /// What answers is no Kapelle, or another one than is expected.
+    #[error("{server} does not answer like a node of kapelle: {what}")]
+    Malformed {
+        /// What answers.
+        server: String,
+        /// What is wrong with the answer.
+        what: &'static str,
+    },
 }
 
 impl Error {
@@ -55,7 +60,7 @@ impl Error {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Problem(problem) => Some(&problem.code),
-            Self::Unreachable(_) | Self::Malformed(_) => None,
+            Self::Unreachable(_) | Self::Malformed { .. } => None,
         }
     }
 }
@@ -189,7 +194,7 @@ impl Client {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let response = self.send(Method::GET, path, "application/json", Bytes::new()).await?;
-        read_json(response.into_body()).await
+        self.read_json(response.into_body()).await
     }
 
     async fn post<T: DeserializeOwned>(
@@ -201,7 +206,7 @@ impl Client {
         let mut client = self.clone();
         for _ in 0..HOPS_MAX {
             match client.send(Method::POST, path, "application/json", body.clone()).await {
-                Ok(response) => return read_json(response.into_body()).await,
+                Ok(response) => return client.read_json(response.into_body()).await,
                 Err(Error::Problem(problem)) => match &problem.node {
                     Some(node) if problem.code == "elsewhere" && node.socket.is_some() => {
                         let socket = node.socket.as_deref().unwrap_or_default();
@@ -212,7 +217,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Malformed("the nodes send the request round in a circle"))
+        Err(client.malformed("the nodes send the request round in a circle"))
     }
 
     async fn send(
@@ -230,18 +235,33 @@ impl Client {
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(body).map_err(|_| Error::Malformed("no path"))?;
+        let request = request.body(body).map_err(|_| self.malformed("no path"))?;
         let response = self.transport.send(request).await?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let problem = match read_json::<Problem>(response.into_body()).await {
+        let problem = match self.read_json::<Problem>(response.into_body()).await {
             Ok(problem) => problem,
             Err(Error::Unreachable(error)) => return Err(error.into()),
             Err(_) => without_text(status),
         };
         Err(Error::Problem(Box::new(problem)))
+    }
+
+    async fn read_json<T: DeserializeOwned>(&self, mut body: Body) -> Result<T, Error> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.try_next().await? {
+            if bytes.len() + piece.len() > ANSWER_MAX {
+                return Err(self.malformed("it is over 512 MiB"));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        serde_json::from_slice(&bytes).map_err(|_| self.malformed("no JSON of the expected shape"))
+    }
+
+    fn malformed(&self, what: &'static str) -> Error {
+        Error::Malformed { server: self.transport.server().to_owned(), what }
     }
 }
 
@@ -253,17 +273,6 @@ fn without_text(status: StatusCode) -> Problem {
         code: "unknown".to_owned(),
         ..Problem::default()
     }
-}
-
-async fn read_json<T: DeserializeOwned>(mut body: Body) -> Result<T, Error> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = body.try_next().await? {
-        if bytes.len() + piece.len() > ANSWER_MAX {
-            return Err(Error::Malformed("it is over 512 MiB"));
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    serde_json::from_slice(&bytes).map_err(|_| Error::Malformed("no JSON of the expected shape"))
 }
 
 /// `text` as one segment of a path or one value of a query.

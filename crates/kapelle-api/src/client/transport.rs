@@ -26,6 +26,9 @@ pub struct Unreachable {
 
 /// Carries a request to a server and brings its answer.
 pub trait Transport: Send + Sync {
+    /// What to call the server in messages.
+    fn server(&self) -> &str;
+
     /// Sends one request. Its path begins with `/`; there is no host in it.
     fn send(
         &self,
@@ -76,6 +79,10 @@ fn builder() -> reqwest::ClientBuilder {
 }
 
 impl Transport for Remote {
+    fn server(&self) -> &str {
+        &self.server
+    }
+
     fn send(
         &self,
         request: http::Request<Bytes>,

@@ -1,0 +1,163 @@
+//! `kapelle.toml`: what the operator says once instead of on every command line.
+//!
+//! A setting `section.name` may be overridden by the environment variable `KAPELLE_SECTION_NAME`.
+//! **Invariant:** core and engine receive values, never the configuration; an unknown name or a
+//! wrong value is an error that says where it is.
+
+mod log;
+mod node;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use log::{Format, Log};
+pub(crate) use node::Node;
+
+/// What a file is called where none is named.
+const FILE: &str = "kapelle.toml";
+/// The longest file, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The folder of the store, or `memory`; `.kapelle` where nothing is said.
+    pub(crate) store: String,
+    /// How this process works.
+    pub(crate) node: Node,
+    /// What it tells of its work, on stderr.
+    pub(crate) log: Log,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {message}")]
+pub(crate) struct Error {
+    place: String,
+    message: String,
+}
+
+impl Config {
+    /// Reads `file` (else `kapelle.toml` in the current folder, if there is one), then the environment.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let path = file.map_or_else(|| PathBuf::from(FILE), Path::to_path_buf);
+        let place = path.display().to_string();
+        let error = |message: String| Error { place: place.clone(), message };
+        let text = match read(&path) {
+            Err(missing) if missing.kind() == ErrorKind::NotFound && file.is_none() => {
+                String::new()
+            }
+            read => read.map_err(|cause| error(cause.to_string()))?,
+        };
+        let config: Self = toml::from_str(&text)
+            .map_err(|cause| error(cause.to_string().trim_end().to_owned()))?;
+        config.check().map_err(error)?;
+        config.overridden(env)
+    }
+
+    /// Every setting has a variable, whose value is read as TOML, or else as text.
+    fn overridden(self, env: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let mut table = toml::Table::try_from(&self).expect("settings are TOML");
+        let mut last = None;
+        for (key, value) in &mut table {
+            let toml::Value::Table(section) = value else {
+                last = set(value, &variable(&[key]), &env).or(last);
+                continue;
+            };
+            for (name, value) in section {
+                last = set(value, &variable(&[key, name]), &env).or(last);
+            }
+        }
+        let Some(last) = last else { return Ok(self) };
+        let config: Result<Self, _> = serde_path_to_error::deserialize(table);
+        let config = config.map_err(|error| Error {
+            place: variable(&error.path().to_string().split('.').collect::<Vec<_>>()),
+            message: error.inner().to_string().trim_end().to_owned(),
+        })?;
+        config.check().map_err(|message| Error { place: last, message })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.node.check()
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    if fs::metadata(path)?.len() > FILE_MAX {
+        return Err(std::io::Error::other("the file is over 1 MiB"));
+    }
+    fs::read_to_string(path)
+}
+
+fn variable(path: &[&str]) -> String {
+    format!("KAPELLE_{}", path.join("_").to_uppercase())
+}
+
+fn set(
+    value: &mut toml::Value,
+    variable: &str,
+    env: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let text = env(variable)?;
+    let parsed = toml::from_str::<toml::Table>(&format!("x = {text}")).ok();
+    *value = match parsed.and_then(|mut table| table.remove("x")) {
+        Some(parsed) if !value.is_str() => parsed,
+        _ => toml::Value::String(text),
+    };
+    Some(variable.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kapelle.toml");
+        fs::write(&file, text).unwrap();
+        let look = |name: &str| {
+            env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let loaded = Config::load(Some(&file), look);
+        loaded.map_err(|error| error.to_string().replace(dir.path().to_str().unwrap(), "DIR"))
+    }
+
+    #[test]
+    fn a_file_is_read_and_the_environment_wins() {
+        let text =
+            "store = \"s\"\n[node]\nslots = 7\ndrain_grace = \"1m\"\n[log]\nlevel = \"info\"\n";
+        let config = load(text, &[("KAPELLE_NODE_SLOTS", "9"), ("KAPELLE_STORE", "12")]).unwrap();
+        assert_eq!((config.node.slots, config.store.as_str()), (9, "12"));
+        assert_eq!(config.node.drain_grace, Duration::from_secs(60));
+        assert_eq!(config.log.level, "info");
+    }
+
+    #[test]
+    fn mistakes_say_where_they_are() {
+        let unknown = load("[node]\nslot = 7\n", &[]).unwrap_err();
+        assert!(unknown.contains("line 2") && unknown.contains("`slot`"), "{unknown}");
+        let unit = load("[node]\ndrain_grace = \"5 parsecs\"\n", &[]).unwrap_err();
+        assert!(unit.contains("line 2") && unit.contains("parsecs"), "{unit}");
+        let none = load("[node]\nslots = 0\n", &[]).unwrap_err();
+        assert!(none.contains("node.slots"), "{none}");
+        let variable = load("", &[("KAPELLE_NODE_SLOTS", "many")]).unwrap_err();
+        assert!(variable.starts_with("KAPELLE_NODE_SLOTS: "), "{variable}");
+        let level = load("", &[("KAPELLE_LOG_FORMAT", "loud")]).unwrap_err();
+        assert!(level.starts_with("KAPELLE_LOG_FORMAT: "), "{level}");
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let missing = Config::load(Some(Path::new("/no/such/file.toml")), |_| None).unwrap_err();
+        assert!(missing.to_string().starts_with("/no/such/file.toml: "), "{missing}");
+    }
+}

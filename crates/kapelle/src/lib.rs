@@ -1,0 +1,21 @@
+//! Kapelle, the durable orchestra for agents: command line, server and library.
+//!
+//! **Invariant:** this crate alone knows all the others. The command line goes through the same
+//! routes as any client; core and engine receive values, never the configuration.
+//!
+//! As a library, start with [`open`]; `examples/library.rs` is a whole program.
+
+#[doc(hidden)]
+pub mod cli;
+mod config;
+mod library;
+mod node;
+mod server;
+
+pub use library::{Builder, Error, Kapelle, Running, agent_fn, open};
+
+pub use kapelle_api::{Event, EventKind};
+pub use kapelle_core::port::agent::{
+    Agent, Answer, BoxFuture, Call, Desk, Effect, Failure, FailureKind, Progress, Safety,
+};
+pub use kapelle_core::problem::Problem;

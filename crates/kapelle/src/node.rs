@@ -1,0 +1,155 @@
+//! This process as a node: a store, an engine on it, and the routes that lead there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kapelle_agents::egress::Policy;
+use kapelle_core::port::agent::BadCard;
+use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
+use kapelle_engine::{Engine, Options, Parts};
+use kapelle_store::{Alone, Member, Memory, Sqlite};
+
+use crate::server::App;
+use crate::server::socket::Socket;
+
+/// Where runs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a folder.
+    Folder(PathBuf),
+    /// Nowhere: they end with the process.
+    Memory,
+}
+
+impl Place {
+    /// The place that a text names: `memory`, or a folder.
+    pub(crate) fn named(text: &str) -> Self {
+        match text {
+            "memory" => Self::Memory,
+            "" => Self::Folder(".kapelle".into()),
+            folder => Self::Folder(folder.into()),
+        }
+    }
+
+    /// The folder, if it is one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Memory => None,
+        }
+    }
+}
+
+/// Why a node cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] journal::Error),
+    /// The engine does not start.
+    #[error(transparent)]
+    Engine(#[from] kapelle_engine::Error),
+    /// An agent cannot be registered.
+    #[error(transparent)]
+    Agent(#[from] BadCard),
+}
+
+/// What a node is put together from.
+pub(crate) struct Setup {
+    pub(crate) place: Place,
+    pub(crate) options: Options,
+    /// The executable that runs the children of process agents; without it there are none.
+    pub(crate) launcher: Option<PathBuf>,
+    /// Agents beside those that ship.
+    pub(crate) agents: Vec<Arc<dyn Agent>>,
+    /// Whether other processes can reach it.
+    pub(crate) reachable: Reachable,
+}
+
+/// Whether other processes can reach a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reachable {
+    /// Over its socket.
+    Yes,
+    /// It leaves soon.
+    No,
+}
+
+/// This process as a node, until it is closed.
+pub(crate) struct Node {
+    pub(crate) app: App,
+    pub(crate) place: Place,
+    socket: Option<Socket>,
+}
+
+impl Node {
+    /// Opens the store and starts the engine. A folder is made if there is none.
+    pub(crate) async fn open(setup: Setup) -> Result<Self, Error> {
+        let mut socket = None;
+        let mut kids = None;
+        let (journal, nodes): (Arc<dyn Journal>, Arc<dyn Nodes>) = match &setup.place {
+            Place::Memory => (Arc::new(Memory::new()), Arc::new(Alone::new())),
+            Place::Folder(dir) => {
+                let store = Sqlite::open(dir)?;
+                if setup.reachable == Reachable::Yes {
+                    socket = Some(Socket::bind(dir).map_err(|error| no_socket(dir, &error))?);
+                }
+                let member = Member::join(dir, socket.as_ref().map(Socket::path))?;
+                kids = Some(std::path::absolute(member.kids_file()).unwrap_or(member.kids_file()));
+                (Arc::new(store), Arc::new(member))
+            }
+        };
+        let agents = agents(setup.launcher, kids, setup.agents)?;
+        let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
+        let app = App::new(engine);
+        if let Some(socket) = &mut socket {
+            socket.serve(crate::server::router(app.clone()));
+        }
+        Ok(Self { app, place: setup.place, socket })
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        self.app.engine()
+    }
+
+    /// Waits at most `grace` for what goes on, then gives up the shards and leaves.
+    pub(crate) async fn close(self, grace: Duration) -> Result<(), kapelle_engine::Error> {
+        let drained = self.engine().drain(grace).await;
+        drop(self.socket);
+        drained
+    }
+}
+
+fn agents(
+    launcher: Option<PathBuf>,
+    kids: Option<PathBuf>,
+    more: Vec<Arc<dyn Agent>>,
+) -> Result<Agents, BadCard> {
+    let has_launcher = launcher.is_some();
+    let launcher = launcher.unwrap_or_default();
+    let built_in = kapelle_agents::Options { launcher, kids, egress: Policy::Operator };
+    let mut agents = Agents::default();
+    for agent in kapelle_agents::built_in(built_in) {
+        if has_launcher || &*agent.card().name != "process" {
+            agents.register(agent)?;
+        }
+    }
+    for agent in more {
+        agents.register(agent)?;
+    }
+    Ok(agents)
+}
+
+/// The agents that ship, without a node: for checking files.
+pub(crate) fn known_agents() -> Agents {
+    agents(Some(PathBuf::new()), None, Vec::new()).expect("the schemas of our own agents are right")
+}
+
+fn no_socket(dir: &Path, error: &std::io::Error) -> journal::Error {
+    journal::Error::Unavailable {
+        file: dir.join("nodes").display().to_string().into(),
+        message: format!("no socket can be made there: {error}").into(),
+    }
+}

@@ -1,0 +1,45 @@
+//! `/agents`: who can take a step on this node.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use kapelle_api as api;
+use kapelle_core::port::agent::Registered;
+
+use super::App;
+use super::problem::Problem;
+
+/// All agents, by name.
+///
+/// `GET /agents`
+pub(super) async fn list(State(app): State<App>) -> Json<api::Page<api::Agent>> {
+    let items = app.engine().agents().iter().map(|agent| shown(agent)).collect();
+    Json(api::Page { items, next_cursor: None })
+}
+
+/// One agent.
+///
+/// `GET /agents/{name}`
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<api::Agent>, Problem> {
+    let agent = app.engine().agents().get(&name);
+    let no_such = || Problem::not_found("agent_not_found", format!("there is no agent `{name}`"));
+    Ok(Json(shown(agent.ok_or_else(no_such)?)))
+}
+
+fn shown(registered: &Registered) -> api::Agent {
+    let card = registered.agent.card();
+    let action = |action: &kapelle_core::port::agent::Action| api::Action {
+        name: action.name.to_string(),
+        description: action.description.to_string(),
+        input: action.input.clone(),
+        output: action.output.clone(),
+    };
+    api::Agent {
+        name: card.name.to_string(),
+        description: card.description.to_string(),
+        actions: card.actions.iter().map(action).collect(),
+        concurrency_max: card.concurrency_max,
+    }
+}

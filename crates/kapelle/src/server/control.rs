@@ -1,0 +1,143 @@
+//! Commands for a run: durable when they are answered.
+//!
+//! A node that does not own the run answers 421 `elsewhere` with the one that does; the client
+//! goes there. Where nobody owns it, this node takes the command, and works on the run only if it
+//! was asked to.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use kapelle_api as api;
+use kapelle_core::run::{Command, Refusal, Resolved};
+use kapelle_core::{INLINE_MAX, Payload, RunId, StepId, Value};
+use kapelle_engine::Error;
+
+use super::App;
+use super::body::Body;
+use super::problem::Problem;
+
+/// Who wants it where nobody says.
+const SOMEBODY: &str = "user";
+
+/// No new attempts; what runs goes on to its end.
+///
+/// `POST /runs/{run}/pause`
+pub(super) async fn pause(
+    State(app): State<App>,
+    Path(run): Path<String>,
+    Body(wish): Body<api::Wish>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    let (by, reason) = said(wish.by, wish.reason);
+    tell(&app, run, Command::Pause { by, reason }, Vec::new()).await
+}
+
+/// The run goes on, and this node works on it.
+///
+/// `POST /runs/{run}/resume`
+pub(super) async fn resume(
+    State(app): State<App>,
+    Path(run): Path<String>,
+    Body(wish): Body<api::Wish>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    app.engine().work_on(app.tenant(), run).await?;
+    app.note_asked(run);
+    let (by, _) = said(wish.by, None);
+    match app.engine().tell(app.tenant(), run, Command::Resume { by }).await {
+        // One that was left behind, not paused, goes on by being worked on; one that ended has its verdict.
+        Ok(_) | Err(Error::Refused(Refusal::NotPaused | Refusal::Stopping | Refusal::Ended(_))) => {
+            told(&app, run).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The run ends; what runs is told to stop. One that has ended answers 409 `run_ended`.
+///
+/// `POST /runs/{run}/cancel`
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(run): Path<String>,
+    Body(wish): Body<api::Wish>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    let (by, reason) = said(wish.by, wish.reason);
+    // Somebody has to stop what the node before may have left running, and end the run.
+    app.engine().work_on(app.tenant(), run).await?;
+    app.note_asked(run);
+    tell(&app, run, Command::Cancel { by, reason }, Vec::new()).await
+}
+
+/// A person's answer to a step that waits for one.
+///
+/// `POST /runs/{run}/approvals/{step}`
+pub(super) async fn approve(
+    State(app): State<App>,
+    Path((run, step)): Path<(String, String)>,
+    Body(word): Body<api::Approval>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    let approved = word.decision == api::Decision::Approve;
+    let (by, comment) = said(word.by, word.comment);
+    let command = Command::Approve { step: step_id(&step)?, approved, by, comment };
+    tell(&app, run, command, Vec::new()).await
+}
+
+/// What a person says of a blocked step.
+///
+/// `POST /runs/{run}/steps/{step}/resolve`
+pub(super) async fn resolve(
+    State(app): State<App>,
+    Path((run, step)): Path<(String, String)>,
+    Body(word): Body<api::Resolution>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    if word.output.is_some() && word.action != api::Resolve::Complete {
+        return Err(Problem::invalid("bad_body", "`output` goes with the action `complete` only"));
+    }
+    let mut payloads = Vec::<Payload>::new();
+    let how = match word.action {
+        api::Resolve::Retry => Resolved::Retry,
+        api::Resolve::Skip => Resolved::Skip,
+        api::Resolve::Fail => Resolved::Fail,
+        api::Resolve::Complete => {
+            let (value, payload) = Value::of(word.output.unwrap_or_default(), INLINE_MAX);
+            payloads.extend(payload);
+            Resolved::Done(value)
+        }
+    };
+    let (by, comment) = said(word.by, word.comment);
+    let command = Command::Resolve { step: step_id(&step)?, how, by, comment };
+    tell(&app, run, command, payloads).await
+}
+
+fn said(by: Option<String>, what: Option<String>) -> (Box<str>, Box<str>) {
+    let by = by.filter(|by| !by.is_empty()).unwrap_or_else(|| SOMEBODY.to_owned());
+    (by.into(), what.unwrap_or_default().into())
+}
+
+fn step_id(text: &str) -> Result<StepId, Problem> {
+    text.parse().map_err(|_| {
+        Problem::not_found("step_not_found", format!("there is no step `{text}` in the run"))
+    })
+}
+
+async fn tell(
+    app: &App,
+    run: RunId,
+    command: Command,
+    payloads: Vec<Payload>,
+) -> Result<Json<api::Told>, Problem> {
+    app.engine().tell_with(app.tenant(), run, command, payloads).await?;
+    told(app, run).await
+}
+
+async fn told(app: &App, run: RunId) -> Result<Json<api::Told>, Problem> {
+    let now = app.engine().run(app.tenant(), run).await?;
+    Ok(Json(api::Told {
+        id: run.to_string(),
+        status: now.status().as_str().to_owned(),
+        seq: now.seq(),
+        worked_on: app.was_asked(run),
+    }))
+}

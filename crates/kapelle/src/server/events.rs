@@ -1,0 +1,302 @@
+//! `/runs/{run}/events`: what happens in a run, as server-sent events or in pages.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt as _};
+use kapelle_api::{self as api, EventKind};
+use kapelle_core::RunId;
+use kapelle_core::port::agent::Failure;
+use kapelle_core::run::{Blocked, Event, Outcome, Resolved, Run, Skipped};
+use kapelle_core::{StepNo, Value};
+use kapelle_engine::{Progressed, Seen, SeenEvent};
+use serde::Deserialize;
+
+use super::App;
+use super::artifacts::{artifact_of, of_run};
+use super::body::Query;
+use super::problem::Problem;
+
+/// How often a quiet stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How many events a page holds where nothing is said.
+const PAGE: usize = 1_000;
+
+/// From where on, and how much.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct From {
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// The events after number `after` (or `Last-Event-ID`), each once and in order, then live.
+/// With `Accept: application/json` a page of those that there are.
+///
+/// `GET /runs/{run}/events?after=&limit=`
+pub(super) async fn events(
+    State(app): State<App>,
+    Path(run): Path<String>,
+    Query(from): Query<From>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = app.find(&run).await?;
+    // The state now: an unknown run is told at once, and a page knows where to end.
+    let run = app.engine().run(app.tenant(), id).await?;
+    let last_id = headers.get("last-event-id").map(|id| {
+        let seq = id.to_str().ok().and_then(|id| id.parse().ok());
+        seq.ok_or_else(|| Problem::invalid("bad_query", "`Last-Event-ID` is no number"))
+    });
+    let after = last_id.transpose()?.or(from.after).unwrap_or(0);
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accepts.is_some_and(|accept| accept.contains("application/json")) {
+        let limit = from.limit.unwrap_or(PAGE).clamp(1, PAGE);
+        return Ok(Json(page(&app, &run, after, limit).await?).into_response());
+    }
+    let stream = Sse::new(stream(app, id, after));
+    Ok(stream.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+async fn page(
+    app: &App,
+    run: &Run,
+    after: u64,
+    limit: usize,
+) -> Result<api::Page<api::Event>, Problem> {
+    let mut items = Vec::new();
+    if after < run.seq() {
+        let mut seen = app.engine().watch(app.tenant(), run.id(), after);
+        while let Some(seen) = seen.next().await {
+            if let Seen::Event(seen) = seen? {
+                let seq = seen.seq;
+                items.push(event_of(app, &seen).await?);
+                if items.len() == limit || seq >= run.seq() {
+                    break;
+                }
+            }
+        }
+    }
+    let last = items.last().and_then(|event| event.seq).filter(|seq| *seq < run.seq());
+    Ok(api::Page { items, next_cursor: last.map(|seq| seq.to_string()) })
+}
+
+fn stream(
+    app: App,
+    run: RunId,
+    after: u64,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
+    let seen = app.engine().watch(app.tenant(), run, after);
+    // An error ends the stream: the reader asks again from its last event on, and is told then.
+    seen.map(move |seen| (app.clone(), seen))
+        .then(|(app, seen)| async move {
+            match seen {
+                Ok(Seen::Event(seen)) => event_of(&app, &seen).await.ok(),
+                Ok(Seen::Progress(progress)) => Some(progress_of(&progress)),
+                Err(_) => None,
+            }
+        })
+        .take_while(|event| std::future::ready(event.is_some()))
+        .filter_map(|event| async { event.map(|event| Ok(frame(&event))) })
+}
+
+fn frame(event: &api::Event) -> sse::Event {
+    let data = serde_json::to_string(event).expect("an event is JSON");
+    let frame = sse::Event::default().data(data);
+    match event.seq {
+        Some(seq) => frame.id(seq.to_string()),
+        None => frame,
+    }
+}
+
+/// An event as it goes over the wire. The last one of a run carries its output.
+async fn event_of(app: &App, seen: &SeenEvent) -> Result<api::Event, Problem> {
+    let kind = match &seen.event {
+        Event::RunCompleted { verdict, output, detail } => {
+            let run = app.engine().run(app.tenant(), seen.run).await?;
+            let output = app.engine().value(app.tenant(), &run, output).await?;
+            let elapsed = seen.at.since(run.created_at()).as_millis();
+            EventKind::RunCompleted {
+                verdict: verdict.as_str().to_owned(),
+                output: (*output).clone(),
+                artifacts: of_run(&run),
+                elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+                detail: text(detail),
+            }
+        }
+        other => kind_of(other, seen),
+    };
+    Ok(api::Event {
+        seq: Some(seen.seq),
+        at: Some(seen.at.to_string()),
+        run: seen.run.to_string(),
+        step: seen.step().map(str::to_owned),
+        kind,
+    })
+}
+
+fn kind_of(event: &Event, seen: &SeenEvent) -> EventKind {
+    run_kind(event).or_else(|| step_kind(event, seen)).unwrap_or_else(|| person_kind(event, seen))
+}
+
+fn run_kind(event: &Event) -> Option<EventKind> {
+    Some(match event {
+        Event::RunCreated(created) => EventKind::RunCreated {
+            workflow: created.workflow.to_string(),
+            task_id: created.task_id.as_deref().map(str::to_owned),
+            root: created.root.to_string(),
+        },
+        Event::RunStarted => EventKind::RunStarted {},
+        Event::RunAdopted => EventKind::RunAdopted {},
+        Event::RunPaused { by, reason } => EventKind::RunPaused {
+            by: Some(by.to_string()),
+            reason: reason.to_string(),
+            resume: None,
+        },
+        Event::RunResumed { by } => EventKind::RunResumed { by: by.to_string() },
+        Event::RunStopping { verdict, by, reason } => EventKind::RunStopping {
+            verdict: verdict.as_str().to_owned(),
+            by: by.to_string(),
+            reason: reason.to_string(),
+        },
+        _ => return None,
+    })
+}
+
+fn step_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
+    Some(match event {
+        Event::StepStarted { attempt, agent, deadline, .. } => EventKind::StepStarted {
+            attempt: attempt.0,
+            agent: agent.to_string(),
+            deadline: deadline.to_string(),
+        },
+        Event::StepRetrying { attempt, failure, at, .. } => EventKind::StepRetrying {
+            attempt: attempt.0,
+            failure: failure_of(failure),
+            retry_at: at.to_string(),
+        },
+        Event::StepCompleted { attempt, value, artifacts, .. } => {
+            let (output, output_digest) = match value {
+                Value::Inline(json) => (Some((**json).clone()), None),
+                Value::Digest { digest, .. } => (None, Some(digest.to_string())),
+                Value::List { .. } | Value::Picked(_) => (None, None),
+            };
+            EventKind::StepCompleted {
+                attempt: attempt.map(|attempt| attempt.0),
+                output,
+                output_digest,
+                artifacts: artifacts.iter().map(|artifact| artifact_of(artifact, None)).collect(),
+            }
+        }
+        Event::StepFailed { attempt, failure, .. } => EventKind::StepFailed {
+            attempt: attempt.map(|attempt| attempt.0),
+            failure: failure_of(failure),
+        },
+        Event::StepSkipped { why, .. } => skipped(why, seen),
+        Event::StepsGrown { parts, .. } => EventKind::StepsGrown { count: parts.count() },
+        Event::StepsDropped { steps } => EventKind::StepsDropped {
+            steps: steps.iter().map(|no| seen.name(*no).to_owned()).collect(),
+        },
+        Event::EffectStarted { attempt, effect, .. } => EventKind::EffectStarted {
+            attempt: attempt.0,
+            ordinal: effect.ordinal,
+            name: effect.name.to_string(),
+        },
+        Event::EffectRecorded { attempt, effect, outcome, .. } => EventKind::EffectRecorded {
+            attempt: attempt.0,
+            ordinal: effect.ordinal,
+            name: effect.name.to_string(),
+            failure: match outcome {
+                Outcome::Done(_) => None,
+                Outcome::Failed(failure) => Some(failure_of(failure)),
+            },
+        },
+        _ => return None,
+    })
+}
+
+fn person_kind(event: &Event, seen: &SeenEvent) -> EventKind {
+    match event {
+        Event::StepBlocked { attempt, why, .. } => blocked(attempt.map(|a| a.0), why),
+        Event::StepResolved { how, by, comment, .. } => EventKind::StepResolved {
+            action: match how {
+                Resolved::Retry => "retry",
+                Resolved::Done(_) => "complete",
+                Resolved::Skip => "skip",
+                Resolved::Fail => "fail",
+            }
+            .to_owned(),
+            by: by.to_string(),
+            comment: comment.to_string(),
+        },
+        Event::ApprovalRequested { until, gate, .. } => EventKind::ApprovalRequested {
+            until: until.map(|until| until.to_string()),
+            gate: *gate,
+        },
+        Event::ApprovalDecided { approved, by, comment, .. } => EventKind::ApprovalDecided {
+            approved: *approved,
+            by: by.to_string(),
+            comment: comment.to_string(),
+        },
+        other => unreachable!("event {} of run {}: {other:?}", seen.seq, seen.run),
+    }
+}
+
+fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
+    let name = |no: &StepNo| Some(seen.name(*no).to_owned());
+    let (reason, needs, blame) = match why {
+        Skipped::Condition => ("condition", None, None),
+        Skipped::Person => ("person", None, None),
+        Skipped::Needs { step, blame } => ("needs", name(step), name(blame)),
+    };
+    EventKind::StepSkipped { reason: reason.to_owned(), needs, blame }
+}
+
+fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
+    match why {
+        Blocked::InDoubt { ordinal } => EventKind::StepBlocked {
+            reason: "in_doubt".to_owned(),
+            attempt,
+            agent: None,
+            ordinal: Some(*ordinal),
+        },
+        Blocked::NoAgent { agent } => EventKind::StepBlocked {
+            reason: "no_agent".to_owned(),
+            attempt,
+            agent: Some(agent.to_string()),
+            ordinal: None,
+        },
+    }
+}
+
+fn progress_of(progressed: &Progressed) -> api::Event {
+    api::Event {
+        seq: None,
+        at: None,
+        run: progressed.run.to_string(),
+        step: Some(progressed.step.to_string()),
+        kind: EventKind::StepProgress {
+            attempt: progressed.attempt.0,
+            message: progressed.progress.message.as_deref().map(str::to_owned),
+            fraction: progressed.progress.fraction,
+        },
+    }
+}
+
+/// A failure, as it goes over the wire.
+pub(super) fn failure_of(failure: &Failure) -> api::Failure {
+    api::Failure {
+        kind: failure.kind.as_str().to_owned(),
+        code: failure.code.to_string(),
+        message: failure.message.to_string(),
+        certain: failure.certain,
+    }
+}
+
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}

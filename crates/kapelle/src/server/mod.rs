@@ -1,0 +1,142 @@
+//! The HTTP API of a node: a typed router over its engine.
+//!
+//! **Invariants:** a handler translates: nouns in, one verb, a noun out; status codes are in
+//! [`problem`] alone. What is answered is on disk. Unknown fields are refused.
+//!
+//! Shapes are in `kapelle_api`; what each route does is in `docs/api.md`.
+
+mod agents;
+mod artifacts;
+mod body;
+mod control;
+mod events;
+mod local;
+mod plans;
+mod problem;
+mod runs;
+pub(crate) mod socket;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use kapelle_api as api;
+use kapelle_core::{RunId, Tenant};
+use kapelle_engine::Engine;
+
+use problem::Problem;
+
+/// The longest body of a request that may hold a workflow, in bytes.
+const PLAN_BODY_MAX: usize = 32 << 20;
+/// The longest body of any other request, in bytes.
+const BODY_MAX: usize = 1 << 20;
+
+/// What the routes work on.
+#[derive(Clone)]
+pub(crate) struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    tenant: Tenant,
+    /// The runs that this node was asked to work on.
+    asked: Mutex<BTreeSet<RunId>>,
+}
+
+impl App {
+    pub(crate) fn new(engine: Engine) -> Self {
+        let (tenant, asked) = (Tenant::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { engine, tenant, asked }) }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.inner.tenant
+    }
+
+    /// A client of this router, without a socket.
+    pub(crate) fn client(&self) -> api::Client {
+        api::Client::over(Arc::new(local::Local::new(router(self.clone()))))
+    }
+
+    fn note_asked(&self, run: RunId) {
+        self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    fn was_asked(&self, run: RunId) -> bool {
+        self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).contains(&run)
+    }
+
+    /// The run that a path names: by id, by `task_id`, or by a unique end of the id.
+    async fn find(&self, text: &str) -> Result<RunId, Problem> {
+        if let Ok(run) = text.parse() {
+            return Ok(run);
+        }
+        let journal = self.engine().journal();
+        if let Some(twin) = journal.submitted(self.tenant(), &format!("task:{text}")).await? {
+            return Ok(twin.run);
+        }
+        let is_suffix = text.len() >= 4
+            && text.len() <= 36
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        let found = if is_suffix {
+            let suffix = text.to_ascii_lowercase();
+            journal.ending_with(self.tenant(), &suffix, 2).await?
+        } else {
+            Vec::new()
+        };
+        match found[..] {
+            [run] => Ok(run),
+            [] => Err(Problem::not_found("run_not_found", format!("there is no run `{text}`"))),
+            _ => Err(Problem::invalid(
+                "ambiguous_id",
+                format!("several runs end with `{text}`: give more of the id"),
+            )),
+        }
+    }
+}
+
+/// The routes of a node.
+pub(crate) fn router(app: App) -> Router {
+    let plans = Router::new()
+        .route("/runs", post(runs::create))
+        .route("/check", post(plans::check))
+        .route("/plans/analyze", post(plans::analyze))
+        .layer(DefaultBodyLimit::max(PLAN_BODY_MAX));
+    Router::new()
+        .route("/runs", get(runs::list))
+        .route("/runs/{run}", get(runs::show))
+        .route("/runs/{run}/events", get(events::events))
+        .route("/runs/{run}/pause", post(control::pause))
+        .route("/runs/{run}/resume", post(control::resume))
+        .route("/runs/{run}/cancel", post(control::cancel))
+        .route("/runs/{run}/approvals/{step}", post(control::approve))
+        .route("/runs/{run}/steps/{step}/resolve", post(control::resolve))
+        .route("/runs/{run}/artifacts", get(artifacts::list))
+        .route("/artifacts/{digest}", get(artifacts::get))
+        .route("/agents", get(agents::list))
+        .route("/agents/{name}", get(agents::show))
+        .route("/schemas/workflow.json", get(plans::schema))
+        .route("/healthz", get(healthz))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .merge(plans)
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .with_state(app)
+}
+
+/// Says that the node is there, and who it is.
+///
+/// `GET /healthz`
+async fn healthz(
+    axum::extract::State(app): axum::extract::State<App>,
+) -> axum::Json<serde_json::Value> {
+    let me = app.engine().nodes().me();
+    axum::Json(serde_json::json!({ "status": "ok", "node": me.id, "version": me.version }))
+}

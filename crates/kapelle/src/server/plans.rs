@@ -1,0 +1,97 @@
+//! `/check`, `/plans`, `/schemas`: what can be said before anything runs.
+
+use axum::Json;
+use axum::extract::State;
+use kapelle_api as api;
+use kapelle_core::plan::{self, Plan};
+use kapelle_core::port::Agents;
+use kapelle_core::problem as core;
+use kapelle_core::workflow::{self, Workflow};
+
+use super::App;
+use super::body::Body;
+use super::problem::{Problem, finding};
+
+/// Everything that is wrong with a workflow or a plan.
+///
+/// `POST /check`
+pub(super) async fn check(
+    State(app): State<App>,
+    Body(request): Body<api::CheckRequest>,
+) -> Result<Json<api::Checked>, Problem> {
+    let (_, problems) = read(&app, request.workflow, request.file, request.plan).await?;
+    let ok = !problems.iter().any(core::Problem::is_error);
+    Ok(Json(api::Checked { ok, problems: problems.iter().map(finding).collect() }))
+}
+
+/// Waves, critical path and duration of a workflow or a plan.
+///
+/// `POST /plans/analyze`
+pub(super) async fn analyze(
+    State(app): State<App>,
+    Body(request): Body<api::PlanRequest>,
+) -> Result<Json<plan::Analysis>, Problem> {
+    let plan = checked(&app, request.workflow, request.file, request.plan).await?;
+    Ok(Json(plan::analyze(&plan)))
+}
+
+/// The JSON Schema of workflow files.
+///
+/// `GET /schemas/workflow.json`
+pub(super) async fn schema() -> Json<serde_json::Value> {
+    Json(workflow::schema())
+}
+
+/// The plan of a request, or all that is wrong with it.
+pub(super) async fn checked(
+    app: &App,
+    workflow: Option<String>,
+    file: Option<String>,
+    plan: Option<serde_json::Value>,
+) -> Result<Plan, Problem> {
+    let (plan, problems) = read(app, workflow, file, plan).await?;
+    plan.ok_or_else(|| Problem::findings(&problems))
+}
+
+async fn read(
+    app: &App,
+    workflow: Option<String>,
+    file: Option<String>,
+    plan: Option<serde_json::Value>,
+) -> Result<(Option<Plan>, Vec<core::Problem>), Problem> {
+    let agents = app.engine().agents().clone();
+    // A large file takes a while, and others wait for this thread.
+    let work = move || match (workflow, plan) {
+        (Some(text), None) => {
+            let name = file.as_deref().unwrap_or("workflow");
+            let read = Workflow::read(name, text.as_bytes(), Some(&agents));
+            Ok((read.workflow.map(|workflow| workflow.plan), read.problems))
+        }
+        (None, Some(json)) => Ok(read_plan(json, &agents)?),
+        _ => Err(Problem::invalid("bad_body", "give either `workflow` or `plan`")),
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Problem::invalid("bad_body", "it cannot be read")))
+}
+
+fn read_plan(
+    json: serde_json::Value,
+    agents: &Agents,
+) -> Result<(Option<Plan>, Vec<core::Problem>), Problem> {
+    let mut unknown = Vec::new();
+    // The journal's plans ignore unknown fields; a client's are typing errors.
+    let parsed: Result<Plan, _> =
+        serde_ignored::deserialize(json, |path| unknown.push(path.to_string()));
+    let mut plan = match parsed {
+        Ok(plan) => plan,
+        Err(error) => return Err(Problem::invalid("bad_body", format!("`plan`: {error}"))),
+    };
+    let unknown = unknown.iter().map(|field| {
+        let message = format!("a plan has no field `{field}`");
+        core::Problem::error(core::Code::UnknownField, field.as_str(), message)
+    });
+    let mut problems: Vec<_> = unknown.collect();
+    problems.extend(plan::check(&mut plan, Some(agents)));
+    let usable = !problems.iter().any(core::Problem::is_error);
+    Ok((usable.then_some(plan), problems))
+}

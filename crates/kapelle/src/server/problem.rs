@@ -1,0 +1,152 @@
+//! What is answered when something is not done: the one place that knows status codes.
+
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use kapelle_api as api;
+use kapelle_core::port::journal;
+use kapelle_core::problem as core;
+use kapelle_core::run::Refusal;
+use kapelle_engine::Error;
+
+/// Where codes are explained.
+const ERRORS_PAGE: &str = "docs/errors.md";
+
+/// A problem on its way out.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<api::Problem>);
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, detail: String) -> Self {
+        Self(Box::new(api::Problem {
+            kind: format!("{ERRORS_PAGE}#{code}"),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail,
+            code: code.to_owned(),
+            ..api::Problem::default()
+        }))
+    }
+
+    /// The request is wrong.
+    pub(super) fn invalid(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail.into())
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail.into())
+    }
+
+    /// The request is longer than it may be.
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail.into())
+    }
+
+    /// A file, a plan or inputs have problems of their own.
+    pub(super) fn findings(problems: &[core::Problem]) -> Self {
+        let errors = problems.iter().filter(|problem| problem.is_error());
+        let count = errors.clone().count();
+        let first = errors.clone().next().map_or("", |problem| &problem.message);
+        let detail = match count {
+            1 => first.to_owned(),
+            _ => format!("there are {count} problems; the first: {first}"),
+        };
+        let mut problem = Self::invalid("invalid", detail);
+        problem.0.problems = problems.iter().map(finding).collect();
+        problem
+    }
+}
+
+/// One problem of a file, as it goes over the wire.
+pub(crate) fn finding(problem: &core::Problem) -> api::Finding {
+    api::Finding {
+        file: problem.file.as_deref().map(str::to_owned),
+        line: problem.line,
+        column: problem.column,
+        field: problem.field.to_string(),
+        code: problem.code.as_str().to_owned(),
+        message: problem.message.to_string(),
+        hint: (!problem.hint.is_empty()).then(|| problem.hint.to_string()),
+        severity: if problem.is_error() { "error" } else { "warning" }.to_owned(),
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::Refused(refusal) => Self::new(refused(&refusal), refusal.code(), detail),
+            Error::NotFound => Self::not_found("run_not_found", detail),
+            Error::Conflict { run } => {
+                let mut problem = Self::new(StatusCode::CONFLICT, "task_conflict", detail);
+                problem.0.run = Some(run.to_string());
+                problem
+            }
+            Error::Elsewhere(node) => {
+                let mut problem = Self::new(StatusCode::MISDIRECTED_REQUEST, "elsewhere", detail);
+                problem.0.node = Some(node_of(&node));
+                problem
+            }
+            Error::Store(error) => error.into(),
+            Error::Damaged(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "run_damaged", detail)
+            }
+            Error::BadPlan(_) => Self::invalid("bad_plan", detail),
+            Error::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail),
+        }
+    }
+}
+
+impl From<journal::Error> for Problem {
+    fn from(error: journal::Error) -> Self {
+        let (status, code) = match &error {
+            journal::Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
+            journal::Error::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store_busy"),
+            journal::Error::Newer { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store_newer"),
+            journal::Error::Unknown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
+            journal::Error::Poisoned { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store_poisoned"),
+            journal::Error::Unavailable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
+            }
+            journal::Error::Corrupt { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "run_damaged"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+fn refused(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NoStep(_) => StatusCode::NOT_FOUND,
+        Refusal::NotYours { .. } => StatusCode::FORBIDDEN,
+        _ => StatusCode::CONFLICT,
+    }
+}
+
+/// A node, as it goes over the wire.
+pub(crate) fn node_of(node: &kapelle_core::port::nodes::Node) -> api::Node {
+    api::Node {
+        id: node.id.to_string(),
+        pid: node.pid,
+        version: node.version.to_string(),
+        socket: node.socket.as_deref().map(str::to_owned),
+    }
+}
+
+/// There is no such path.
+pub(super) async fn no_route(uri: Uri) -> Problem {
+    Problem::not_found("route_not_found", format!("there is no `{}` here", uri.path()))
+}
+
+/// There is such a path, but not for this method.
+pub(super) async fn no_method(method: axum::http::Method, uri: Uri) -> Problem {
+    let detail = format!("`{}` does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let body = serde_json::to_vec(&self.0).expect("a problem is JSON");
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

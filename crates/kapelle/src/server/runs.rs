@@ -1,0 +1,188 @@
+//! `/runs`: creating, listing and looking at runs.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use kapelle_api as api;
+use kapelle_core::RunId;
+use kapelle_core::plan;
+use kapelle_core::port::journal::{RunQuery, RunRow};
+use kapelle_core::run::{Blocked, Run, Skipped, Status, StepStatus, StepView};
+use kapelle_engine::NewRun;
+
+use super::body::{Body, Query};
+use super::events::failure_of;
+use super::problem::{Problem, node_of};
+use super::{App, artifacts, plans};
+
+/// How many runs a page holds where nothing is said.
+const PAGE: u32 = 100;
+/// How many it holds at the most.
+const PAGE_MAX: u32 = 1_000;
+/// The longest `task_id`, in bytes: a submit key has room for 255 with what is put before it.
+const TASK_ID_MAX: usize = 250;
+
+/// Creates a run and works on it: 201, or 200 for one that was there under the same `task_id`.
+///
+/// `POST /runs`
+pub(super) async fn create(
+    State(app): State<App>,
+    Body(new): Body<api::NewRun>,
+) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
+    let root = root_of(new.root)?;
+    let bad_task = |id: &String| id.is_empty() || id.len() > TASK_ID_MAX;
+    if new.task_id.as_ref().is_some_and(bad_task) {
+        let detail = format!("`task_id` has 1 to {TASK_ID_MAX} bytes");
+        return Err(Problem::invalid("bad_body", detail));
+    }
+    let mut plan = plans::checked(&app, new.workflow, new.file, new.plan).await?;
+    plan.manual |= new.manual;
+    if let Some(max_parallel) = new.max_parallel {
+        plan.max_parallel = max_parallel;
+        let problems = plan::check(&mut plan, Some(app.engine().agents()));
+        if problems.iter().any(kapelle_core::problem::Problem::is_error) {
+            return Err(Problem::findings(&problems));
+        }
+    }
+    let inputs = plan::inputs(&plan, new.inputs).map_err(|found| Problem::findings(&found))?;
+    let tenant = app.tenant().clone();
+    let task_id = new.task_id.map(String::into_boxed_str);
+    let new = NewRun { tenant, plan, inputs, root, task_id, key: None };
+    let submitted = app.engine().submit(new).await?;
+    if !submitted.existing {
+        app.note_asked(submitted.run);
+    }
+    let status = if submitted.existing { StatusCode::OK } else { StatusCode::CREATED };
+    let (id, existing) = (submitted.run.to_string(), submitted.existing);
+    Ok((status, Json(api::Submitted { id, existing })))
+}
+
+fn root_of(root: Option<String>) -> Result<Box<str>, Problem> {
+    let here = || std::env::current_dir().ok()?.to_str().map(str::to_owned);
+    let root = root.or_else(here).unwrap_or_else(|| "/".to_owned());
+    if std::path::Path::new(&root).is_absolute() {
+        Ok(root.into())
+    } else {
+        Err(Problem::invalid("bad_body", format!("`root` is an absolute folder, not `{root}`")))
+    }
+}
+
+/// A page of the list of runs, newest first.
+///
+/// `GET /runs?status=&workflow=&limit=&cursor=`
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(query): Query<api::RunsQuery>,
+) -> Result<Json<api::Page<api::RunSummary>>, Problem> {
+    let before = query.cursor.as_deref().map(str::parse::<RunId>).transpose();
+    let before = before.map_err(|error| Problem::invalid("bad_query", format!("{error}")))?;
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::invalid("bad_query", format!("`limit` is 1 to {PAGE_MAX}")));
+    }
+    let text = |text: Option<String>| text.map(String::into_boxed_str);
+    let (status, workflow) = (text(query.status), text(query.workflow));
+    let query = RunQuery { status, workflow, before, limit };
+    let rows = app.engine().journal().runs(app.tenant(), &query).await?;
+    let full = rows.len() >= limit as usize;
+    let next_cursor = rows.last().filter(|_| full).map(|row| row.run.to_string());
+    Ok(Json(api::Page { items: rows.iter().map(summary).collect(), next_cursor }))
+}
+
+fn summary(row: &RunRow) -> api::RunSummary {
+    api::RunSummary {
+        id: row.run.to_string(),
+        workflow: row.workflow.to_string(),
+        task_id: row.task_id.as_deref().map(str::to_owned),
+        status: row.status.to_string(),
+        created_at: row.created_at.to_string(),
+        updated_at: row.updated_at.to_string(),
+        ended_at: row.ended_at.map(|at| at.to_string()),
+    }
+}
+
+/// A run with its steps and what they gave.
+///
+/// `GET /runs/{run}`
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(run): Path<String>,
+) -> Result<Json<api::Run>, Problem> {
+    let id = app.find(&run).await?;
+    let run = app.engine().run(app.tenant(), id).await?;
+    let owner = app.engine().owner(id).await?;
+    let me = app.was_asked(id).then(|| app.engine().nodes().me());
+    let mut steps = Vec::with_capacity(run.steps().len());
+    for view in run.view() {
+        steps.push(step(&app, &run, view).await?);
+    }
+    let output = match run.ended() {
+        Some(ended) => value(&app, &run, &ended.output).await?,
+        None => serde_json::Value::Null,
+    };
+    Ok(Json(api::Run {
+        id: id.to_string(),
+        workflow: run.workflow().to_owned(),
+        task_id: run.task_id().map(str::to_owned),
+        status: run.status().as_str().to_owned(),
+        detail: detail(&run),
+        steps,
+        output,
+        artifacts: artifacts::of_run(&run),
+        bytes: app.engine().journal().bytes(app.tenant(), id).await?,
+        inputs: value(&app, &run, run.inputs()).await?,
+        root: run.root().to_owned(),
+        seq: run.seq(),
+        created_at: run.created_at().to_string(),
+        ended_at: run.ended().map(|ended| ended.at.to_string()),
+        node: owner.as_ref().or(me).map(node_of),
+    }))
+}
+
+fn detail(run: &Run) -> Option<String> {
+    let detail = match (run.status(), run.ended(), run.paused()) {
+        (Status::Ended(_), Some(ended), _) => &*ended.detail,
+        (Status::Paused, _, Some(reason)) => reason,
+        _ => "",
+    };
+    (!detail.is_empty()).then(|| detail.to_owned())
+}
+
+async fn step(app: &App, run: &Run, view: StepView<'_>) -> Result<api::Step, Problem> {
+    let step = view.step;
+    let reason = match &step.status {
+        StepStatus::Skipped(Skipped::Condition) => Some("its `when` gave false".to_owned()),
+        StepStatus::Skipped(Skipped::Person) => Some("a person said so".to_owned()),
+        StepStatus::Skipped(Skipped::Needs { step: needs, blame }) => {
+            let name = |no| run.name(no).map_or("?", kapelle_core::StepId::as_str);
+            let (needs, blame) = (name(*needs), name(*blame));
+            Some(format!("it needs `{needs}`, which was not done: see `{blame}`"))
+        }
+        StepStatus::Blocked(Blocked::InDoubt { .. }) => {
+            Some("in doubt: whether its call was made is not known".to_owned())
+        }
+        StepStatus::Blocked(Blocked::NoAgent { agent }) => {
+            Some(format!("no agent `{agent}` is at hand"))
+        }
+        _ => None,
+    };
+    Ok(api::Step {
+        id: step.id.to_string(),
+        status: step.status.as_str().to_owned(),
+        agent: view.agent.map(str::to_owned),
+        attempts: step.attempts(),
+        started_at: step.started_at.map(|at| at.to_string()),
+        ended_at: step.ended_at.map(|at| at.to_string()),
+        output: value(app, run, &step.value).await?,
+        failure: step.failure.as_deref().map(failure_of),
+        reason,
+    })
+}
+
+async fn value(
+    app: &App,
+    run: &Run,
+    value: &kapelle_core::Value,
+) -> Result<serde_json::Value, Problem> {
+    Ok((*app.engine().value(app.tenant(), run, value).await?).clone())
+}
