@@ -1,3 +1,155 @@
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line.
+//!
+//! **Invariants:** stdout is data, stderr is talk; the exit codes are [`exit::Exit`]. Commands on
+//! runs go through the routes of [`crate::server`], in this process or over a node's socket, so
+//! whatever can be done here can be done over the API. A file per noun.
+
+mod agents;
+mod artifacts;
+mod bench;
+mod check;
+mod detached;
+mod exit;
+mod follow;
+mod input;
+mod out;
+mod plan;
+mod run;
+mod runs;
+mod schema;
+mod session;
+mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Format};
+use exit::{Exit, Stop};
+use session::Settings;
+
+/// A durable orchestra for AI agents: runs workflows that survive whatever happens to this process
+///
+/// Exit codes: 0 done, 1 the run failed or was cancelled, 2 usage or an invalid file, 3 the configuration, 4 a node cannot be reached, 5 paused or waiting for a person, 6 the store failed.
+#[derive(Debug, Parser)]
+#[command(name = "kapelle", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// The folder of the store, or `memory` for none [default: .kapelle]
+    #[arg(long, global = true, value_name = "PATH", env = "KAPELLE_STORE", hide_env_values = true)]
+    store: Option<String>,
+    /// The configuration [default: kapelle.toml, if there is one]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "KAPELLE_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workflow to its end
+    Run(run::Args),
+    /// Show what a workflow would do: waves, critical path, duration
+    Plan(plan::Args),
+    /// Report everything that is wrong with workflow files
+    Check(check::Args),
+    /// List, inspect and control runs
+    #[command(subcommand)]
+    Runs(runs::Command),
+    /// List and fetch what runs made
+    #[command(subcommand)]
+    Artifacts(artifacts::Command),
+    /// List and describe the agents at hand
+    #[command(subcommand)]
+    Agents(agents::Command),
+    /// Measure how fast this machine runs steps
+    Bench(bench::Args),
+    /// Print a JSON Schema, for editors
+    #[command(subcommand)]
+    Schema(schema::Command),
+    /// Print completions for a shell
+    Completions(schema::Completions),
+    /// The node that `run --detach` leaves behind
+    #[command(name = detached::NAME, hide = true)]
+    Node,
+}
+
+/// Runs the command that the arguments of this process say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    match begin(cli) {
+        Ok(exit) => exit.into(),
+        Err(stop) => {
+            out::say(&format!("error: {stop}"));
+            stop.exit.into()
+        }
+    }
+}
+
+fn begin(cli: Cli) -> Result<Exit, Stop> {
+    let env = |name: &str| std::env::var(name).ok();
+    let config = Config::load(cli.config.as_deref(), env);
+    let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
+    start_log(&config.log)?;
+    let settings = Settings::new(cli.store, config, cli.config);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().build()?;
+    let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));
+    // Whatever still blocks a thread is of no use any more.
+    runtime.shutdown_background();
+    done
+}
+
+async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
+    match command {
+        Command::Run(args) => run::run(args, settings).await,
+        Command::Plan(args) => plan::plan(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Runs(command) => runs::perform(command, settings).await,
+        Command::Artifacts(command) => artifacts::perform(command, settings).await,
+        Command::Agents(command) => agents::perform(command, settings).await,
+        Command::Bench(args) => bench::bench(args, settings).await,
+        Command::Schema(command) => schema::print(&command),
+        Command::Completions(args) => schema::completions(&args),
+        Command::Node => detached::node(settings).await,
+    }
+}
+
+fn start_log(log: &config::Log) -> Result<(), Stop> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&log.level);
+    let filter =
+        filter.map_err(|error| Stop::new(Exit::Config, format!("`log.level`: {error}")))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(out::has_colours(&std::io::stderr()));
+    match log.format {
+        Format::Text => lines.init(),
+        Format::Json => lines.json().init(),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
 }

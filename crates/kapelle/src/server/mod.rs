@@ -27,6 +27,7 @@ use kapelle_core::{RunId, Tenant};
 use kapelle_engine::Engine;
 
 use problem::Problem;
+pub(crate) use problem::{finding, node_of};
 
 /// The longest body of a request that may hold a workflow, in bytes.
 const PLAN_BODY_MAX: usize = 32 << 20;

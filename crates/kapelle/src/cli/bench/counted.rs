@@ -1,0 +1,99 @@
+//! A journal that counts its commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use kapelle_core::port::journal::{
+    Content, Entry, Error, Holding, Journal, OnSettled, Part, RunQuery, RunRow, Staged, Twin,
+};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+
+pub(super) struct Counted {
+    journal: Arc<dyn Journal>,
+    commits: AtomicU64,
+}
+
+impl Counted {
+    pub(super) fn new(journal: Arc<dyn Journal>) -> Self {
+        Self { journal, commits: AtomicU64::new(0) }
+    }
+
+    /// How many appends there were.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Journal for Counted {
+    fn append(&self, parts: Vec<Part>, settled: OnSettled) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.journal.append(parts, settled);
+    }
+
+    async fn shards(&self) -> Result<Vec<Holding>, Error> {
+        self.journal.shards().await
+    }
+
+    async fn claim(
+        &self,
+        seen: &[(Shard, Epoch)],
+        owner: &NodeId,
+    ) -> Result<Vec<(Shard, Epoch)>, Error> {
+        self.journal.claim(seen, owner).await
+    }
+
+    async fn release(&self, held: &[(Shard, Epoch)]) -> Result<(), Error> {
+        self.journal.release(held).await
+    }
+
+    async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {
+        self.journal.read(tenant, run, from).await
+    }
+
+    async fn tail(&self, shard: Shard, after: u64, limit: u32) -> Result<Vec<(u64, Entry)>, Error> {
+        self.journal.tail(shard, after, limit).await
+    }
+
+    async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRow>, Error> {
+        self.journal.open_runs(shard).await
+    }
+
+    async fn open_counts(&self) -> Result<Vec<(Shard, u64)>, Error> {
+        self.journal.open_counts().await
+    }
+
+    async fn runs(&self, tenant: &Tenant, query: &RunQuery) -> Result<Vec<RunRow>, Error> {
+        self.journal.runs(tenant, query).await
+    }
+
+    async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Option<RunRow>, Error> {
+        self.journal.run(tenant, run).await
+    }
+
+    async fn ending_with(
+        &self,
+        tenant: &Tenant,
+        suffix: &str,
+        limit: u32,
+    ) -> Result<Vec<RunId>, Error> {
+        self.journal.ending_with(tenant, suffix, limit).await
+    }
+
+    async fn submitted(&self, tenant: &Tenant, key: &str) -> Result<Option<Twin>, Error> {
+        self.journal.submitted(tenant, key).await
+    }
+
+    async fn payload(&self, tenant: &Tenant, digest: Digest) -> Result<Option<Content>, Error> {
+        self.journal.payload(tenant, digest).await
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staged>, Error> {
+        self.journal.stage().await
+    }
+
+    async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
+        self.journal.bytes(tenant, run).await
+    }
+}

@@ -1,0 +1,48 @@
+//! `check`: everything that is wrong with workflow files.
+
+use std::path::PathBuf;
+
+use kapelle_api as api;
+use kapelle_core::problem::Problem;
+
+use super::exit::{Exit, Stop};
+use super::{input, out};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Workflow files, folders that hold a `workflow.yaml`, or `-` for stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object: `{"ok", "problems": [{"file", "line", "column", "field", "code", "message", "hint"}]}`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn check(args: &Args) -> Result<Exit, Stop> {
+    let mut problems = Vec::new();
+    for file in &args.files {
+        let checked = input::read(file)?;
+        if !args.json && checked.workflow.is_some() && checked.problems.is_empty() {
+            out::line(&format!("{}: ok", file.display()))?;
+        }
+        problems.extend(checked.problems);
+    }
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
+    if args.json {
+        let problems = problems.iter().map(crate::server::finding).collect();
+        out::json(&api::Checked { ok: errors == 0, problems })?;
+    } else {
+        print(&problems, errors)?;
+    }
+    Ok(if errors == 0 { Exit::Done } else { Exit::Usage })
+}
+
+fn print(problems: &[Problem], errors: usize) -> Result<(), Stop> {
+    for problem in problems {
+        out::line(&format!("{problem}\n"))?;
+    }
+    if errors > 0 {
+        out::line(&format!("{errors} error{}", if errors == 1 { "" } else { "s" }))?;
+    }
+    Ok(())
+}

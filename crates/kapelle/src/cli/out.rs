@@ -1,0 +1,76 @@
+//! What a command prints: data on stdout, talk on stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+/// A line of data.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Data that has its own line ends.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// A line of data as JSON.
+pub(crate) fn json(data: &impl Serialize) -> io::Result<()> {
+    line(&serde_json::to_string(data)?)
+}
+
+/// A line for a person. Nobody may be listening, which is no error.
+pub(crate) fn say(text: &str) {
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// Whether a person sees stderr and can answer.
+pub(crate) fn is_terminal() -> bool {
+    io::stderr().is_terminal() && io::stdin().is_terminal()
+}
+
+/// Whether what goes to `stream` may have colours.
+pub(crate) fn has_colours(stream: &impl io::IsTerminal) -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
+
+/// `text` without what could do anything to a terminal, on one line, at most `max` characters.
+pub(crate) fn shown(text: &str, max: usize) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let mut shown: String = text.trim().chars().map(visible).take(max).collect();
+    if text.trim().chars().count() > max {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+}
+
+/// A span of time as people read it.
+pub(crate) fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{}m{:02}s", ms / 60_000, ms / 1_000 % 60),
+        _ => format!("{}h{:02}m", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// Rows as columns, each as wide as its widest cell; the first row is the head.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,423 @@
+//! `runs`: looking at runs, and telling them what to do.
+
+use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
+
+use super::exit::{Exit, Stop};
+use super::follow::{Wanted, follow};
+use super::out;
+use super::run::How;
+use super::session::{Settings, with_client};
+use super::view::{Ending, View};
+use crate::node::Node;
+
+/// A run: its id, a unique end of it (4 or more characters), or its task id
+type RunRef = String;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List runs, newest first
+    List(List),
+    /// Show a run and its steps
+    Show {
+        /// The run: its id, a unique end of it (4 or more characters), or its task id
+        run: RunRef,
+        /// Print one JSON object: `{"id", "workflow", "status", "steps", "output", "artifacts", "bytes"}`
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what has happened in a run so far
+    Events {
+        /// The run: its id, a unique end of it (4 or more characters), or its task id
+        run: RunRef,
+        /// Only what came after this event
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+        /// Print one JSON object per event, as `run --json` does
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a run as it goes on, without working on it
+    Watch {
+        /// The run: its id, a unique end of it (4 or more characters), or its task id
+        run: RunRef,
+        /// Print one JSON object per event, as `run --json` does
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin no new attempts; those that are running go on to their end
+    Pause(Tell),
+    /// Go on with a run in the foreground, to its end
+    Resume(Resume),
+    /// End a run; what is running is told to stop
+    Cancel(Tell),
+    /// Answer a step that waits for approval
+    Approve(Approve),
+    /// Say what to do about a blocked step
+    Resolve(Resolution),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Only those with this status: pending, running, waiting, paused, stopping, completed, completed_with_errors, failed, cancelled
+    #[arg(long)]
+    status: Option<String>,
+    /// Only those of this workflow
+    #[arg(long)]
+    workflow: Option<String>,
+    /// How many at the most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u32,
+    /// Where the page before ended
+    #[arg(long)]
+    cursor: Option<String>,
+    /// Print one JSON object: `{"items", "next_cursor"}`
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tell {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: RunRef,
+    /// Why
+    #[arg(long)]
+    reason: Option<String>,
+    #[command(flatten)]
+    who: Who,
+}
+
+/// Who gives a command, and how the answer is printed.
+#[derive(Debug, clap::Args)]
+struct Who {
+    /// Who says so
+    #[arg(long, value_name = "NAME", env = "USER", hide_env = true)]
+    by: Option<String>,
+    /// Print one JSON object: `{"id", "status", "seq", "worked_on"}`
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resume {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    run: Option<RunRef>,
+    /// All runs that have not ended
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Approve {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: RunRef,
+    /// The step that waits; may be left out where only one does
+    step: Option<String>,
+    /// Say no
+    #[arg(long)]
+    reject: bool,
+    /// What there is to say about it
+    #[arg(long)]
+    comment: Option<String>,
+    #[command(flatten)]
+    who: Who,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resolution {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: RunRef,
+    /// The step that is blocked
+    step: String,
+    /// What to do
+    #[arg(long, value_enum)]
+    action: Action,
+    /// For `complete`: what the step gave, as JSON or text
+    #[arg(long, value_name = "JSON")]
+    output: Option<String>,
+    /// What there is to say about it
+    #[arg(long)]
+    comment: Option<String>,
+    #[command(flatten)]
+    who: Who,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Action {
+    /// Try again, with the same key
+    Retry,
+    /// The call was made; go on with its output
+    Complete,
+    /// Do without the step
+    Skip,
+    /// Take it as failed
+    Fail,
+}
+
+pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
+    match command {
+        Command::Resume(args) => resume(args, settings).await,
+        Command::Watch { run, json } => {
+            with_client(settings, async |client, node| {
+                watch(client, node, &run, json, settings).await
+            })
+            .await
+        }
+        command => {
+            with_client(settings, async |client, node| ask(command, client, node, settings).await)
+                .await
+        }
+    }
+}
+
+async fn ask(
+    command: Command,
+    client: &Client,
+    node: &Node,
+    settings: &Settings,
+) -> Result<Exit, Stop> {
+    let teller = Teller { node, settings };
+    match command {
+        Command::List(args) => list(args, client).await?,
+        Command::Show { run, json } => show(client.run(&run).await?, json)?,
+        Command::Events { run, after, json } => events(client, &run, after, json).await?,
+        Command::Pause(Tell { run, reason, who }) => {
+            let wish = Wish { by: who.by.clone(), reason };
+            teller.told(&client.pause(&run, &wish).await?, who.json).await?;
+        }
+        Command::Cancel(Tell { run, reason, who }) => {
+            let wish = Wish { by: who.by.clone(), reason };
+            let mut told = client.cancel(&run, &wish).await?;
+            if told.status == "stopping" && !teller.works_elsewhere(&told).await? {
+                told = to_its_end(client, told).await?;
+            }
+            teller.told(&told, who.json).await?;
+        }
+        Command::Approve(args) => approve(args, client, &teller).await?,
+        Command::Resolve(args) => resolve(args, client, &teller).await?,
+        Command::Watch { .. } | Command::Resume(_) => unreachable!("done by `perform`"),
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(args: List, client: &Client) -> Result<(), Stop> {
+    let List { status, workflow, limit, cursor, json } = args;
+    let query = api::RunsQuery { status, workflow, limit: Some(limit), cursor };
+    let page = client.runs(&query).await?;
+    if json {
+        return Ok(out::json(&page)?);
+    }
+    let mut rows =
+        vec![["RUN", "WORKFLOW", "STATUS", "CREATED", "TASK"].map(str::to_owned).to_vec()];
+    for run in page.items {
+        let created = run.created_at.get(..19).unwrap_or_default().replace('T', " ");
+        rows.push(vec![run.id, run.workflow, run.status, created, run.task_id.unwrap_or_default()]);
+    }
+    out::text(&out::table(&rows))?;
+    if let Some(cursor) = page.next_cursor {
+        out::say(&format!("there are more: --cursor {cursor}"));
+    }
+    Ok(())
+}
+
+fn show(run: api::Run, json: bool) -> Result<(), Stop> {
+    if json {
+        return Ok(out::json(&run)?);
+    }
+    let mut text =
+        format!("run       {}\nworkflow  {}\nstatus    {}", run.id, run.workflow, run.status);
+    if let Some(detail) = &run.detail {
+        text += &format!(" ({})", out::shown(detail, 300));
+    }
+    if let Some(task_id) = &run.task_id {
+        text += &format!("\ntask      {task_id}");
+    }
+    text += &format!("\ncreated   {}", run.created_at);
+    if let Some(ended) = &run.ended_at {
+        text += &format!("\nended     {ended}");
+    }
+    if let Some(node) = &run.node {
+        text += &format!("\nnode      {} (process {})", node.id, node.pid);
+    }
+    text += &format!("\nbytes     {}\n\n", run.bytes);
+    let mut rows = vec![["STEP", "STATUS", "AGENT", "ATTEMPTS", "WHY"].map(str::to_owned).to_vec()];
+    for step in run.steps {
+        let failed = step.failure.map(|failure| format!("{}: {}", failure.code, failure.message));
+        let why = step.reason.or(failed).unwrap_or_default();
+        let agent = step.agent.unwrap_or_else(|| "a person".to_owned());
+        let why = out::shown(&why, 120);
+        rows.push(vec![step.id, step.status, agent, step.attempts.to_string(), why]);
+    }
+    text += &out::table(&rows);
+    for artifact in run.artifacts {
+        text += &format!("\n{}  {}", out::shown(&artifact.name, 80), artifact.digest);
+    }
+    Ok(out::line(&text)?)
+}
+
+async fn events(client: &Client, run: &str, mut after: u64, json: bool) -> Result<(), Stop> {
+    let mut view = if json { View::Json } else { View::Plain };
+    loop {
+        let page = client.events_page(run, after).await?;
+        for event in &page.items {
+            view.event(event)?;
+        }
+        match page.next_cursor.and_then(|cursor| cursor.parse().ok()) {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// From the node that works on it if there is one, with progress; else from the journal.
+async fn watch(
+    client: &Client,
+    node: &Node,
+    run: &str,
+    json: bool,
+    settings: &Settings,
+) -> Result<Exit, Stop> {
+    let shown = client.run(run).await?;
+    let mut view = View::new(json, 1, Some(shown.steps.len()));
+    let mut after = 0;
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+    loop {
+        let owner = node.engine().owner(shown.id.parse().map_err(Stop::usage)?).await?;
+        let socket = owner.as_ref().and_then(|node| node.socket.as_deref());
+        let source = socket.map_or_else(|| client.clone(), |path| Client::socket(path.as_ref()));
+        let mut events = source.events(&shown.id, after);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(event)) => {
+                        after = event.seq.unwrap_or(after);
+                        view.event(&event)?;
+                        if let api::EventKind::RunCompleted { verdict, .. } = &event.kind {
+                            view.ended(Ending::Completed(&event), &|rest| settings.command(rest))?;
+                            return Ok(Exit::of_verdict(verdict));
+                        }
+                    }
+                    Some(Err(_)) if socket.is_some() => break,
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Ok(Exit::Done),
+                },
+                _ = tick.tick() => view.tick(),
+            }
+        }
+        tick.tick().await;
+    }
+}
+
+async fn resume(args: Resume, settings: &Settings) -> Result<Exit, Stop> {
+    let node = settings.look_to_work().await?;
+    let client = node.app.client();
+    let runs = match args.run {
+        Some(run) => vec![run],
+        None => open_runs(&client).await?,
+    };
+    if runs.is_empty() {
+        out::say("there is nothing to resume");
+    }
+    let view = View::new(args.how.json, runs.len(), None);
+    let wanted = runs.into_iter().map(|run| Wanted { run, fresh: false }).collect();
+    follow(node, settings, wanted, args.how.people(), view).await
+}
+
+async fn open_runs(client: &Client) -> Result<Vec<String>, Stop> {
+    let mut open = Vec::new();
+    let mut query = api::RunsQuery { limit: Some(1_000), ..api::RunsQuery::default() };
+    loop {
+        let page = client.runs(&query).await?;
+        let going_on = page.items.into_iter().filter(|run| run.ended_at.is_none());
+        open.extend(going_on.map(|run| run.id));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            return Ok(open);
+        }
+    }
+}
+
+async fn approve(args: Approve, client: &Client, teller: &Teller<'_>) -> Result<(), Stop> {
+    let step = match args.step {
+        Some(step) => step,
+        None => only_asked(client, &args.run).await?,
+    };
+    let decision = if args.reject { Decision::Reject } else { Decision::Approve };
+    let word = api::Approval { decision, by: args.who.by.clone(), comment: args.comment };
+    teller.told(&client.approve(&args.run, &step, &word).await?, args.who.json).await
+}
+
+async fn only_asked(client: &Client, run: &str) -> Result<String, Stop> {
+    let steps = client.run(run).await?.steps;
+    let asked = steps.into_iter().filter(|step| step.status == "waiting_approval");
+    let mut asked: Vec<String> = asked.map(|step| step.id).collect();
+    match (asked.pop(), asked.is_empty()) {
+        (Some(step), true) => Ok(step),
+        (Some(step), false) => {
+            let all = asked.join("`, `");
+            Err(Stop::usage(format!("several steps wait for approval: `{all}`, `{step}`")))
+        }
+        (None, _) => Err(Stop::usage("no step of the run waits for approval")),
+    }
+}
+
+async fn resolve(args: Resolution, client: &Client, teller: &Teller<'_>) -> Result<(), Stop> {
+    let output = args.output.map(|text| {
+        serde_json::from_str(&text).unwrap_or_else(|_| api::Json::String(text.clone()))
+    });
+    let action = match args.action {
+        Action::Retry => Resolve::Retry,
+        Action::Complete => Resolve::Complete,
+        Action::Skip => Resolve::Skip,
+        Action::Fail => Resolve::Fail,
+    };
+    let word = api::Resolution { action, output, by: args.who.by.clone(), comment: args.comment };
+    teller.told(&client.resolve(&args.run, &args.step, &word).await?, args.who.json).await
+}
+
+/// Waits for a run that this process is stopping.
+async fn to_its_end(client: &Client, mut told: api::Told) -> Result<api::Told, Stop> {
+    let mut events = client.events(&told.id, told.seq);
+    while let Some(event) = events.next().await {
+        if let api::EventKind::RunCompleted { verdict, .. } = event?.kind {
+            told.status = verdict;
+        }
+    }
+    told.seq = events.last_seq();
+    Ok(told)
+}
+
+/// Tells what came of a command.
+struct Teller<'a> {
+    node: &'a Node,
+    settings: &'a Settings,
+}
+
+impl Teller<'_> {
+    /// Whether another process works on the run: this one is about to leave.
+    async fn works_elsewhere(&self, told: &api::Told) -> Result<bool, Stop> {
+        let run = told.id.parse().map_err(Stop::usage)?;
+        Ok(told.worked_on && self.node.engine().owner(run).await?.is_some())
+    }
+
+    /// Prints the answer, and how to go on where nobody works on the run.
+    async fn told(&self, told: &api::Told, json: bool) -> Result<(), Stop> {
+        let worked_on = self.works_elsewhere(told).await?;
+        if json {
+            out::json(&api::Told { worked_on, ..told.clone() })?;
+        } else {
+            out::line(&format!("run {}: {}", told.id, told.status))?;
+        }
+        if !worked_on && !is_verdict(&told.status) {
+            let resume = self.settings.command(&format!("runs resume {}", told.id));
+            out::say(&format!("nobody works on it now; go on with: {resume}"));
+        }
+        Ok(())
+    }
+}
+
+fn is_verdict(status: &str) -> bool {
+    matches!(status, "completed" | "completed_with_errors" | "failed" | "cancelled")
+}

@@ -1,0 +1,113 @@
+//! Opening the store that a command is about.
+
+use std::path::PathBuf;
+
+use kapelle_api::Client;
+use kapelle_engine::Options;
+
+use super::exit::{Exit, Stop};
+use crate::config::Config;
+use crate::node::{Node, Place, Reachable, Setup};
+
+/// What holds for every command.
+pub(crate) struct Settings {
+    pub(crate) place: Place,
+    pub(crate) config: Config,
+    config_file: Option<PathBuf>,
+    /// The store was named: what is printed for the user to type has to name it too.
+    store: Option<String>,
+}
+
+impl Settings {
+    pub(crate) fn new(store: Option<String>, config: Config, config_file: Option<PathBuf>) -> Self {
+        let named = store.clone().unwrap_or_else(|| config.store.clone());
+        Self { place: Place::named(&named), config, config_file, store }
+    }
+
+    /// A command line of ours about the same store.
+    pub(crate) fn command(&self, rest: &str) -> String {
+        match &self.store {
+            Some(store) => format!("kapelle --store {} {rest}", quoted(store)),
+            None => format!("kapelle {rest}"),
+        }
+    }
+
+    /// The arguments that make another process see the same store and configuration.
+    pub(crate) fn arguments(&self) -> Vec<std::ffi::OsString> {
+        let mut arguments = Vec::new();
+        if let Some(store) = &self.store {
+            arguments.extend(["--store".into(), store.into()]);
+        }
+        if let Some(file) = &self.config_file {
+            arguments.extend(["--config".into(), file.into()]);
+        }
+        arguments
+    }
+
+    /// This process as a node that works on what it is asked for; the store is made if there is none.
+    pub(crate) async fn open(&self) -> Result<Node, Stop> {
+        self.start(self.place.clone(), Reachable::Yes).await
+    }
+
+    /// The same on a store that must be there.
+    pub(crate) async fn look_to_work(&self) -> Result<Node, Stop> {
+        self.expect_store()?;
+        self.open().await
+    }
+
+    /// The same for a command that is done at once: nobody will ask it for anything.
+    pub(crate) async fn look(&self) -> Result<Node, Stop> {
+        self.expect_store()?;
+        self.start(self.place.clone(), Reachable::No).await
+    }
+
+    fn expect_store(&self) -> Result<(), Stop> {
+        if let Some(folder) = self.place.folder()
+            && !folder.join("kapelle.db").exists()
+            && !folder.is_file()
+        {
+            let message = format!(
+                "there is no store in `{}`: `kapelle run` makes one, `--store` names another",
+                folder.display()
+            );
+            return Err(Stop::new(Exit::Store, message));
+        }
+        Ok(())
+    }
+
+    /// A node without a store.
+    pub(crate) async fn without_store(&self) -> Result<Node, Stop> {
+        self.start(Place::Memory, Reachable::No).await
+    }
+
+    async fn start(&self, place: Place, reachable: Reachable) -> Result<Node, Stop> {
+        let launcher = std::env::current_exe()?;
+        let node = &self.config.node;
+        let loops = (node.loops > 0).then_some(node.loops);
+        let options = Options { loops, slots: node.slots, ..Options::default() };
+        let agents = Vec::new();
+        let setup = Setup { place, options, launcher: Some(launcher), agents, reachable };
+        Ok(Node::open(setup).await?)
+    }
+}
+
+/// Does `work` with a client of the store, and leaves.
+pub(crate) async fn with_client<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    let node = settings.look().await?;
+    let done = work(&node.app.client(), &node).await;
+    node.close(std::time::Duration::ZERO).await?;
+    done
+}
+
+/// `text` as a word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,95 @@
+//! What is seen of runs while they go on: JSON lines, plain lines, or a live picture.
+
+mod live;
+mod plain;
+mod summary;
+
+use std::io;
+
+use kapelle_api::Event;
+
+use super::out;
+use live::Live;
+
+/// How a run is shown.
+pub(crate) enum View {
+    /// One JSON object a line, on stdout.
+    Json,
+    /// One line per event that matters, on stdout.
+    Plain,
+    /// A line per running step and a bar, on stderr; the end on stdout.
+    Live(Box<Live>),
+}
+
+/// How a run ended for whoever watches.
+pub(crate) enum Ending<'a> {
+    /// It ended; its last event.
+    Completed(&'a Event),
+    /// It goes on later; the steps that wait for a person.
+    Paused(&'a Event, Vec<String>),
+}
+
+impl View {
+    /// The view that fits where the output goes. `steps`: how many the plan has, if known.
+    pub(crate) fn new(json: bool, runs: usize, steps: Option<usize>) -> Self {
+        if json {
+            Self::Json
+        } else if runs == 1 && out::is_terminal() {
+            Self::Live(Box::new(Live::new(steps)))
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// Shows an event. The last one of a run is shown by [`Self::ended`] as well.
+    pub(crate) fn event(&mut self, event: &Event) -> io::Result<()> {
+        match self {
+            Self::Json => out::json(event),
+            Self::Plain => plain::line(event).map_or(Ok(()), |line| out::line(&line)),
+            Self::Live(live) => {
+                live.event(event);
+                Ok(())
+            }
+        }
+    }
+
+    /// Shows how it ended. `command` makes a command line of ours.
+    pub(crate) fn ended(
+        &mut self,
+        ending: Ending<'_>,
+        command: &dyn Fn(&str) -> String,
+    ) -> io::Result<()> {
+        match (&self, &ending) {
+            // The last event was the last line.
+            (Self::Json, Ending::Completed(_)) => Ok(()),
+            (Self::Json, Ending::Paused(event, _)) => out::json(event),
+            (Self::Plain, _) => out::text(&summary::summary(&ending, command, &[])),
+            (Self::Live(live), _) => {
+                live.clear();
+                out::text(&summary::summary(&ending, command, live.failures()))
+            }
+        }
+    }
+
+    /// Tells the user something.
+    pub(crate) fn say(&self, text: &str) {
+        match self {
+            Self::Json | Self::Plain => out::say(text),
+            Self::Live(live) => live.say(text),
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
+        if let Self::Live(live) = self {
+            live.tick();
+        }
+    }
+
+    /// Takes the live picture away.
+    pub(crate) fn clear(&self) {
+        if let Self::Live(live) = self {
+            live.clear();
+        }
+    }
+}

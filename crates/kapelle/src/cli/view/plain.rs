@@ -1,0 +1,82 @@
+//! An event as a line of text, for logs and pipes.
+
+use kapelle_api::{Event, EventKind};
+
+use crate::cli::out::{duration, shown};
+
+/// How much of a message is shown.
+const MESSAGE_MAX: usize = 300;
+
+/// The line for an event; `None` for those that matter to programs only.
+pub(super) fn line(event: &Event) -> Option<String> {
+    let what = words(&event.kind)?;
+    let time = event.at.as_deref().and_then(|at| at.get(11..19)).unwrap_or("        ");
+    let subject = event.step.as_deref().unwrap_or("run");
+    Some(format!("{time} {subject}: {what}"))
+}
+
+fn words(kind: &EventKind) -> Option<String> {
+    Some(match kind {
+        EventKind::RunCreated { workflow, .. } => format!("created from `{workflow}`"),
+        EventKind::RunAdopted {} => "taken over by another process".to_owned(),
+        EventKind::RunPaused { by, reason, .. } => {
+            let by = by.as_deref().unwrap_or("kapelle");
+            if reason.is_empty() { format!("paused by {by}") } else { format!("paused: {reason}") }
+        }
+        EventKind::RunResumed { by } => format!("resumed by {by}"),
+        EventKind::RunStopping { verdict, reason, by } => {
+            let reason = if reason.is_empty() { by } else { reason };
+            format!("stopping, to end {verdict}: {}", shown(reason, MESSAGE_MAX))
+        }
+        EventKind::RunCompleted { verdict, elapsed_ms, .. } => {
+            format!("{} in {}", verdict.replace('_', " "), duration(*elapsed_ms))
+        }
+        EventKind::StepStarted { attempt: 1, agent, .. } => format!("started by {agent}"),
+        EventKind::StepStarted { attempt, agent, .. } => {
+            format!("started by {agent}, attempt {attempt}")
+        }
+        EventKind::StepRetrying { attempt, failure, .. } => {
+            format!(
+                "attempt {attempt} failed, trying again: {}",
+                shown(&failure.message, MESSAGE_MAX)
+            )
+        }
+        EventKind::StepCompleted { .. } => "completed".to_owned(),
+        EventKind::StepFailed { failure, .. } => {
+            format!("failed ({}): {}", failure.code, shown(&failure.message, MESSAGE_MAX))
+        }
+        EventKind::StepSkipped { reason, needs, blame } => skipped(reason, needs, blame),
+        EventKind::StepBlocked { reason, agent, .. } => match agent {
+            Some(agent) => format!("blocked: no agent `{agent}` is at hand"),
+            None => format!("blocked: {}", reason.replace('_', " ")),
+        },
+        EventKind::StepResolved { action, by, .. } => format!("resolved by {by}: {action}"),
+        EventKind::ApprovalRequested { .. } => "waits for approval".to_owned(),
+        EventKind::ApprovalDecided { approved, by, comment } => {
+            let word = if *approved { "approved" } else { "rejected" };
+            let comment = shown(comment, MESSAGE_MAX);
+            let comment = if comment.is_empty() { comment } else { format!(": {comment}") };
+            format!("{word} by {by}{comment}")
+        }
+        EventKind::StepsGrown { count } => format!("{count} steps added"),
+        EventKind::RunStarted {}
+        | EventKind::StepsDropped { .. }
+        | EventKind::EffectStarted { .. }
+        | EventKind::EffectRecorded { .. }
+        | EventKind::StepProgress { .. }
+        | EventKind::Other(_) => return None,
+    })
+}
+
+/// Why a step was skipped.
+pub(super) fn skipped(reason: &str, needs: &Option<String>, blame: &Option<String>) -> String {
+    match (reason, needs, blame) {
+        ("condition", ..) => "skipped: its `when` gave false".to_owned(),
+        ("person", ..) => "skipped: a person said so".to_owned(),
+        (_, Some(needs), Some(blame)) if needs != blame => {
+            format!("skipped: it needs `{needs}`, and `{blame}` failed")
+        }
+        (_, Some(needs), _) => format!("skipped: it needs `{needs}`, which was not done"),
+        _ => "skipped".to_owned(),
+    }
+}

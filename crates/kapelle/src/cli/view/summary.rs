@@ -1,0 +1,94 @@
+//! The last words on a run.
+
+use std::fmt::Write as _;
+
+use kapelle_api::{Artifact, EventKind, Json};
+
+use super::Ending;
+use crate::cli::out::{duration, shown};
+
+/// How much of an output is shown.
+const OUTPUT_MAX: usize = 2_000;
+/// How many artifacts and failures are shown.
+const LINES_MAX: usize = 20;
+
+/// Verdict, time, output, what was made, what failed and what to do.
+pub(super) fn summary(
+    ending: &Ending<'_>,
+    command: &dyn Fn(&str) -> String,
+    failures: &[(String, String)],
+) -> String {
+    let mut out = String::new();
+    match ending {
+        Ending::Completed(event) => {
+            if let EventKind::RunCompleted { verdict, output, artifacts, elapsed_ms, detail } =
+                &event.kind
+            {
+                let verdict = verdict.replace('_', " ");
+                _ = write!(out, "run {} {verdict} in {}", event.run, duration(*elapsed_ms));
+                out.push_str(&detail.as_deref().map_or(String::new(), |why| format!(": {why}")));
+                out.push('\n');
+                add_failures(&mut out, failures);
+                add_output(&mut out, output, &event.run, command);
+                add_artifacts(&mut out, artifacts, command);
+            }
+        }
+        Ending::Paused(event, waits) => {
+            if let EventKind::RunPaused { reason, resume, .. } = &event.kind {
+                _ = writeln!(out, "run {} paused: {reason}", event.run);
+                for step in waits {
+                    let approve = command(&format!("runs approve {} {step}", event.run));
+                    _ = writeln!(out, "  decide:  {approve}");
+                }
+                _ = writeln!(out, "  go on:   {}", resume.as_deref().unwrap_or_default());
+            }
+        }
+    }
+    out
+}
+
+fn add_failures(out: &mut String, failures: &[(String, String)]) {
+    for (step, why) in failures.iter().take(LINES_MAX) {
+        _ = writeln!(out, "  {step}: {why}");
+    }
+    if failures.len() > LINES_MAX {
+        _ = writeln!(out, "  and {} more", failures.len() - LINES_MAX);
+    }
+}
+
+fn add_output(out: &mut String, output: &Json, run: &str, command: &dyn Fn(&str) -> String) {
+    let text = match output {
+        Json::Null => return,
+        Json::String(text) => text.clone(),
+        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    };
+    if text.len() > OUTPUT_MAX {
+        _ = writeln!(
+            out,
+            "output ({} bytes): {}",
+            text.len(),
+            command(&format!("runs show {run} --json"))
+        );
+    } else {
+        let visible = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+        let text: String = text.trim_end().chars().map(visible).collect();
+        _ = writeln!(out, "output:\n{text}");
+    }
+}
+
+fn add_artifacts(out: &mut String, artifacts: &[Artifact], command: &dyn Fn(&str) -> String) {
+    if artifacts.is_empty() {
+        return;
+    }
+    out.push_str("artifacts:\n");
+    for artifact in artifacts.iter().take(LINES_MAX) {
+        let place = match &artifact.path {
+            Some(path) => path.clone(),
+            None => command(&format!("artifacts get {}", artifact.digest)),
+        };
+        _ = writeln!(out, "  {}  {place}", shown(&artifact.name, 80));
+    }
+    if artifacts.len() > LINES_MAX {
+        _ = writeln!(out, "  and {} more", artifacts.len() - LINES_MAX);
+    }
+}
