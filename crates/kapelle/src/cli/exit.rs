@@ -53,6 +53,11 @@ impl Stop {
         Self { exit, message: message.to_string() }
     }
 
+    /// Who reads our output has gone: there is nobody to tell.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
+
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -107,6 +112,9 @@ impl From<crate::node::Error> for Stop {
 /// Writing to stdout or reading a file that was named failed.
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
-        Self::usage(error)
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::usage(""),
+            _ => Self::usage(error),
+        }
     }
 }

@@ -93,7 +93,9 @@ pub fn main() -> ExitCode {
     match begin(cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            out::say(&format!("error: {stop}"));
+            if !stop.is_silent() {
+                out::say(&format!("error: {stop}"));
+            }
             stop.exit.into()
         }
     }

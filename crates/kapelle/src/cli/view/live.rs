@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kapelle_api::{Event, EventKind};
 
-use super::plain::skipped;
+use super::plain::{Failures, skipped};
 use crate::cli::out::{duration, has_colours, shown};
 
 /// The largest plan whose finished steps all get a line.
@@ -28,7 +28,7 @@ pub(crate) struct Live {
     began: Instant,
     colours: bool,
     workflow: String,
-    failures: Vec<(String, String)>,
+    failures: Failures,
 }
 
 /// A step that is going on.
@@ -68,16 +68,17 @@ impl Live {
             began: Instant::now(),
             colours,
             workflow: String::new(),
-            failures: Vec::new(),
+            failures: Failures::default(),
         }
     }
 
-    /// The steps that did not end well, and why.
-    pub(super) fn failures(&self) -> &[(String, String)] {
-        &self.failures
+    /// What did not end well in the run.
+    pub(super) fn failures(&self, run: &str) -> &[(String, String)] {
+        self.failures.of(run)
     }
 
     pub(super) fn event(&mut self, event: &Event) {
+        self.failures.note(event);
         match (&event.kind, &event.step) {
             (EventKind::RunCreated { workflow, .. }, _) => {
                 self.workflow.clone_from(workflow);
@@ -104,7 +105,6 @@ impl Live {
             (EventKind::StepFailed { failure, .. }, Some(step)) => {
                 let why = shown(&failure.message, MESSAGE_MAX);
                 self.end(step, "✗", "31", &why);
-                self.failures.push((step.clone(), format!("failed ({}): {why}", failure.code)));
             }
             (EventKind::StepSkipped { reason, needs, blame }, Some(step)) => {
                 let why = skipped(reason, needs, blame);

@@ -10,13 +10,14 @@ use kapelle_api::Event;
 
 use super::out;
 use live::Live;
+use plain::Plain;
 
 /// How a run is shown.
 pub(crate) enum View {
     /// One JSON object a line, on stdout.
     Json,
     /// One line per event that matters, on stdout.
-    Plain,
+    Plain(Plain),
     /// A line per running step and a bar, on stderr; the end on stdout.
     Live(Box<Live>),
 }
@@ -29,6 +30,14 @@ pub(crate) enum Ending<'a> {
     Paused(&'a Event, Vec<String>),
 }
 
+impl Ending<'_> {
+    fn run(&self) -> &str {
+        match self {
+            Self::Completed(event) | Self::Paused(event, _) => &event.run,
+        }
+    }
+}
+
 impl View {
     /// The view that fits where the output goes. `steps`: how many the plan has, if known.
     pub(crate) fn new(json: bool, runs: usize, steps: Option<usize>) -> Self {
@@ -37,15 +46,20 @@ impl View {
         } else if runs == 1 && out::is_terminal() {
             Self::Live(Box::new(Live::new(steps)))
         } else {
-            Self::Plain
+            Self::Plain(Plain::new(runs))
         }
+    }
+
+    /// Plain lines of one run.
+    pub(crate) fn plain() -> Self {
+        Self::Plain(Plain::new(1))
     }
 
     /// Shows an event. The last one of a run is shown by [`Self::ended`] as well.
     pub(crate) fn event(&mut self, event: &Event) -> io::Result<()> {
         match self {
             Self::Json => out::json(event),
-            Self::Plain => plain::line(event).map_or(Ok(()), |line| out::line(&line)),
+            Self::Plain(plain) => plain.line(event).map_or(Ok(()), |line| out::line(&line)),
             Self::Live(live) => {
                 live.event(event);
                 Ok(())
@@ -63,10 +77,13 @@ impl View {
             // The last event was the last line.
             (Self::Json, Ending::Completed(_)) => Ok(()),
             (Self::Json, Ending::Paused(event, _)) => out::json(event),
-            (Self::Plain, _) => out::text(&summary::summary(&ending, command, &[])),
+            (Self::Plain(plain), _) => {
+                let failures = plain.failures(ending.run());
+                out::text(&summary::summary(&ending, command, failures))
+            }
             (Self::Live(live), _) => {
                 live.clear();
-                out::text(&summary::summary(&ending, command, live.failures()))
+                out::text(&summary::summary(&ending, command, live.failures(ending.run())))
             }
         }
     }
@@ -74,7 +91,7 @@ impl View {
     /// Tells the user something.
     pub(crate) fn say(&self, text: &str) {
         match self {
-            Self::Json | Self::Plain => out::say(text),
+            Self::Json | Self::Plain(_) => out::say(text),
             Self::Live(live) => live.say(text),
         }
     }

@@ -1,5 +1,7 @@
 //! An event as a line of text, for logs and pipes.
 
+use std::collections::BTreeMap;
+
 use kapelle_api::{Event, EventKind};
 
 use crate::cli::out::{duration, shown};
@@ -7,12 +9,54 @@ use crate::cli::out::{duration, shown};
 /// How much of a message is shown.
 const MESSAGE_MAX: usize = 300;
 
-/// The line for an event; `None` for those that matter to programs only.
-pub(super) fn line(event: &Event) -> Option<String> {
-    let what = words(&event.kind)?;
-    let time = event.at.as_deref().and_then(|at| at.get(11..19)).unwrap_or("        ");
-    let subject = event.step.as_deref().unwrap_or("run");
-    Some(format!("{time} {subject}: {what}"))
+/// Runs as lines of text.
+#[derive(Default)]
+pub(crate) struct Plain {
+    /// There are several: each line says which one it is about.
+    several: bool,
+    failures: Failures,
+}
+
+impl Plain {
+    pub(super) fn new(runs: usize) -> Self {
+        Self { several: runs > 1, failures: Failures::default() }
+    }
+
+    /// What did not end well in a run.
+    pub(super) fn failures(&self, run: &str) -> &[(String, String)] {
+        self.failures.of(run)
+    }
+
+    /// The line for an event; `None` for those that matter to programs only.
+    pub(super) fn line(&mut self, event: &Event) -> Option<String> {
+        self.failures.note(event);
+        let what = words(&event.kind)?;
+        let time = event.at.as_deref().and_then(|at| at.get(11..19)).unwrap_or("        ");
+        let run = match event.run.len().checked_sub(8) {
+            Some(start) if self.several => format!("{} ", &event.run[start..]),
+            _ => String::new(),
+        };
+        let subject = event.step.as_deref().unwrap_or("run");
+        Some(format!("{time} {run}{subject}: {what}"))
+    }
+}
+
+/// The steps of each run that failed, and why.
+#[derive(Default)]
+pub(super) struct Failures(BTreeMap<String, Vec<(String, String)>>);
+
+impl Failures {
+    pub(super) fn note(&mut self, event: &Event) {
+        if let (EventKind::StepFailed { failure, .. }, Some(step)) = (&event.kind, &event.step) {
+            let why =
+                format!("failed ({}): {}", failure.code, shown(&failure.message, MESSAGE_MAX));
+            self.0.entry(event.run.clone()).or_default().push((step.clone(), why));
+        }
+    }
+
+    pub(super) fn of(&self, run: &str) -> &[(String, String)] {
+        self.0.get(run).map_or(&[], Vec::as_slice)
+    }
 }
 
 fn words(kind: &EventKind) -> Option<String> {

@@ -28,7 +28,7 @@ pub(super) fn summary(
                 _ = write!(out, "run {} {verdict} in {}", event.run, duration(*elapsed_ms));
                 out.push_str(&detail.as_deref().map_or(String::new(), |why| format!(": {why}")));
                 out.push('\n');
-                add_failures(&mut out, failures);
+                add_failures(&mut out, failures, &event.run, command);
                 add_output(&mut out, output, &event.run, command);
                 add_artifacts(&mut out, artifacts, command);
             }
@@ -47,12 +47,20 @@ pub(super) fn summary(
     out
 }
 
-fn add_failures(out: &mut String, failures: &[(String, String)]) {
+fn add_failures(
+    out: &mut String,
+    failures: &[(String, String)],
+    run: &str,
+    command: &dyn Fn(&str) -> String,
+) {
     for (step, why) in failures.iter().take(LINES_MAX) {
         _ = writeln!(out, "  {step}: {why}");
     }
     if failures.len() > LINES_MAX {
         _ = writeln!(out, "  and {} more", failures.len() - LINES_MAX);
+    }
+    if !failures.is_empty() {
+        _ = writeln!(out, "  more:    {}", command(&format!("runs show {run}")));
     }
 }
 
