@@ -4,6 +4,8 @@
 //! `KAPELLE_SIM_SEEDS` says how many seeds are lived through, `KAPELLE_SIM_SEED` names one, whose
 //! trace is printed. The promises are checked by `model`; the planted bugs below show that it looks.
 
+#![expect(clippy::unwrap_used, reason = "a simulation is a test")]
+
 mod agents;
 mod dice;
 mod model;

@@ -31,6 +31,7 @@ pub(super) const SECOND: i64 = 1_000_000;
 pub(super) const MS: i64 = 1_000;
 
 /// What is on its way.
+#[expect(clippy::large_enum_variant, reason = "a few dozen at a time")]
 pub(super) enum Coming {
     Turn(LifeRef),
     Append { life: LifeRef, parts: Vec<Part>, overdue: bool },
@@ -174,7 +175,7 @@ impl World {
 
     /// One seed in four has a crash in the middle of a recovery.
     pub(super) const fn lacks_recovery(&self) -> bool {
-        self.seed % 4 == 0 && self.people.crashed_in_recovery == 0
+        self.seed.is_multiple_of(4) && self.people.crashed_in_recovery == 0
     }
 
     fn is_over(&self) -> bool {
