@@ -137,6 +137,8 @@ impl Claims {
         for (shard, epoch) in &won {
             let before = before.remove(shard).filter(|node| *node != self.nodes.me().id);
             self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0, before });
+            // What is left of an earlier epoch is not taken over.
+            self.shared.send(*shard, Msg::Disown(*shard));
             self.shared.send(*shard, Msg::Own(*shard, *epoch));
         }
         Ok(won.into_iter().map(|(shard, _)| shard).collect())

@@ -108,7 +108,9 @@ impl AttemptDesk {
                 self.note_failure(ordinal, failure);
                 return Err(failure.clone());
             }
-            Some(EffectState::Started | EffectState::Forgotten) | None => {}
+            // Whoever lets a step go on has said what became of it.
+            Some(EffectState::Started) => return Err(gone("an outside call is in doubt")),
+            Some(EffectState::Forgotten) | None => {}
         }
         let generation = known.map_or(0, |known| known.id.generation);
         let id = EffectId { ordinal, name: effect.name, input, generation, safety: effect.safety };

@@ -267,7 +267,10 @@ impl Shell {
                         token.cancel();
                     }
                 }
-                Action::GiveSlot { agent } => self.give_slot(&agent),
+                Action::GiveSlot { agent } => {
+                    self.shared.slots.give(&agent);
+                    self.shared.send_all(|| Msg::Wake);
+                }
                 Action::LoadRun { tenant, run, later } => self.load_run(tenant, run, later),
                 Action::LoadValue { tenant, digest } => self.load_value(tenant, digest),
                 Action::Lost(shard) => drop(self.shared.lost.send(shard)),

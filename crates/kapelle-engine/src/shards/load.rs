@@ -182,7 +182,8 @@ impl Shards {
         }
     }
 
-    fn damaged(&mut self, run: RunId, why: Arc<str>) -> Reply {
+    /// Leaves a run alone from here on.
+    pub(super) fn damaged(&mut self, run: RunId, why: Arc<str>) -> Reply {
         self.actions.push(Action::StopAll { run });
         self.actions.push(Action::Damaged { run, why: why.clone() });
         self.runs.insert(run, Place::Damaged(why.clone()));

@@ -43,6 +43,17 @@ impl Shards {
                 self.answer_all(flight.answers, &lost);
             }
             Err(error @ (Error::Full { .. } | Error::Busy { .. })) => self.refused(flight, &error),
+            Err(error @ Error::Corrupt { run, .. }) => {
+                self.refused(flight, &error);
+                // Offered again it would be refused again, and the others with it.
+                self.reloading.remove(&run);
+                let waiting = match self.runs.remove(&run) {
+                    Some(Place::Loading(waiting)) => waiting,
+                    _ => Vec::new(),
+                };
+                self.damaged(run, error.to_string().into());
+                self.queue.extend(waiting);
+            }
             Err(error) => self.unknown(flight, &error),
         }
         std::mem::take(&mut self.actions)
