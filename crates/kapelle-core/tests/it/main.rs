@@ -6,6 +6,7 @@
     reason = "scripts are files, and a test may ask the environment"
 )]
 
+mod corpus;
 mod driver;
 mod script;
 mod sim;
