@@ -1,0 +1,11 @@
+//! The binary from outside, as a user has it.
+
+mod approve;
+mod check;
+mod help;
+mod library;
+mod plan;
+mod recover;
+mod run;
+mod store;
+mod support;

@@ -1,0 +1,73 @@
+//! Stores that cannot be used: the file, the reason and the way out are named.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
+
+use crate::support::{Folder, run_of};
+
+const ONE: &str = "{id: x, tasks: [{id: a, agentName: echo, input: {value: 1}}]}";
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", ONE);
+    // Nobody may make files there, root neither.
+    let done = folder.run("--store /proc/kapelle run .").expect(6);
+    assert!(done.err.contains("`/proc/kapelle") && done.err.contains("folder"), "{}", done.err);
+}
+
+#[test]
+fn what_is_no_store_is_left_alone() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", ONE);
+    folder.write("file", "precious");
+    let done = folder.run("--store file run .").expect(6);
+    assert!(done.err.contains("`file`"), "{}", done.err);
+    std::fs::create_dir(folder.path().join("other")).unwrap();
+    folder.write("other/kapelle.db", "this is the diary of somebody, not a database");
+    let done = folder.run("--store other run .").expect(6);
+    assert!(done.err.contains("other/kapelle.db") && done.err.contains("no store"), "{}", done.err);
+    let kept = std::fs::read_to_string(folder.path().join("other/kapelle.db")).unwrap();
+    assert!(kept.starts_with("this is the diary"), "{kept}");
+    let _listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let done = folder.run("--store socket run .").expect(6);
+    assert!(done.err.contains("`socket`"), "{}", done.err);
+    let none = folder.run("runs list").expect(6);
+    assert!(none.err.contains("there is no store in `.kapelle`"), "{}", none.err);
+    assert!(!folder.path().join(".kapelle").exists());
+}
+
+#[test]
+fn a_stranger_on_the_socket_of_a_node_is_named() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
+    let mut first = folder.start("run . --json --wait");
+    let run = run_of(&first.wait_for("approval_requested", Some("a")));
+    let nodes = std::fs::read_dir(folder.path().join(".kapelle/nodes")).unwrap();
+    let socket = nodes
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "sock"))
+        .unwrap();
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "others can connect");
+    }
+    std::fs::remove_file(&socket).unwrap();
+    let name = socket.file_name().unwrap().to_str().unwrap();
+    let gone = folder.run(&format!("runs approve {run} a")).expect(4);
+    assert!(gone.err.contains(name) && gone.err.contains("cannot be reached"), "{}", gone.err);
+    let listener = UnixListener::bind(&socket).unwrap();
+    let stranger = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink()).ok();
+    });
+    let strange = folder.run(&format!("runs approve {run} a")).expect(4);
+    assert!(
+        strange.err.contains(name) && strange.err.contains("does not answer like a node"),
+        "{}",
+        strange.err
+    );
+    stranger.join().unwrap();
+}
