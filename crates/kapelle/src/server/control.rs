@@ -40,16 +40,19 @@ pub(super) async fn resume(
     Body(wish): Body<api::Wish>,
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
-    app.engine().work_on(app.tenant(), run).await?;
-    app.note_asked(run);
     let (by, _) = said(wish.by, None);
+    // Before it is worked on: what follows by itself may end the run at once.
     match app.engine().tell(app.tenant(), run, Command::Resume { by }).await {
-        // One that was left behind, not paused, goes on by being worked on; one that ended has its verdict.
-        Ok(_) | Err(Error::Refused(Refusal::NotPaused | Refusal::Stopping | Refusal::Ended(_))) => {
-            told(&app, run).await
+        // One that was left behind, not paused, goes on by being worked on.
+        Ok(_) | Err(Error::Refused(Refusal::NotPaused | Refusal::Stopping)) => {
+            app.engine().work_on(app.tenant(), run).await?;
+            app.note_asked(run);
         }
-        Err(error) => Err(error.into()),
+        // It has its verdict.
+        Err(Error::Refused(Refusal::Ended(_))) => {}
+        Err(error) => return Err(error.into()),
     }
+    told(&app, run).await
 }
 
 /// The run ends; what runs is told to stop. One that has ended answers 409 `run_ended`.
