@@ -6,6 +6,7 @@ mod help;
 mod library;
 mod plan;
 mod recover;
+mod repo_check;
 mod run;
 mod store;
 mod support;
