@@ -28,7 +28,7 @@ fn a_repository_is_reported_on_whatever_its_files_are_called() {
     git(folder.path(), &["init", "-q", "-b", "main"]);
     std::fs::create_dir_all(folder.path().join("src and more")).unwrap();
     folder.write("README.md", "# Hello\n");
-    folder.write("src and more/it's \"odd\" <b>.rs", "fn main() {} // TODO: $(touch pwned)\n");
+    folder.write("src and more/it's \"odd\" <b>.rs", "fn main() {} // $(touch pwned)\n");
     folder.write(".gitignore", ".kapelle/\n");
     git(folder.path(), &["add", "-A"]);
     git(folder.path(), &["commit", "-q", "-m", "first; $(touch pwned) {{ inputs }}"]);
