@@ -58,9 +58,16 @@ impl Value {
         if text.len() <= inline_max {
             return (Self::Inline(Arc::new(json)), None);
         }
-        let digest = Digest::of(text.as_bytes());
-        let value = Self::Digest { digest, len: text.len() as u64 };
-        (value, Some(Payload { digest, bytes: text.into() }))
+        let (value, payload) = Self::by_digest(text);
+        (value, Some(payload))
+    }
+
+    /// The value whose canonical JSON is `text`, and the payload to keep.
+    #[must_use]
+    pub fn by_digest(text: String) -> (Self, Payload) {
+        let payload = Payload::new(text.into());
+        let (digest, len) = (payload.digest, payload.bytes.len() as u64);
+        (Self::Digest { digest, len }, payload)
     }
 
     /// The digest of the payload, if it is one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use kapelle_core::plan::Plan;
-use kapelle_core::port::journal::{self, SubmitKey};
+use kapelle_core::port::journal::{self, SubmitKey, Twin};
 use kapelle_core::port::nodes::Node;
 use kapelle_core::port::{Agents, Journal, Nodes};
 use kapelle_core::run::{Command, Compiled, Created, Ended, Refusal, Run};
@@ -185,76 +185,97 @@ impl Engine {
         if shared.is_draining() {
             return Err(Error::Draining);
         }
-        let content = content_of(&new);
-        let key = match (&new.task_id, &new.key) {
+        let name = match (&new.task_id, &new.key) {
             (Some(id), _) => Some(format!("task:{id}")),
             (None, Some(key)) => Some(format!("key:{key}")),
             (None, None) => None,
         };
-        if let Some(key) = &key
+        let plan = self.prepare(&new.plan)?;
+        let key = name.map(|name| SubmitKey {
+            key: name.into(),
+            content: Digest::of(format!("{}{}", plan.digest, canonical(&new.inputs)).as_bytes()),
+        });
+        if let Some(SubmitKey { key, content }) = &key
             && let Some(twin) = shared.reader.journal.submitted(&new.tenant, key).await?
         {
-            return same(twin.run, twin.content, content);
+            return same(&twin, *content);
         }
-        let key = key.map(|key| SubmitKey { key: key.into(), content });
+        let content = key.as_ref().map(|key| key.content);
         shared.asked().insert(run, new.tenant.clone());
-        let submission = self.submission(new, run, key).await?;
+        let submission = self.submission(new, plan, run, key).await?;
         let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
-        match shared.ask(run.shard(), offer).await {
-            Reply::Done { .. } => Ok(Submitted { run, existing: false }),
-            Reply::Twin { run, content: known } => same(run, known, content),
-            reply => Err(refused(reply)),
+        let reply = shared.ask(run.shard(), offer).await;
+        if !matches!(reply, Reply::Done { .. }) {
+            shared.asked().remove(&run);
         }
+        match (reply, content) {
+            (Reply::Done { .. }, _) => Ok(Submitted { run, existing: false }),
+            (Reply::Twin { run, content: known }, Some(content)) => {
+                same(&Twin { run, content: known }, content)
+            }
+            (reply, _) => Err(refused(reply)),
+        }
+    }
+
+    /// A plan made ready to run, compiled once for all its runs.
+    fn prepare(&self, plan: &Plan) -> Result<Prepared, Error> {
+        let bad_plan = |why: String| Error::BadPlan(why.into());
+        let json = serde_json::to_value(plan).map_err(|error| bad_plan(error.to_string()))?;
+        let text = canonical(&json);
+        let digest = Digest::of(text.as_bytes());
+        let plans = &self.inner.shared.reader.plans;
+        let compiled = match plans.get(&digest) {
+            Some(compiled) => compiled,
+            None => {
+                let compiled =
+                    Compiled::new(plan.clone()).map_err(|error| bad_plan(error.to_string()))?;
+                let compiled = Arc::new(compiled);
+                plans.insert(digest, compiled.clone());
+                compiled
+            }
+        };
+        Ok(Prepared { compiled, json, text, digest })
     }
 
     async fn submission(
         &self,
         new: NewRun,
+        plan: Prepared,
         run: RunId,
         key: Option<SubmitKey>,
     ) -> Result<Submission, Error> {
-        let bad_plan = |why: String| Error::BadPlan(why.into());
-        let json = serde_json::to_value(&new.plan).map_err(|error| bad_plan(error.to_string()))?;
-        let digest = Digest::of(canonical(&json).as_bytes());
-        let plans = &self.inner.shared.reader.plans;
-        let plan = match plans.get(&digest) {
-            Some(plan) => plan,
-            None => {
-                let plan = Compiled::new(new.plan).map_err(|error| bad_plan(error.to_string()))?;
-                let plan = Arc::new(plan);
-                plans.insert(digest, plan.clone());
-                plan
-            }
+        let (inputs, inputs_payload) = Value::of(new.inputs, INLINE_MAX);
+        let (plan_value, plan_payload) = if plan.text.len() <= PLAN_INLINE_MAX {
+            (Value::Inline(Arc::new(plan.json)), None)
+        } else {
+            let (value, payload) = Value::by_digest(plan.text);
+            (value, Some(payload))
         };
         let (mut payloads, mut references) = (Vec::new(), Vec::new());
-        let mut keep = async |json, inline_max| -> Result<Value, Error> {
-            let (value, payload): (Value, Option<Payload>) = Value::of(json, inline_max);
-            match payload {
-                Some(payload) if payload.bytes.len() > ROW_MAX => {
-                    let mut staged = self.inner.shared.reader.journal.stage().await?;
-                    staged.write(payload.bytes).await?;
-                    references.push(staged.finish().await?);
-                }
-                Some(payload) => payloads.push(payload),
-                None => {}
+        for payload in plan_payload.into_iter().chain(inputs_payload) {
+            if payload.bytes.len() <= ROW_MAX {
+                payloads.push(payload);
+                continue;
             }
-            Ok(value)
-        };
+            let mut staged = self.inner.shared.reader.journal.stage().await?;
+            staged.write(payload.bytes).await?;
+            references.push(staged.finish().await?);
+        }
         let created = Created {
-            workflow: plan.plan.workflow.clone(),
-            plan: keep(json, PLAN_INLINE_MAX).await?,
-            inputs: keep(new.inputs, INLINE_MAX).await?,
+            workflow: plan.compiled.plan.workflow.clone(),
+            plan: plan_value,
+            inputs,
             root: new.root,
             task_id: new.task_id,
         };
-        let (tenant, ticket) = (new.tenant, crate::shards::Ticket(0));
+        let (tenant, plan) = (new.tenant, plan.compiled);
+        let ticket = crate::shards::Ticket(0);
         Ok(Submission { run, tenant, created, plan, payloads, references, key, ticket })
     }
 
     /// Gives a run a command; durable when this returns, with the number of the run's last event.
     ///
     /// If nobody owns the run's shard it is claimed, but the run is not worked on for that.
-    /// `output` is kept as the value of a [`kapelle_core::run::Resolved::Done`] by the caller.
     pub async fn tell(&self, tenant: &Tenant, run: RunId, command: Command) -> Result<u64, Error> {
         self.tell_with(tenant, run, command, Vec::new()).await
     }
@@ -449,16 +470,20 @@ impl Engine {
     }
 }
 
-fn content_of(new: &NewRun) -> Digest {
-    let plan = serde_json::to_value(&new.plan).unwrap_or_default();
-    Digest::of(canonical(&serde_json::json!([plan, new.inputs])).as_bytes())
+/// A plan made ready to run.
+struct Prepared {
+    compiled: Arc<Compiled>,
+    json: Json,
+    /// Its canonical JSON, and the digest of that.
+    text: String,
+    digest: Digest,
 }
 
-fn same(run: RunId, known: Digest, content: Digest) -> Result<Submitted, Error> {
-    if known == content {
-        Ok(Submitted { run, existing: true })
+fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
+    if twin.content == content {
+        Ok(Submitted { run: twin.run, existing: true })
     } else {
-        Err(Error::Conflict { run })
+        Err(Error::Conflict { run: twin.run })
     }
 }
 
