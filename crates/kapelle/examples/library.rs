@@ -10,7 +10,7 @@ id: greetings
 inputs: { name: { type: string } }
 tasks:
   - { id: greet, agentName: greet, input: { name: "{{ inputs.name }}" } }
-  - { id: shout, agentName: shout, input: "{{ steps.greet.output }}" }
+  - { id: shout, agentName: shout, input: { text: "{{ steps.greet.output }}" } }
 "#;
 
 #[tokio::main]
@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
         .agent("greet", |call| async move { Ok(json!(format!("hello {}", call.input["name"]))) })
         .agent("shout", |call| async move {
             let no_text = || Failure::new(FailureKind::Invalid, "no_text", "there is no text");
-            Ok(json!(call.input.as_str().ok_or_else(no_text)?.to_uppercase()))
+            Ok(json!(call.input["text"].as_str().ok_or_else(no_text)?.to_uppercase()))
         })
         .start()
         .await?;

@@ -32,7 +32,7 @@ fn all_problems_are_told_in_one_go() {
     }
     let text = folder.run("check broken.yaml").expect(2);
     assert!(text.out.contains("did you mean `echo`?"), "{}", text.out);
-    assert!(text.out.contains("broken.yaml:3:24"), "{}", text.out);
+    assert!(text.out.contains("broken.yaml:3:25"), "{}", text.out);
 }
 
 #[test]

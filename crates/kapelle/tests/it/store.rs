@@ -1,6 +1,6 @@
 //! Stores that cannot be used: the file, the reason and the way out are named.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 
 use crate::support::{Folder, run_of};
@@ -60,6 +60,8 @@ fn a_stranger_on_the_socket_of_a_node_is_named() {
     let listener = UnixListener::bind(&socket).unwrap();
     let stranger = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // It waits for a request, as a server does.
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
         std::io::copy(&mut stream, &mut std::io::sink()).ok();
     });

@@ -90,7 +90,7 @@ impl Feed {
     fn note(&mut self, event: &api::Event) {
         match event.kind {
             EventKind::RunPaused { .. } => self.paused = true,
-            EventKind::RunResumed { .. } => self.paused = false,
+            EventKind::RunResumed { .. } | EventKind::RunStopping { .. } => self.paused = false,
             _ => {}
         }
     }

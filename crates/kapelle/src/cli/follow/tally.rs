@@ -55,7 +55,8 @@ impl Tally {
                     if reason.is_empty() { format!("paused by {by}") } else { reason.clone() };
                 self.paused = Some(text);
             }
-            EventKind::RunResumed { .. } => self.paused = None,
+            // One that is being stopped ends by itself, paused or not.
+            EventKind::RunResumed { .. } | EventKind::RunStopping { .. } => self.paused = None,
             _ => {}
         }
         let Some(step) = &event.step else { return };
