@@ -38,6 +38,27 @@ fn what_is_no_store_is_left_alone() {
 }
 
 #[test]
+fn a_store_of_a_newer_version_is_left_alone() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", ONE);
+    folder.run("run .").expect(0);
+    // The next one to open it moves all that is in the log to the database.
+    folder.run("runs list").expect(0);
+    let log = std::fs::metadata(folder.path().join(".kapelle/kapelle.db-wal"));
+    assert!(log.is_ok_and(|log| log.len() == 0), "the level could be in the log");
+    let path = folder.path().join(".kapelle/kapelle.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Where SQLite keeps `user_version`.
+    bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    for command in ["run .", "runs list"] {
+        let done = folder.run(command).expect(6);
+        assert!(done.err.contains("kapelle.db") && done.err.contains("newer"), "{}", done.err);
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn a_stranger_on_the_socket_of_a_node_is_named() {
     let folder = Folder::new();
     folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
