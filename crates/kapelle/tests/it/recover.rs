@@ -30,8 +30,11 @@ fn a_run_goes_on_after_kill_9() {
     let mut first = folder.start("run . --json");
     let run = run_of(&first.wait_for("step_started", Some("slow")));
     first.crash();
+    let mut second = folder.start(&format!("runs resume {run} --json"));
+    // From here on nothing of the first process is left.
+    second.wait_for("run_adopted", None);
     folder.write("go", "");
-    let done = folder.run(&format!("runs resume {run} --json")).expect(0);
+    let done = second.finish().expect(0);
     assert_eq!(done.last()["output"], "2\n");
     assert_eq!(count(&done.events(), "step_started", "quick"), 1);
     assert_eq!(count(&done.events(), "step_started", "slow"), 2);
@@ -82,8 +85,11 @@ fn a_second_ctrl_c_stops_at_once() {
     first.wait_for("run_paused", None);
     first.signal(Signal::INT);
     assert_eq!(first.finish().expect(5).last()["type"], "run_paused");
+    let mut second = folder.start(&format!("runs resume {run} --json"));
+    second.wait_for("run_resumed", None);
+    second.wait_for("step_started", Some("slow"));
     folder.write("go", "");
-    let done = folder.run(&format!("runs resume {run} --json")).expect(0);
+    let done = second.finish().expect(0);
     assert_eq!(done.last()["output"], "2\n");
     assert_eq!(done_of(&folder), "quick\nslow\n");
 }

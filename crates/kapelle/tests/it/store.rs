@@ -64,11 +64,7 @@ fn a_stranger_on_the_socket_of_a_node_is_named() {
     folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
     let mut first = folder.start("run . --json --wait");
     let run = run_of(&first.wait_for("approval_requested", Some("a")));
-    let nodes = std::fs::read_dir(folder.path().join(".kapelle/nodes")).unwrap();
-    let socket = nodes
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|ending| ending == "sock"))
-        .unwrap();
+    let socket = folder.socket();
     {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(&socket).unwrap().permissions().mode();

@@ -42,6 +42,13 @@ impl Folder {
         Done::of(line, &self.command(line).output().unwrap())
     }
 
+    /// The socket of the one node there is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let nodes = std::fs::read_dir(self.path().join(".kapelle/nodes")).unwrap();
+        let mut files = nodes.map(|entry| entry.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|ending| ending == "sock")).unwrap()
+    }
+
     /// A process in the background whose events are read one by one.
     pub(crate) fn start(&self, line: &str) -> Running {
         let mut command = self.command(line);

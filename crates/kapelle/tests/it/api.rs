@@ -1,0 +1,104 @@
+//! The routes of a node, over its socket.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use kapelle_api::{Client, EventKind, NewRun, RunsQuery};
+use serde_json::{Value as Json, json};
+
+use crate::support::{Folder, run_of};
+
+/// What a node answers to a request as it is written: the status and the body.
+fn raw(socket: &Path, request: &str, body: &str) -> (u16, Json) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let len = body.len();
+    write!(stream, "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: application/json\r\ncontent-length: {len}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_else(|_| json!(body)))
+}
+
+#[tokio::test]
+async fn a_client_submits_watches_and_goes_on_where_it_was() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: gated, tasks: [{id: gate, approval: {}}]}");
+    let mut node = folder.start("run . --json --wait");
+    let waiting = run_of(&node.wait_for("approval_requested", Some("gate")));
+    let client = Client::socket(&folder.socket());
+    assert_eq!(client.health().await.unwrap()["status"], "ok");
+    let workflow = "{id: two, tasks: [{id: a, agentName: echo, input: {value: 1}}, \
+        {id: b, agentName: echo, dependencies: [a], input: {value: 2}}]}";
+    let new = NewRun {
+        workflow: Some(workflow.to_owned()),
+        task_id: Some("over the wire".to_owned()),
+        ..NewRun::default()
+    };
+    let submitted = client.submit(&new).await.unwrap();
+    assert!(!submitted.existing);
+    assert!(client.submit(&new).await.unwrap().existing);
+    let mut events = client.events(&submitted.id, 0);
+    let mut seen = Vec::new();
+    while let Some(event) = events.next().await {
+        seen.push(event.unwrap());
+    }
+    assert!(
+        matches!(&seen.last().unwrap().kind, EventKind::RunCompleted { output, .. } if *output == json!(2))
+    );
+    let seqs: Vec<_> = seen.iter().filter_map(|event| event.seq).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    let mut rest = client.events("over the wire", 3);
+    assert_eq!(rest.next().await.unwrap().unwrap(), seen[3]);
+    let page = client.events_page(&submitted.id, 0).await.unwrap();
+    assert_eq!(page.items, seen);
+    let query = RunsQuery { status: Some("waiting".to_owned()), ..RunsQuery::default() };
+    assert_eq!(client.runs(&query).await.unwrap().items[0].id, waiting);
+    assert_eq!(client.agents().await.unwrap().items.len(), 3);
+    assert!(client.workflow_schema().await.unwrap()["properties"].is_object());
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_a_problem_with_a_code() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: gated, tasks: [{id: gate, approval: {}}]}");
+    let mut node = folder.start("run . --json --wait");
+    let run = run_of(&node.wait_for("approval_requested", Some("gate")));
+    let socket = folder.socket();
+    let approve = format!("POST /runs/{run}/approvals/gate");
+    let plan = json!({"plan": {"workflow": "x", "steps": [], "stepz": []}}).to_string();
+    let root = json!({"workflow": "{id: x}", "root": "here"}).to_string();
+    let cases = [
+        ("GET /nowhere", "", 404, "route_not_found"),
+        ("DELETE /runs", "", 405, "method_not_allowed"),
+        ("GET /runs/0000-nope", "", 404, "run_not_found"),
+        ("GET /runs?limit=0", "", 400, "bad_query"),
+        ("GET /runs?limits=1", "", 400, "bad_query"),
+        ("GET /artifacts/sha256:00", "", 400, "bad_digest"),
+        ("GET /agents/nobody", "", 404, "agent_not_found"),
+        ("POST /runs", "{}", 400, "bad_body"),
+        ("POST /runs", &root, 400, "bad_body"),
+        ("POST /runs", &plan, 400, "invalid"),
+        ("POST /runs", "{\"workflow\": \"id: [\"}", 400, "invalid"),
+        (&approve, "{\"decision\": \"approve\", \"colour\": \"red\"}", 400, "bad_body"),
+        (&approve, "{\"decision\": \"maybe\"}", 400, "bad_body"),
+        ("POST /check", "{\"plan\": {\"workflow\": 1}}", 400, "bad_body"),
+    ];
+    for (request, body, status, code) in cases {
+        let (answered, problem) = raw(&socket, request, body);
+        assert_eq!(
+            (answered, &problem["code"]),
+            (status, &json!(code)),
+            "{request} {body}: {problem}"
+        );
+        assert_eq!(problem["status"], status, "{request}");
+        assert!(!problem["detail"].as_str().unwrap().is_empty(), "{request}");
+    }
+    let missing = format!("POST /runs/{run}/approvals/other");
+    let (status, problem) = raw(&socket, &missing, "{\"decision\": \"approve\"}");
+    assert_eq!((status, &problem["code"]), (404, &json!("step_not_found")), "{problem}");
+    let (status, _) = raw(&socket, &format!("POST /runs/{run}/cancel"), "");
+    assert_eq!(status, 200);
+    assert_eq!(node.finish().expect(1).last()["verdict"], "cancelled");
+}
