@@ -127,11 +127,14 @@ pub struct Engine {
 struct Inner {
     shared: Arc<Shared>,
     claims: Arc<Claims>,
+    /// Keeps the claims; it holds the node as well, so it has to end for the node to leave.
+    keeper: tokio::task::JoinHandle<()>,
     fatal: tokio::sync::watch::Receiver<Option<journal::Error>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.keeper.abort();
         self.shared.drain();
         self.shared.send_all(|| Msg::StopAttempts);
         self.shared.send_all(|| Msg::End);
@@ -163,8 +166,8 @@ impl Engine {
             claims.adopt_all().await?;
         }
         let (fatal_sender, fatal) = tokio::sync::watch::channel(None);
-        drop(tokio::spawn(claims.clone().keep(options.adopt, lost_shards, fatal_sender)));
-        Ok(Self { inner: Arc::new(Inner { shared, claims, fatal }) })
+        let keeper = tokio::spawn(claims.clone().keep(options.adopt, lost_shards, fatal_sender));
+        Ok(Self { inner: Arc::new(Inner { shared, claims, keeper, fatal }) })
     }
 
     /// Creates a run and works on it; durable when this returns.
@@ -455,6 +458,7 @@ impl Engine {
     pub async fn drain(&self, grace: Duration) -> Result<(), Error> {
         let shared = &self.inner.shared;
         shared.drain();
+        self.inner.keeper.abort();
         let mut resting = Vec::new();
         for sender in &shared.loops {
             let (done, rested) = tokio::sync::oneshot::channel();

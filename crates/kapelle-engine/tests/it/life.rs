@@ -301,3 +301,50 @@ async fn a_living_owner_is_named_and_a_dead_one_replaced() {
     worker.gate.notify_one();
     assert_eq!(second.wait(&tenant, run).await.unwrap().verdict, Verdict::Completed);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_answered_when_the_run_ends_in_the_same_turn() {
+    let tenant = Tenant::default();
+    for _ in 0..30 {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = Worker::new();
+        let open = async || {
+            let journal = Arc::new(Sqlite::open(folder.path()).unwrap());
+            let nodes = Arc::new(Member::join(folder.path(), None).unwrap());
+            Engine::open(parts(journal, nodes, &worker), Options::default()).await.unwrap()
+        };
+        let first = open().await;
+        let approval = Work::Approval {
+            by: Vec::new(),
+            timeout_ms: None,
+            on_timeout: kapelle_core::plan::OnTimeout::Reject,
+        };
+        let sign = Step { work: approval, ..step("sign", &[], json!({})) };
+        let run = first.submit(new_run(vec![sign])).await.unwrap().run;
+        let asked = |seen: &Result<Seen, Error>| {
+            let Ok(Seen::Event(event)) = seen else { return false };
+            matches!(event.event, Event::ApprovalRequested { .. })
+        };
+        let mut events = first.watch(&tenant, run, 0);
+        while !asked(&events.next().await.unwrap()) {}
+        drop(events);
+        first.drain(Duration::ZERO).await.unwrap();
+        drop(first);
+
+        let second = open().await;
+        let reject = Command::Approve {
+            step: "sign".parse().unwrap(),
+            approved: false,
+            by: "me".into(),
+            comment: "".into(),
+        };
+        second.tell(&tenant, run, reject).await.unwrap();
+        let resume = Command::Resume { by: "me".into() };
+        let (worked, told) =
+            tokio::join!(second.work_on(&tenant, run), second.tell(&tenant, run, resume));
+        worked.unwrap();
+        assert!(matches!(told, Err(Error::Refused(_))), "{told:?}");
+        assert_eq!(second.wait(&tenant, run).await.unwrap().verdict, Verdict::Failed);
+        second.drain(Duration::ZERO).await.unwrap();
+    }
+}

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! **Invariants:** stdout is data, stderr is talk; the exit codes are [`exit::Exit`]. Commands on
-//! runs go through the routes of [`crate::server`], in this process or over a node's socket, so
+//! **Invariants:** stdout is data, stderr is talk; the exit codes are `exit::Exit`. Commands on
+//! runs go through the routes of `crate::server`, in this process or over a node's socket, so
 //! whatever can be done here can be done over the API. A file per noun.
 
 mod agents;
