@@ -117,7 +117,9 @@ impl Node {
     /// Waits at most `grace` for what goes on, then gives up the shards and leaves.
     pub(crate) async fn close(self, grace: Duration) -> Result<(), kapelle_engine::Error> {
         let drained = self.engine().drain(grace).await;
-        drop(self.socket);
+        if let Some(socket) = self.socket {
+            socket.close().await;
+        }
         drained
     }
 }

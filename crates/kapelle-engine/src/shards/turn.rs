@@ -143,6 +143,11 @@ impl Shards {
             Ok(events) => {
                 let changes = !events.is_empty();
                 hosted.record(events, at);
+                if changes && !hosted.working && matches!(tell.command, Command::Cancel { .. }) {
+                    // Nobody will answer for what another node had begun: the run can end now.
+                    let lost = hosted.run.decide(Command::Adopt { doubt: false }, at);
+                    hosted.record(lost.unwrap_or_default(), at);
+                }
                 if changes {
                     if let Some((digest, json, _)) = value_of(&tell.command) {
                         hosted.staged.values.insert(digest, json.clone());

@@ -396,10 +396,15 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Whether another process works on the run: this one is about to leave.
+    /// Whether another process works on the run, or did until its end: this one is about to leave.
     async fn works_elsewhere(&self, told: &api::Told) -> Result<bool, Stop> {
         let run = told.id.parse().map_err(Stop::usage)?;
-        Ok(told.worked_on && self.node.engine().owner(run).await?.is_some())
+        let engine = self.node.engine();
+        if !told.worked_on || engine.owner(run).await?.is_some() {
+            return Ok(told.worked_on);
+        }
+        let row = engine.journal().run(self.node.app.tenant(), run).await?;
+        Ok(row.is_some_and(|row| !row.open))
     }
 
     /// Prints the answer, and how to go on where nobody works on the run.

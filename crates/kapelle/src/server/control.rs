@@ -65,11 +65,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
     let (by, reason) = said(wish.by, wish.reason);
-    app.engine().tell(app.tenant(), run, Command::Cancel { by, reason }).await?;
-    // Somebody has to give up what the node before may have left running, and end the run.
-    app.engine().work_on(app.tenant(), run).await?;
-    app.note_asked(run);
-    told(&app, run).await
+    tell(&app, run, Command::Cancel { by, reason }, Vec::new()).await
 }
 
 /// A person's answer to a step that waits for one.

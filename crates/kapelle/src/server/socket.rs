@@ -7,9 +7,11 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::Router;
 use tokio::net::UnixListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// The longest path of a socket that is used: the system's limit is a little over it.
@@ -19,8 +21,11 @@ const PATH_MAX: usize = 100;
 pub(crate) struct Socket {
     path: PathBuf,
     listener: Option<UnixListener>,
-    serving: Option<JoinHandle<()>>,
+    serving: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
+
+/// How long answers that are under way have when the node leaves.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 impl Socket {
     /// Listens in `STORE/nodes`, or where paths are shorter. Who connects waits for [`Self::serve`].
@@ -49,16 +54,30 @@ impl Socket {
     /// Answers from here on.
     pub(crate) fn serve(&mut self, router: Router) {
         let Some(listener) = self.listener.take() else { return };
-        self.serving = Some(tokio::spawn(async move {
-            // It ends with the task only: errors of single connections are theirs.
-            axum::serve(listener, router).await.ok();
-        }));
+        let (leave, leaving) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            let leaving = async { drop(leaving.await) };
+            // Errors of single connections are theirs.
+            axum::serve(listener, router).with_graceful_shutdown(leaving).await.ok();
+        });
+        self.serving = Some((serving, leave));
+    }
+
+    /// Takes no new requests, and lets the answers that are under way come to their end.
+    pub(crate) async fn close(mut self) {
+        fs::remove_file(&self.path).ok();
+        if let Some((mut serving, leave)) = self.serving.take() {
+            leave.send(()).ok();
+            if tokio::time::timeout(LAST_ANSWERS, &mut serving).await.is_err() {
+                serving.abort();
+            }
+        }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Some(serving) = self.serving.take() {
+        if let Some((serving, _)) = self.serving.take() {
             serving.abort();
         }
         fs::remove_file(&self.path).ok();
