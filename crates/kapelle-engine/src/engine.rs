@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use kapelle_core::plan::Plan;
-use kapelle_core::port::journal::{self, SubmitKey, Twin};
+use kapelle_core::port::journal;
 use kapelle_core::port::nodes::Node;
 use kapelle_core::port::{Agents, Journal, Nodes};
-use kapelle_core::run::{Command, Compiled, Created, Ended, Refusal, Run};
-use kapelle_core::{
-    Digest, INLINE_MAX, Json, PLAN_INLINE_MAX, Payload, ROW_MAX, RunId, Tenant, Value, canonical,
-};
+use kapelle_core::run::{Command, Ended, Refusal, Run};
+use kapelle_core::{Json, Payload, RunId, Tenant, Value};
 
 use crate::claims::Claims;
 use crate::feed::{Live, Seat};
 use crate::reader::{Plans, Reader};
-use crate::shards::{Offer, Reply, Submission, Tell};
+use crate::shards::{Offer, Reply, Tell};
 use crate::shell::{Msg, Shared, Shell};
 use crate::watch::{Seen, watch};
 
@@ -121,11 +119,11 @@ pub enum Error {
 /// The engine of a node. Cheap to clone; stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
     claims: Arc<Claims>,
     /// Keeps the claims; it holds the node as well, so it has to end for the node to leave.
     keeper: tokio::task::JoinHandle<()>,
@@ -181,99 +179,6 @@ impl Engine {
     async fn new_id(&self) -> Result<RunId, Error> {
         let shard = self.inner.claims.for_new_run().await?;
         Ok(RunId::new(self.inner.shared.clock.now(), random(), shard))
-    }
-
-    async fn submit_as(&self, run: RunId, new: NewRun) -> Result<Submitted, Error> {
-        let shared = &self.inner.shared;
-        if shared.is_draining() {
-            return Err(Error::Draining);
-        }
-        let name = match (&new.task_id, &new.key) {
-            (Some(id), _) => Some(format!("task:{id}")),
-            (None, Some(key)) => Some(format!("key:{key}")),
-            (None, None) => None,
-        };
-        let plan = self.prepare(&new.plan)?;
-        let key = name.map(|name| SubmitKey {
-            key: name.into(),
-            content: Digest::of(format!("{}{}", plan.digest, canonical(&new.inputs)).as_bytes()),
-        });
-        if let Some(SubmitKey { key, content }) = &key
-            && let Some(twin) = shared.reader.journal.submitted(&new.tenant, key).await?
-        {
-            return same(&twin, *content);
-        }
-        let content = key.as_ref().map(|key| key.content);
-        shared.asked().insert(run, new.tenant.clone());
-        let submission = self.submission(new, plan, run, key).await?;
-        let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
-        let reply = shared.ask(run.shard(), offer).await;
-        if !matches!(reply, Reply::Done { .. }) {
-            shared.asked().remove(&run);
-        }
-        match (reply, content) {
-            (Reply::Done { .. }, _) => Ok(Submitted { run, existing: false }),
-            (Reply::Twin { run, content: known }, Some(content)) => {
-                same(&Twin { run, content: known }, content)
-            }
-            (reply, _) => Err(refused(reply)),
-        }
-    }
-
-    /// A plan made ready to run, compiled once for all its runs.
-    fn prepare(&self, plan: &Plan) -> Result<Prepared, Error> {
-        let bad_plan = |why: String| Error::BadPlan(why.into());
-        let json = serde_json::to_value(plan).map_err(|error| bad_plan(error.to_string()))?;
-        let text = canonical(&json);
-        let digest = Digest::of(text.as_bytes());
-        let plans = &self.inner.shared.reader.plans;
-        let compiled = match plans.get(&digest) {
-            Some(compiled) => compiled,
-            None => {
-                let compiled =
-                    Compiled::new(plan.clone()).map_err(|error| bad_plan(error.to_string()))?;
-                let compiled = Arc::new(compiled);
-                plans.insert(digest, compiled.clone());
-                compiled
-            }
-        };
-        Ok(Prepared { compiled, json, text, digest })
-    }
-
-    async fn submission(
-        &self,
-        new: NewRun,
-        plan: Prepared,
-        run: RunId,
-        key: Option<SubmitKey>,
-    ) -> Result<Submission, Error> {
-        let (inputs, inputs_payload) = Value::of(new.inputs, INLINE_MAX);
-        let (plan_value, plan_payload) = if plan.text.len() <= PLAN_INLINE_MAX {
-            (Value::Inline(Arc::new(plan.json)), None)
-        } else {
-            let (value, payload) = Value::by_digest(plan.text);
-            (value, Some(payload))
-        };
-        let (mut payloads, mut references) = (Vec::new(), Vec::new());
-        for payload in plan_payload.into_iter().chain(inputs_payload) {
-            if payload.bytes.len() <= ROW_MAX {
-                payloads.push(payload);
-                continue;
-            }
-            let mut staged = self.inner.shared.reader.journal.stage().await?;
-            staged.write(payload.bytes).await?;
-            references.push(staged.finish().await?);
-        }
-        let created = Created {
-            workflow: plan.compiled.plan.workflow.clone(),
-            plan: plan_value,
-            inputs,
-            root: new.root,
-            task_id: new.task_id,
-        };
-        let (tenant, plan) = (new.tenant, plan.compiled);
-        let ticket = crate::shards::Ticket(0);
-        Ok(Submission { run, tenant, created, plan, payloads, references, key, ticket })
     }
 
     /// Gives a run a command; durable when this returns, with the number of the run's last event.
@@ -474,24 +379,7 @@ impl Engine {
     }
 }
 
-/// A plan made ready to run.
-struct Prepared {
-    compiled: Arc<Compiled>,
-    json: Json,
-    /// Its canonical JSON, and the digest of that.
-    text: String,
-    digest: Digest,
-}
-
-fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
-    if twin.content == content {
-        Ok(Submitted { run: twin.run, existing: true })
-    } else {
-        Err(Error::Conflict { run: twin.run })
-    }
-}
-
-fn refused(reply: Reply) -> Error {
+pub(crate) fn refused(reply: Reply) -> Error {
     match reply {
         Reply::Refused(refusal) => Error::Refused(refusal),
         Reply::NotFound | Reply::Done { .. } | Reply::Twin { .. } => Error::NotFound,

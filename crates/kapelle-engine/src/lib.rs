@@ -16,6 +16,7 @@ mod reader;
 pub mod shards;
 mod shell;
 mod slots;
+mod submit;
 mod values;
 mod watch;
 

@@ -48,38 +48,12 @@ impl SeenEvent {
     /// The step that the event is about, if it is about one.
     #[must_use]
     pub fn step(&self) -> Option<&str> {
-        subject(&self.event).map(|step| self.name(step))
-    }
-}
-
-/// The step that an event is about.
-fn subject(event: &Event) -> Option<StepNo> {
-    match event {
-        Event::StepStarted { step, .. }
-        | Event::StepRetrying { step, .. }
-        | Event::StepCompleted { step, .. }
-        | Event::StepFailed { step, .. }
-        | Event::StepSkipped { step, .. }
-        | Event::StepBlocked { step, .. }
-        | Event::StepResolved { step, .. }
-        | Event::ApprovalRequested { step, .. }
-        | Event::ApprovalDecided { step, .. }
-        | Event::StepsGrown { by: step, .. }
-        | Event::EffectStarted { step, .. }
-        | Event::EffectRecorded { step, .. } => Some(*step),
-        Event::RunCreated(_)
-        | Event::RunStarted
-        | Event::RunAdopted
-        | Event::RunPaused { .. }
-        | Event::RunResumed { .. }
-        | Event::RunStopping { .. }
-        | Event::RunCompleted { .. }
-        | Event::StepsDropped { .. } => None,
+        self.event.step().map(|step| self.name(step))
     }
 }
 
 fn names(event: &Event, run: &Run) -> BTreeMap<StepNo, StepId> {
-    let mut numbers: Vec<StepNo> = subject(event).into_iter().collect();
+    let mut numbers: Vec<StepNo> = event.step().into_iter().collect();
     match event {
         Event::StepSkipped { why: Skipped::Needs { step, blame }, .. } => {
             numbers.extend([*step, *blame]);

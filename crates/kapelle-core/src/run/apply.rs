@@ -42,27 +42,12 @@ impl Run {
     }
 
     fn apply_to_step(&mut self, event: &Event, at: Timestamp) {
-        let (Event::StepStarted { step, .. }
-        | Event::StepRetrying { step, .. }
-        | Event::StepCompleted { step, .. }
-        | Event::StepFailed { step, .. }
-        | Event::StepSkipped { step, .. }
-        | Event::StepBlocked { step, .. }
-        | Event::StepResolved { step, .. }
-        | Event::ApprovalRequested { step, .. }
-        | Event::ApprovalDecided { step, .. }
-        | Event::StepsGrown { by: step, .. }
-        | Event::EffectStarted { step, .. }
-        | Event::EffectRecorded { step, .. }) = event
-        else {
-            if let Event::StepsDropped { steps } = event {
-                for step in steps {
-                    self.end_step(*step, Status::Dropped, at);
-                }
+        if let Event::StepsDropped { steps } = event {
+            for step in steps {
+                self.end_step(*step, Status::Dropped, at);
             }
-            return;
-        };
-        let no = *step;
+        }
+        let Some(no) = event.step() else { return };
         if !self.steps.get(no.index()).is_some_and(|step| makes_sense(event, &step.status)) {
             return;
         }

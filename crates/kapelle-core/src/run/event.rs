@@ -204,6 +204,35 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The step it is about, if it is about one.
+    #[must_use]
+    pub const fn step(&self) -> Option<StepNo> {
+        match self {
+            Self::StepStarted { step, .. }
+            | Self::StepRetrying { step, .. }
+            | Self::StepCompleted { step, .. }
+            | Self::StepFailed { step, .. }
+            | Self::StepSkipped { step, .. }
+            | Self::StepBlocked { step, .. }
+            | Self::StepResolved { step, .. }
+            | Self::ApprovalRequested { step, .. }
+            | Self::ApprovalDecided { step, .. }
+            | Self::StepsGrown { by: step, .. }
+            | Self::EffectStarted { step, .. }
+            | Self::EffectRecorded { step, .. } => Some(*step),
+            Self::RunCreated(_)
+            | Self::RunStarted
+            | Self::RunAdopted
+            | Self::RunPaused { .. }
+            | Self::RunResumed { .. }
+            | Self::RunStopping { .. }
+            | Self::RunCompleted { .. }
+            | Self::StepsDropped { .. } => None,
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(n: &u32) -> bool {
     *n == 0
