@@ -86,7 +86,8 @@ impl Settings {
         let loops = (node.loops > 0).then_some(node.loops);
         let options = Options { loops, slots: node.slots, ..Options::default() };
         let agents = Vec::new();
-        let setup = Setup { place, options, launcher: Some(launcher), agents, reachable };
+        let setup =
+            Setup { place, store: None, options, launcher: Some(launcher), agents, reachable };
         Ok(Node::open(setup).await?)
     }
 }

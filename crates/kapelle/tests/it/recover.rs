@@ -157,3 +157,12 @@ fn a_run_that_nobody_works_on_is_cancelled_at_once() {
     assert_eq!(told["status"], "cancelled");
     assert_eq!(done_of(&folder), "quick\n");
 }
+
+#[test]
+fn a_run_that_waits_goes_on_under_its_task_id() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
+    folder.run("run . --task-id T-1").expect(5);
+    let last = folder.run("runs resume T-1 --json").expect(5).last();
+    assert_eq!(last["reason"], "approval of `a`");
+}

@@ -20,6 +20,8 @@ const PACE: Duration = Duration::from_millis(50);
 pub(super) enum News {
     /// Somebody works on it: this process, or another node.
     Taken {
+        /// Its id, however it was named.
+        run: String,
         /// Its last event so far.
         seq: u64,
         /// The other node.
@@ -103,7 +105,7 @@ impl Feed {
     async fn take(&mut self) -> Result<(Client, bool), Stop> {
         let local = self.app.client();
         if std::mem::take(&mut self.fresh) {
-            self.tell(News::Taken { seq: 0, remote: None }).await;
+            self.tell(News::Taken { run: self.run.clone(), seq: 0, remote: None }).await;
             return Ok((local, false));
         }
         let deadline = Instant::now() + PATIENCE;
@@ -115,7 +117,8 @@ impl Feed {
                     let owner = self.app.engine().owner(id).await?;
                     let remote = owner.as_ref().map(crate::server::node_of);
                     let socket = remote.as_ref().and_then(|node| node.socket.clone());
-                    self.tell(News::Taken { seq: told.seq, remote: remote.clone() }).await;
+                    let run = self.run.clone();
+                    self.tell(News::Taken { run, seq: told.seq, remote: remote.clone() }).await;
                     return Ok(match socket {
                         Some(socket) => (Client::socket(socket.as_ref()), true),
                         None => (local, false),

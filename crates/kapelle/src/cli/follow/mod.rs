@@ -110,9 +110,9 @@ impl Follower<'_> {
 
     async fn hear(&mut self, index: usize, news: News) -> Result<(), Stop> {
         match news {
-            News::Taken { seq, remote } => {
+            News::Taken { run, seq, remote } => {
                 let tally = &mut self.tallies[index];
-                (tally.known, tally.remote) = (seq, remote.is_some());
+                (tally.run, tally.known, tally.remote) = (run, seq, remote.is_some());
                 if let Some(node) = remote {
                     self.view.say(&format!("node {} (process {}) works on it", node.id, node.pid));
                 }
