@@ -12,7 +12,7 @@ mod library;
 mod node;
 mod server;
 
-pub use library::{Builder, Error, Kapelle, Running, agent_fn, open};
+pub use library::{Builder, Error, Kapelle, Running, agent_fn, open, open_on};
 
 pub use kapelle_api::{Event, EventKind};
 pub use kapelle_core::port::agent::{

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use kapelle_api as api;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Action, Agent, Answer, BoxFuture, Call, Card, Desk, Failure};
+use kapelle_core::port::{Journal, Nodes};
 use kapelle_core::problem::Problem;
 use kapelle_core::workflow::Workflow;
 use kapelle_engine::Options;
 use serde_json::json;
 
-use crate::node::{Node, Place, Reachable, Setup};
+use crate::node::{Node, Place, Reachable, Setup, Store};
 
 /// How long running attempts are waited for by [`Kapelle::close`].
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
@@ -26,12 +27,21 @@ pub fn open(store: impl AsRef<Path>) -> Builder {
         Some(text) => Place::named(text),
         None => Place::Folder(store.as_ref().to_path_buf()),
     };
-    Builder { place, agents: Vec::new(), launcher: None, options: Options::default() }
+    let (agents, options) = (Vec::new(), Options::default());
+    Builder { place, store: None, agents, launcher: None, options }
+}
+
+/// The same on a store that is no folder: adapters of core's ports. Without a socket of its own,
+/// other processes do not reach this node.
+#[must_use]
+pub fn open_on(journal: Arc<dyn Journal>, nodes: Arc<dyn Nodes>) -> Builder {
+    Builder { store: Some((journal, nodes)), ..open("memory") }
 }
 
 /// A node that has not begun.
 pub struct Builder {
     place: Place,
+    store: Option<Store>,
     agents: Vec<Arc<dyn Agent>>,
     launcher: Option<PathBuf>,
     options: Options,
@@ -74,6 +84,7 @@ impl Builder {
     pub async fn start(self) -> Result<Kapelle, Error> {
         let setup = Setup {
             place: self.place,
+            store: self.store,
             options: self.options,
             launcher: self.launcher,
             agents: self.agents,

@@ -58,6 +58,8 @@ pub(crate) enum Error {
 /// What a node is put together from.
 pub(crate) struct Setup {
     pub(crate) place: Place,
+    /// The store itself, instead of one in `place`.
+    pub(crate) store: Option<Store>,
     pub(crate) options: Options,
     /// The executable that runs the children of process agents; without it there are none.
     pub(crate) launcher: Option<PathBuf>,
@@ -66,6 +68,9 @@ pub(crate) struct Setup {
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
 }
+
+/// A journal, and who works on it.
+pub(crate) type Store = (Arc<dyn Journal>, Arc<dyn Nodes>);
 
 /// Whether other processes can reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +93,10 @@ impl Node {
     pub(crate) async fn open(setup: Setup) -> Result<Self, Error> {
         let mut socket = None;
         let mut kids = None;
-        let (journal, nodes): (Arc<dyn Journal>, Arc<dyn Nodes>) = match &setup.place {
-            Place::Memory => (Arc::new(Memory::new()), Arc::new(Alone::new())),
-            Place::Folder(dir) => {
+        let (journal, nodes): Store = match (setup.store, &setup.place) {
+            (Some(store), _) => store,
+            (None, Place::Memory) => (Arc::new(Memory::new()), Arc::new(Alone::new())),
+            (None, Place::Folder(dir)) => {
                 let store = Sqlite::open(dir)?;
                 if setup.reachable == Reachable::Yes {
                     socket = Some(Socket::bind(dir).map_err(|error| no_socket(dir, &error))?);
