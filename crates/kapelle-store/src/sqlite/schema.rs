@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kapelle_core::port::journal::Error;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::fault::{Fault, Phase, classify};
 
@@ -162,7 +162,13 @@ fn look_at(path: &Path, file: &Arc<str>) -> Result<(), Error> {
         let read = |pragma| conn.query_row(pragma, [], |row| row.get::<_, u32>(0));
         Ok((read("PRAGMA application_id")?, read("PRAGMA user_version")?))
     };
-    let (application, store) = look().map_err(|error| refusal(&error, file))?;
+    let (application, store) = match look() {
+        Ok(found) => found,
+        // Somebody died in the middle of writing to it: only an opener who takes the log or the
+        // journal into account sees what it is. `raise` looks again.
+        Err(error) if is_unreadable(&error) && has_more_beside(path) => return Ok(()),
+        Err(error) => return Err(refusal(&error, file)),
+    };
     if application != APPLICATION && (application, store) != (0, 0) {
         return Err(not_ours(file));
     }
@@ -170,6 +176,20 @@ fn look_at(path: &Path, file: &Arc<str>) -> Result<(), Error> {
         return Err(newer(file, store));
     }
     Ok(())
+}
+
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Whether a log or a journal belongs to the database at `path`.
+fn has_more_beside(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|ending| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(ending);
+        std::fs::metadata(beside).is_ok_and(|found| found.len() > 0)
+    })
 }
 
 /// The URI under which SQLite reads `path` and nothing beside it.
@@ -194,6 +214,9 @@ fn raise(conn: &mut Connection, file: &Arc<str>) -> Result<(), Error> {
     check_level(&transaction, file).map_err(failed)??;
     let read = |sql| transaction.query_row(sql, [], |row| row.get::<_, u32>(0)).map_err(failed);
     let store = read("PRAGMA user_version")?;
+    if store > 0 && read("PRAGMA application_id")? != APPLICATION {
+        return Err(not_ours(file));
+    }
     if store == level() {
         return Ok(());
     }

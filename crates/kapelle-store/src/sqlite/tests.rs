@@ -126,6 +126,50 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     assert!(fs::read(stored.file()).unwrap() == before);
 }
 
+/// A process that is killed while it copies the log leaves the database's first page newer than
+/// its end; one that is killed while it makes the tables, a journal to undo that.
+#[tokio::test]
+async fn a_death_in_the_middle_of_a_copy_is_repaired_by_the_next_one() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let mut addition = first(run(SHARD, 1), epoch, "running");
+    addition.rows.push(Row::Payload(Payload::new(vec![3; 500_000].into())));
+    let entry = addition.entry.clone();
+    add(&*stored, SHARD, epoch, vec![addition]).await;
+    stored.store = None;
+    let log = stored.dir.path().join("kapelle.db-wal");
+    let (mut database, in_log) = (fs::read(stored.file()).unwrap(), fs::read(&log).unwrap());
+    stored.tamper("PRAGMA wal_checkpoint(TRUNCATE)");
+    let copied = fs::read(stored.file()).unwrap();
+    assert!(copied.len() > database.len(), "nothing was in the log");
+    database[..4096].copy_from_slice(&copied[..4096]);
+    fs::write(stored.file(), database).unwrap();
+    fs::write(&log, in_log).unwrap();
+    stored.reopen();
+    assert_eq!(stored.tail(SHARD, 0, 9).await.unwrap(), [(1, entry)]);
+}
+
+#[test]
+fn a_death_while_the_tables_are_made_is_repaired_by_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kapelle.db");
+    let half = dir.path().join("half");
+    fs::create_dir(&half).unwrap();
+    let conn = Connection::open(&file).unwrap();
+    // Pages go to the file before the commit, as they do in the middle of one.
+    conn.execute_batch(
+        "PRAGMA cache_size = 1; BEGIN; CREATE TABLE entry (body);
+        INSERT INTO entry VALUES (zeroblob(200000)); PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    for name in ["kapelle.db", "kapelle.db-journal"] {
+        let copied = fs::copy(dir.path().join(name), half.join(name)).unwrap();
+        assert!(copied > 0, "there is nothing to undo");
+    }
+    drop(Sqlite::open(&half).unwrap());
+    drop(Sqlite::open(&half).unwrap());
+}
+
 #[test]
 fn what_is_no_store_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
