@@ -45,8 +45,6 @@ struct Place {
     epoch: Epoch,
     /// How many runs were created here.
     created: u64,
-    /// The dead node that had it before.
-    before: Option<NodeId>,
 }
 
 impl Claims {
@@ -111,7 +109,6 @@ impl Claims {
     async fn claim_free(&self, seen: Vec<Holding>) -> Result<Vec<Shard>, journal::Error> {
         let _one = self.claiming.lock().await;
         let mut wanted = Vec::new();
-        let mut before = BTreeMap::new();
         let mut dead: BTreeMap<NodeId, bool> = BTreeMap::new();
         for Holding { shard, epoch, owner } in seen {
             if self.holds(shard) {
@@ -126,7 +123,6 @@ impl Claims {
                 if other {
                     continue;
                 }
-                before.insert(shard, owner);
             }
             wanted.push((shard, epoch));
         }
@@ -135,8 +131,7 @@ impl Claims {
         }
         let won = self.shared.reader.journal.claim(&wanted, &self.nodes.me().id).await?;
         for (shard, epoch) in &won {
-            let before = before.remove(shard).filter(|node| *node != self.nodes.me().id);
-            self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0, before });
+            self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0 });
             // What is left of an earlier epoch is not taken over.
             self.shared.send(*shard, Msg::Disown(*shard));
             self.shared.send(*shard, Msg::Own(*shard, *epoch));
@@ -201,12 +196,11 @@ impl Claims {
         }
     }
 
-    /// Whether calls of the shard's last owner are in doubt: its children were alive to the end of the wait.
-    async fn wait_for_children(&self, shard: Shard) -> Result<bool, journal::Error> {
-        let before = self.held().shards.get(&shard).and_then(|place| place.before.clone());
-        let Some(before) = before else { return Ok(false) };
+    /// Whether calls of those who owned the shard are in doubt: children of dead nodes were alive to
+    /// the end of the wait.
+    async fn wait_for_orphans(&self) -> Result<bool, journal::Error> {
         let deadline = Instant::now() + CHILDREN_WAIT;
-        while self.nodes.has_children(&before).await? {
+        while self.nodes.has_orphans().await? {
             if Instant::now() >= deadline {
                 return Ok(true);
             }
@@ -218,7 +212,7 @@ impl Claims {
     /// This node works on the run from here on; its shard has been claimed.
     pub(crate) async fn work(&self, tenant: &Tenant, run: RunId) -> Result<Reply, Error> {
         self.shared.asked().insert(run, tenant.clone());
-        let doubt = self.wait_for_children(run.shard()).await?;
+        let doubt = self.wait_for_orphans().await?;
         let tenant = tenant.clone();
         let offer = |ticket| Offer::Work { tenant, run, doubt, ticket: Some(ticket) };
         Ok(self.shared.ask(run.shard(), offer).await)

@@ -90,6 +90,26 @@ impl Member {
         }
     }
 
+    /// Whether the lock of a dead node's children is taken.
+    fn orphans(&self) -> io::Result<bool> {
+        for item in fs::read_dir(&self.dir)? {
+            let name = item?.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".kids")) else {
+                continue;
+            };
+            let id = NodeId::new(id);
+            if id == self.me.id || self.lives(&id)? {
+                continue;
+            }
+            if let Some(file) = open(&kids(&self.dir, &id))?
+                && is_taken(file.try_lock())?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What the node said of itself, if that can still be read.
     fn said(&self, id: &NodeId) -> Option<Node> {
         serde_json::from_slice(&fs::read(self.dir.join(id.as_str())).ok()?).ok()
@@ -145,12 +165,8 @@ impl Nodes for Member {
         lives.map_err(|error| unavailable(&self.dir, &error))
     }
 
-    async fn has_children(&self, node: &NodeId) -> Result<bool, Error> {
-        let has = || match open(&kids(&self.dir, node))? {
-            Some(file) => is_taken(file.try_lock()),
-            None => Ok(false),
-        };
-        has().map_err(|error| unavailable(&self.dir, &error))
+    async fn has_orphans(&self) -> Result<bool, Error> {
+        self.orphans().map_err(|error| unavailable(&self.dir, &error))
     }
 }
 
@@ -187,7 +203,7 @@ impl Nodes for Alone {
         Ok(*node == self.me.id)
     }
 
-    async fn has_children(&self, _node: &NodeId) -> Result<bool, Error> {
+    async fn has_orphans(&self) -> Result<bool, Error> {
         Ok(false)
     }
 }
@@ -267,11 +283,11 @@ mod tests {
         drop(parent);
         let other = Member::join(dir.path(), None).unwrap();
         assert!(!other.alive(&id).await.unwrap());
-        assert!(other.has_children(&id).await.unwrap());
+        assert!(other.has_orphans().await.unwrap());
         assert_eq!(other.list().await.unwrap().len(), 1);
-        assert!(other.has_children(&id).await.unwrap(), "the list removed a parent's file");
+        assert!(other.has_orphans().await.unwrap(), "the list removed a parent's file");
         drop(child);
-        assert!(!other.has_children(&id).await.unwrap());
+        assert!(!other.has_orphans().await.unwrap());
         other.list().await.unwrap();
         assert!(!dir.path().join("nodes").join(id.as_str()).exists());
     }

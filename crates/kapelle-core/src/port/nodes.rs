@@ -31,6 +31,7 @@ pub trait Nodes: Send + Sync {
     /// Whether `node` is alive. Once `false`, it stays so: a node never comes back under its old name.
     async fn alive(&self, node: &NodeId) -> Result<bool, Error>;
 
-    /// Whether child processes of `node` may still be running. Only asked of dead nodes.
-    async fn has_children(&self, node: &NodeId) -> Result<bool, Error>;
+    /// Whether child processes of dead nodes may still be running. Of any: who owned a shard when
+    /// they were started is not known any more once somebody else had it for a moment.
+    async fn has_orphans(&self) -> Result<bool, Error>;
 }

@@ -214,7 +214,7 @@ async fn a_killed_node_is_dead_and_its_files_go() {
     assert_eq!(me.list().await.unwrap().len(), 2);
     actor.kill();
     assert!(!me.alive(&other).await.unwrap());
-    assert!(!me.has_children(&other).await.unwrap());
+    assert!(!me.has_orphans().await.unwrap());
     assert_eq!(me.list().await.unwrap(), [me.me().clone()]);
     assert!(!dir.path().join("nodes").join(other.as_str()).exists());
 }

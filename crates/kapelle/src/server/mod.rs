@@ -70,7 +70,8 @@ impl App {
         self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
     }
 
-    fn was_asked(&self, run: RunId) -> bool {
+    /// Whether it was this node that was asked to work on the run.
+    pub(crate) fn was_asked(&self, run: RunId) -> bool {
         self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).contains(&run)
     }
 

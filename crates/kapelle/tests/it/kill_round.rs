@@ -133,12 +133,11 @@ impl<'a> Round<'a> {
         } else {
             let id = victim.id();
             let seq = 3 + self.dice.below(events);
-            let (from, reached) = (id, move |line: &Line| line.json["seq"].as_u64() >= Some(seq));
-            self.until(|line| line.from == from && line.json["type"] == "step_started");
+            self.until(id, |line| line["type"] == "step_started");
             if cast == Cast::Watched {
                 others.push(self.resume("a"));
             }
-            self.until(|line| line.from == from && (line.text.is_empty() || reached(line)));
+            self.until(id, |line| line["seq"].as_u64() >= Some(seq));
             self.pause(8_000);
         }
         let mut since = self.kill(victim);
@@ -167,11 +166,7 @@ impl<'a> Round<'a> {
     /// Waits for a moment in a takeover.
     fn recovering(&mut self, victim: &Node, since: u64, micros_max: u64) {
         if self.dice.below(6) == 0 {
-            let from = victim.id();
-            let adopted = |line: &Line| {
-                line.from == from && (line.json["type"] == "run_adopted" || line.text.is_empty())
-            };
-            self.until(adopted);
+            self.until(victim.id(), |line| line["type"] == "run_adopted");
             self.pause(3_000);
         } else {
             let at = since + self.dice.below(micros_max);
@@ -236,15 +231,14 @@ impl<'a> Round<'a> {
         while self.next(deadline).is_some() {}
     }
 
-    /// Looks after the round until a line is as wanted.
-    fn until(&mut self, mut is: impl FnMut(&Line) -> bool) {
+    /// Looks after the round until a process says what is wanted, or ends.
+    fn until(&mut self, from: u32, is: impl Fn(&Json) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let Some(line) = self.next(deadline) else {
-                self.give_up();
-            };
-            if is(&line) {
-                return;
+        while !self.ended.contains(&from) {
+            match self.next(deadline) {
+                Some(line) if line.from == from && is(&line.json) => return,
+                Some(_) => {}
+                None => self.give_up(),
             }
         }
     }
@@ -288,9 +282,7 @@ impl<'a> Round<'a> {
     fn finish(&mut self, nodes: Vec<Node>) {
         for mut node in nodes {
             let id = node.id();
-            if !self.ended.contains(&id) {
-                self.until(|line| line.from == id && line.text.is_empty());
-            }
+            self.until(id, |_| false);
             let status = node.end();
             assert!(status.success(), "it ended with {status}: {}", self.place.read("stderr"));
         }

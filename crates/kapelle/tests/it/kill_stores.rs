@@ -1,6 +1,8 @@
 //! Stores that this process may not use, and stores that several use at once.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -94,6 +96,38 @@ fn two_terminals_that_start_one_run_share_it() {
     assert_eq!(ends[0].last(), ends[1].last());
     assert_eq!(count(&ends[0], "step_started", "a"), 1);
     assert_eq!(std::fs::read_to_string(folder.path().join("done")).unwrap(), "a\n");
+}
+
+/// The node says that it goes on with the run, and dies before it can be asked anything else.
+#[test]
+fn a_run_goes_on_though_its_node_dies_with_the_promise_to_go_on() {
+    let folder = Folder::new();
+    folder.write(
+        "workflow.yaml",
+        "{id: x, tasks: [{id: a, agentName: process, input: {shell: 'while [ ! -e go ]; do sleep 0.01; done'}}]}",
+    );
+    let mut first = folder.start("run . --json");
+    let run = run_of(&first.wait_for("step_started", Some("a")));
+    // It stays alive, and another answers for it.
+    first.signal(rustix::process::Signal::STOP);
+    let nodes = std::fs::read_dir(folder.path().join(".kapelle/nodes")).unwrap();
+    let mut files = nodes.map(|entry| entry.unwrap().path());
+    let socket = files.find(|path| path.extension().is_some_and(|it| it == "sock")).unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let told = format!(r#"{{"id":"{run}","status":"running","seq":3,"worked_on":true}}"#);
+    let dying = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 64 << 10]).unwrap() > 0);
+        first.crash();
+        let head = format!("content-type: application/json\r\ncontent-length: {}", told.len());
+        write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{told}").unwrap();
+    });
+    let mut second = folder.start(&format!("runs resume {run} --json"));
+    dying.join().unwrap();
+    folder.write("go", "");
+    second.wait_for("run_adopted", None);
+    assert_eq!(second.finish().expect(0).last()["verdict"], "completed");
 }
 
 #[test]

@@ -117,12 +117,17 @@ impl Feed {
                     let owner = self.app.engine().owner(id).await?;
                     let remote = owner.as_ref().map(crate::server::node_of);
                     let socket = remote.as_ref().and_then(|node| node.socket.clone());
-                    let run = self.run.clone();
-                    self.tell(News::Taken { run, seq: told.seq, remote: remote.clone() }).await;
-                    return Ok(match socket {
-                        Some(socket) => (Client::socket(socket.as_ref()), true),
-                        None => (local, false),
-                    });
+                    let client = match socket {
+                        Some(socket) => Some((Client::socket(socket.as_ref()), true)),
+                        None if self.app.was_asked(id) => Some((local.clone(), false)),
+                        // The node that took it died before it could be asked who it is.
+                        None => None,
+                    };
+                    if let Some(client) = client {
+                        let run = self.run.clone();
+                        self.tell(News::Taken { run, seq: told.seq, remote }).await;
+                        return Ok(client);
+                    }
                 }
                 Err(error) if !is_passing(&error) => return Err(error.into()),
                 Err(error) if Instant::now() >= deadline => {
