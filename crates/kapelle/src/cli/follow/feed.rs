@@ -119,7 +119,10 @@ impl Feed {
                     let socket = remote.as_ref().and_then(|node| node.socket.clone());
                     let client = match socket {
                         Some(socket) => Some((Client::socket(socket.as_ref()), true)),
-                        None if self.app.was_asked(id) => Some((local.clone(), false)),
+                        // One that has ended is worked on by nobody.
+                        None if self.app.was_asked(id) || !told.worked_on => {
+                            Some((local.clone(), false))
+                        }
                         // The node that took it died before it could be asked who it is.
                         None => None,
                     };
