@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::journal::{SubmitKey, Twin};
 use kapelle_core::run::{Compiled, Created};
-use kapelle_core::{Digest, INLINE_MAX, Json, PLAN_INLINE_MAX, ROW_MAX, RunId, Value, canonical};
+use kapelle_core::{Digest, INLINE_MAX, Json, PLAN_INLINE_MAX, RunId, Value, canonical};
 
 use crate::engine::{Engine, Error, NewRun, Submitted, refused};
 use crate::shards::{Offer, Reply, Submission, Ticket};
@@ -50,7 +50,7 @@ impl Engine {
         }
         let content = key.as_ref().map(|key| key.content);
         shared.asked().insert(run, new.tenant.clone());
-        let submission = self.submission(new, plan, run, key).await?;
+        let submission = Self::submission(new, plan, run, key);
         let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
         let reply = shared.ask(run.shard(), offer).await;
         if !matches!(reply, Reply::Done { .. }) {
@@ -85,13 +85,7 @@ impl Engine {
         Ok(Prepared { compiled, json, text, digest })
     }
 
-    async fn submission(
-        &self,
-        new: NewRun,
-        plan: Prepared,
-        run: RunId,
-        key: Option<SubmitKey>,
-    ) -> Result<Submission, Error> {
+    fn submission(new: NewRun, plan: Prepared, run: RunId, key: Option<SubmitKey>) -> Submission {
         let (inputs, inputs_payload) = Value::of(new.inputs, INLINE_MAX);
         let (plan_value, plan_payload) = if plan.text.len() <= PLAN_INLINE_MAX {
             (Value::Inline(Arc::new(plan.json)), None)
@@ -99,16 +93,7 @@ impl Engine {
             let (value, payload) = Value::by_digest(plan.text);
             (value, Some(payload))
         };
-        let (mut payloads, mut references) = (Vec::new(), Vec::new());
-        for payload in plan_payload.into_iter().chain(inputs_payload) {
-            if payload.bytes.len() <= ROW_MAX {
-                payloads.push(payload);
-                continue;
-            }
-            let mut staged = self.inner.shared.reader.journal.stage().await?;
-            staged.write(payload.bytes).await?;
-            references.push(staged.finish().await?);
-        }
+        let payloads = plan_payload.into_iter().chain(inputs_payload).collect();
         let created = Created {
             workflow: plan.compiled.plan.workflow.clone(),
             plan: plan_value,
@@ -118,6 +103,6 @@ impl Engine {
         };
         let (tenant, plan) = (new.tenant, plan.compiled);
         let ticket = Ticket(0);
-        Ok(Submission { run, tenant, created, plan, payloads, references, key, ticket })
+        Submission { run, tenant, created, plan, payloads, key, ticket }
     }
 }

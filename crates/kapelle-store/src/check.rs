@@ -1,7 +1,7 @@
 //! What every journal checks of an addition before it is written, the same for all adapters.
 
 use kapelle_core::port::journal::{Addition, Error, Part, Row, RunQuery, RunRow};
-use kapelle_core::{Digest, ROW_MAX, RunId, Tenant};
+use kapelle_core::{Digest, RunId, Tenant};
 
 /// The end of a run as a store knows it.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(crate) fn addition(part: &Part, addition: &Addition, head: Option<&Head>) ->
     } else if addition.key.is_some() && entry.first_seq != 1 {
         "only a run's first entry has a submit key"
     } else if !addition.rows.iter().all(|row| belongs(row, entry.run, &entry.tenant)) {
-        "a row of it belongs to another run, or is too long"
+        "a row of it belongs to another run"
     } else {
         return Ok(());
     };
@@ -38,8 +38,7 @@ pub(crate) fn addition(part: &Part, addition: &Addition, head: Option<&Head>) ->
 fn belongs(row: &Row, run: RunId, tenant: &Tenant) -> bool {
     match row {
         Row::Run(row) => row.run == run && row.tenant == *tenant,
-        Row::Payload(payload) => payload.bytes.len() <= ROW_MAX,
-        Row::Reference { .. } => true,
+        Row::Payload(_) | Row::Reference { .. } => true,
     }
 }
 

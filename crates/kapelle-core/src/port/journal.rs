@@ -95,7 +95,8 @@ pub struct SubmitKey {
 pub enum Row {
     /// The run's line in the list of runs, replacing the one before.
     Run(RunRow),
-    /// A payload of at most [`crate::ROW_MAX`] bytes, and the run's reference to it.
+    /// A payload, and the run's reference to it. One of more than [`crate::ROW_MAX`] bytes is better
+    /// staged before, by whoever has the time: the append waits until it is on disk.
     Payload(Payload),
     /// The run's reference to a payload that is a file or known already; the append checks that it exists.
     Reference {

@@ -63,8 +63,6 @@ pub struct Submission {
     pub plan: Arc<Compiled>,
     /// What `created` refers to.
     pub payloads: Vec<Payload>,
-    /// What it refers to and is a file already.
-    pub references: Vec<(Digest, u64)>,
     /// What makes it idempotent.
     pub key: Option<SubmitKey>,
     /// Who waits for it.

@@ -85,14 +85,13 @@ impl Shards {
     }
 
     fn submit(&mut self, new: Submission, now: Timestamp) {
-        let Submission { run: id, tenant, created, plan, payloads, references, key, ticket } = new;
+        let Submission { run: id, tenant, created, plan, payloads, key, ticket } = new;
         if !self.epochs.contains_key(&id.shard()) {
             return self.reply(Some(ticket), Reply::NotOwner);
         }
         let run = Run::new(id, &created, plan, now);
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
         hosted.keep(payloads);
-        hosted.staged.references = references;
         hosted.working = true;
         self.runs.insert(id, Place::Here(Box::new(hosted)));
         let reply = Reply::Done { seq: 1 };

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::journal::{Content, Error, Staged};
-use kapelle_core::{Digest, Digester};
+use kapelle_core::{Digest, Digester, Payload};
 use tokio::task::spawn_blocking;
 
 use super::Poison;
@@ -59,12 +59,22 @@ impl Files {
         }
     }
 
+    /// Writes a payload that is in memory. Blocks.
+    pub(super) fn place(&self, payload: &Payload) -> Result<(), Error> {
+        let mut staged = self.staged_file()?;
+        staged.write(&payload.bytes).map_err(|error| failed(&staged.path, &error))?;
+        staged.finish(self).map(drop)
+    }
+
     /// Begins a payload.
     pub(super) fn stage(&self) -> Result<Staging, Error> {
+        Ok(Staging { files: self.clone(), staged: Some(self.staged_file()?) })
+    }
+
+    fn staged_file(&self) -> Result<StagedFile, Error> {
         let path = self.dir.join(format!("{STAGED}{:016x}", crate::nodes::random()));
         let file = File::create_new(&path).map_err(|error| failed(&path, &error))?;
-        let staged = StagedFile { path, file: Some(file), digester: Digester::default(), len: 0 };
-        Ok(Staging { files: self.clone(), staged: Some(staged) })
+        Ok(StagedFile { path, file: Some(file), digester: Digester::default(), len: 0 })
     }
 
     /// The files older than `age`: what was staged and left, and payloads with their digests.

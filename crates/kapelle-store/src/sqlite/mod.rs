@@ -27,9 +27,9 @@ use std::{fs, io};
 
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, Journal, OnSettled, Part, RunQuery, RunRow, Staged, Twin,
+    Content, Entry, Error, Holding, Journal, OnSettled, Part, Row, RunQuery, RunRow, Staged, Twin,
 };
-use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant};
 use tokio::sync::oneshot;
 
 use self::files::Files;
@@ -147,6 +147,24 @@ impl Drop for Sqlite {
     }
 }
 
+/// Whether a row is too large to be one.
+fn is_large(row: &Row) -> bool {
+    matches!(row, Row::Payload(payload) if payload.bytes.len() > ROW_MAX)
+}
+
+/// Makes files of the payloads that are too large for rows.
+fn place_large(files: &Files, mut parts: Vec<Part>) -> Result<Vec<Part>, Error> {
+    let runs = parts.iter_mut().flat_map(|part| &mut part.runs);
+    for row in runs.flat_map(|run| &mut run.rows).filter(|row| is_large(row)) {
+        if let Row::Payload(payload) = row {
+            files.place(payload)?;
+            let (digest, len) = (payload.digest, payload.bytes.len() as u64);
+            *row = Row::Reference { digest, len };
+        }
+    }
+    Ok(parts)
+}
+
 #[async_trait]
 impl Journal for Sqlite {
     async fn shards(&self) -> Result<Vec<Holding>, Error> {
@@ -171,7 +189,23 @@ impl Journal for Sqlite {
     }
 
     fn append(&self, parts: Vec<Part>, settled: OnSettled) {
-        self.wish(Wish::Append { parts, outcome: Vec::new(), settled });
+        let wish = |parts, settled| Wish::Append { parts, outcome: Vec::new(), settled };
+        if !parts.iter().flat_map(|part| &part.runs).flat_map(|run| &run.rows).any(is_large) {
+            return self.wish(wish(parts, settled));
+        }
+        // Neither the caller nor the writer waits for large files: a thread of their own writes them.
+        let (files, poison, file) = (self.files.clone(), self.poison.clone(), self.file.clone());
+        let wishes = self.wishes.clone().expect("present until it is dropped");
+        let place = move || match place_large(&files, parts) {
+            Ok(parts) => {
+                if let Err(unsent) = wishes.send(wish(parts, settled)) {
+                    let gone = poison.set(Path::new(&*file), "the writer has ended");
+                    unsent.0.answer(Err(gone));
+                }
+            }
+            Err(error) => settled(Err(error)),
+        };
+        drop(thread::spawn(place));
     }
 
     async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {

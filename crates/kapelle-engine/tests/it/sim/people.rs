@@ -276,7 +276,6 @@ impl World {
             created,
             plan,
             payloads: payload.into_iter().collect(),
-            references: Vec::new(),
             key: Some(submit_key),
             ticket,
         };
