@@ -36,6 +36,16 @@ pub(crate) async fn perform(
         }
         None => (failed(&start, missing(&start.agent)), Kept::default()),
     };
+    offer(&start, command, kept)
+}
+
+/// What to tell the run of an attempt that was stopped before it began.
+pub(crate) fn not_begun(start: &Start) -> Offer {
+    let failure = Failure::new(FailureKind::Lost, "not_begun", "it was stopped before it began");
+    offer(start, failed(start, failure), Kept::default())
+}
+
+fn offer(start: &Start, command: Command, kept: Kept) -> Offer {
     Offer::Tell(Box::new(Tell {
         tenant: start.tenant.clone(),
         run: start.call.run,

@@ -263,7 +263,15 @@ impl Claims {
     ) {
         while !self.shared.is_draining() {
             let done = match tokio::time::timeout(PACE, lost.recv()).await {
-                Ok(Some(shard)) => self.regain(shard).await,
+                Ok(Some(shard)) => {
+                    let done = self.regain(shard).await;
+                    if done.is_err() {
+                        // In a moment again: what was worked on here is not left lying.
+                        tokio::time::sleep(PACE).await;
+                        self.shared.lost.send(shard).ok();
+                    }
+                    done
+                }
                 Ok(None) => return,
                 Err(_) if adopt == Adopt::All => self.adopt_all().await,
                 Err(_) => Ok(()),

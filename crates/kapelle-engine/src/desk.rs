@@ -95,7 +95,8 @@ impl AttemptDesk {
     ) -> Result<Json, Failure> {
         let input = Digest::of(canonical(&effect.input).as_bytes());
         let known = self.memo.get(&ordinal);
-        if known.is_some_and(|known| known.id.input != input || known.id.name != effect.name) {
+        let binding = known.filter(|known| known.state != EffectState::Forgotten);
+        if binding.is_some_and(|known| known.id.input != input || known.id.name != effect.name) {
             let message = format!(
                 "outside call {ordinal} (`{}`) is not the one that was recorded there",
                 effect.name

@@ -1,6 +1,7 @@
 //! The thin shell around [`Shards`]: a thread that feeds it and does what it says.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,7 +130,14 @@ pub(crate) struct Shell {
     inbox: Receiver<Msg>,
     own: Sender<Msg>,
     live: BTreeMap<Key, CancellationToken>,
+    /// Attempts that wait until the one before of the same step has let go.
+    held: BTreeMap<Key, Start>,
     resting: Vec<oneshot::Sender<()>>,
+}
+
+/// The attempts of a run's steps from `first` to `last`.
+const fn of_step(run: RunId, first: StepNo, last: StepNo) -> RangeInclusive<Key> {
+    (run, first, Attempt(0))..=(run, last, Attempt(u32::MAX))
 }
 
 /// At most so many messages are taken before a turn.
@@ -147,7 +155,15 @@ impl Shell {
         own: Sender<Msg>,
     ) -> Self {
         let shards = Shards::new(values_max);
-        Self { shared, shards, inbox, own, live: BTreeMap::new(), resting: Vec::new() }
+        Self {
+            shared,
+            shards,
+            inbox,
+            own,
+            live: BTreeMap::new(),
+            held: BTreeMap::new(),
+            resting: Vec::new(),
+        }
     }
 
     /// Turns until it is told to end.
@@ -176,6 +192,7 @@ impl Shell {
     fn is_at_rest(&self) -> bool {
         !self.resting.is_empty()
             && self.live.is_empty()
+            && self.held.is_empty()
             && !self.shards.is_busy()
             && !self.shards.is_appending()
     }
@@ -220,13 +237,18 @@ impl Shell {
                 self.live.remove(&key);
                 self.shards.offer(offer);
                 self.give_slot(&agent);
+                self.start_held(key.0, key.1);
             }
             Msg::Wake => {}
             Msg::Rest(done) => {
                 self.shards.rest();
                 self.resting.push(done);
             }
-            Msg::StopAttempts => self.live.values().for_each(CancellationToken::cancel),
+            Msg::StopAttempts => {
+                let (first, last) = (RunId::from_bytes([0; 16]), RunId::from_bytes([0xff; 16]));
+                let to = *of_step(last, StepNo(u32::MAX), StepNo(u32::MAX)).end();
+                self.stop((first, StepNo(0), Attempt(0))..=to);
+            }
             Msg::End => return false,
         }
         true
@@ -256,16 +278,11 @@ impl Shell {
                 }
                 Action::Start(start) => self.start(*start),
                 Action::Stop { run, step, attempt } => {
-                    if let Some(token) = self.live.get(&(run, step, attempt)) {
-                        token.cancel();
-                    }
+                    let key = (run, step, attempt);
+                    self.stop(key..=key);
                 }
                 Action::StopAll { run } => {
-                    let first = (run, StepNo(0), Attempt(0));
-                    let last = (run, StepNo(u32::MAX), Attempt(u32::MAX));
-                    for (_, token) in self.live.range(first..=last) {
-                        token.cancel();
-                    }
+                    self.stop(of_step(run, StepNo(0), StepNo(u32::MAX)));
                 }
                 Action::GiveSlot { agent } => {
                     self.shared.slots.give(&agent);
@@ -289,9 +306,36 @@ impl Shell {
         }
     }
 
+    /// Tells attempts to stop; one that has not begun is over at once.
+    fn stop(&mut self, keys: RangeInclusive<Key>) {
+        for (_, token) in self.live.range(keys.clone()) {
+            token.cancel();
+        }
+        let held: Vec<Key> = self.held.range(keys).map(|(key, _)| *key).collect();
+        for start in held.iter().filter_map(|key| self.held.remove(key)) {
+            self.shared.slots.give(&start.agent);
+            self.shards.offer(crate::attempt::not_begun(&start));
+            self.own.send(Msg::Wake).ok();
+        }
+    }
+
+    /// Starts what waited for an attempt of this step to let go.
+    fn start_held(&mut self, run: RunId, step: StepNo) {
+        let held = self.held.range(of_step(run, step, step)).next().map(|(key, _)| *key);
+        if let Some(start) = held.and_then(|key| self.held.remove(&key)) {
+            self.start(start);
+        }
+    }
+
+    /// Starts an attempt, unless an earlier one of the same step is still letting go: two never
+    /// work side by side.
     fn start(&mut self, start: Start) {
-        let start = Arc::new(start);
         let key = (start.call.run, start.step, start.attempt());
+        if self.live.range(of_step(key.0, key.1, key.1)).next().is_some() {
+            self.held.insert(key, start);
+            return;
+        }
+        let start = Arc::new(start);
         let token = CancellationToken::new();
         self.live.insert(key, token.clone());
         let (shared, own) = (self.shared.clone(), self.own.clone());

@@ -184,7 +184,9 @@ impl Run {
             Value::Digest { digest, len: text.len() as u64 }
         };
         let other_input = step.input.as_ref().is_some_and(|before| *before != input);
-        if other_input && step.effects.as_deref().is_some_and(|effects| !effects.is_empty()) {
+        let binds = |effect: &super::Effect| effect.state != super::EffectState::Forgotten;
+        let bound = step.effects.as_deref().is_some_and(|all| all.values().any(binds));
+        if other_input && bound {
             let message = "the input is not what recorded effects were made with";
             return Ok(failed(no, Failure::new(FailureKind::Diverged, "input_changed", message)));
         }

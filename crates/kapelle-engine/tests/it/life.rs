@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 struct Worker {
     card: Card,
     calls: AtomicU32,
+    at_work: AtomicU32,
     effects: Mutex<BTreeMap<String, u32>>,
     gate: Notify,
     reached: Notify,
@@ -44,6 +45,7 @@ impl Worker {
                 concurrency_max: None,
             },
             calls: AtomicU32::new(0),
+            at_work: AtomicU32::new(0),
             effects: Mutex::default(),
             gate: Notify::new(),
             reached: Notify::new(),
@@ -92,6 +94,16 @@ impl Agent for Worker {
                 }
             }
             Some("effects") => return self.three_effects(&call, desk).await,
+            Some("linger") => {
+                let others = self.at_work.fetch_add(1, Ordering::SeqCst);
+                assert_eq!(others, 0, "two attempts of one step at once");
+                if call.attempt.0 == 1 {
+                    desk.cancelled().await;
+                    // It lets go slowly: the next attempt has every chance to come too early.
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                self.at_work.fetch_sub(1, Ordering::SeqCst);
+            }
             _ => {}
         }
         Ok(Answer { value: call.input["value"].clone(), ..Answer::default() })
@@ -347,4 +359,44 @@ async fn a_command_is_answered_when_the_run_ends_in_the_same_turn() {
         assert_eq!(second.wait(&tenant, run).await.unwrap().verdict, Verdict::Failed);
         second.drain(Duration::ZERO).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_megabytes_go_in_through_and_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let tenant = Tenant::default();
+    let worker = Worker::new();
+    let journal = Arc::new(Sqlite::open(folder.path()).unwrap());
+    let nodes = Arc::new(Member::join(folder.path(), None).unwrap());
+    let parts = parts(journal, nodes, &worker);
+    let engine = Engine::open(parts, Options::default()).await.unwrap();
+    let list: Vec<String> = (0..3).map(|n| n.to_string().repeat(700_000)).collect();
+    let each = kapelle_core::plan::ForEach {
+        list: "inputs.list".into(),
+        name: "item".into(),
+        max_parallel: None,
+    };
+    let mut new = new_run(vec![
+        Step { for_each: Some(each), ..step("each", &[], json!({"value": "{{ item }}"})) },
+        step("count", &[], json!({"value": "{{ inputs.list | length }}"})),
+    ]);
+    new.inputs = json!({"list": list});
+    let run = engine.submit(new).await.unwrap().run;
+    let ended = engine.wait(&tenant, run).await.unwrap();
+    assert_eq!(ended.verdict, Verdict::Completed, "{}", ended.detail);
+    let read = engine.run(&tenant, run).await.unwrap();
+    let output = engine.value(&tenant, &read, &ended.output).await.unwrap();
+    assert_eq!(*output, json!({"count": 3, "each": list}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_waits_until_the_attempt_before_has_let_go() {
+    let worker = Worker::new();
+    let engine = in_memory(&worker).await;
+    let tenant = Tenant::default();
+    let mut slow = Step { timeout_ms: 200, ..step("a", &[], json!({"do": "linger", "value": 1})) };
+    slow.retry.attempts_max = 9;
+    let run = engine.submit(new_run(vec![slow])).await.unwrap().run;
+    let ended = engine.wait(&tenant, run).await.unwrap();
+    assert_eq!(ended.verdict, Verdict::Completed, "{}", ended.detail);
 }
