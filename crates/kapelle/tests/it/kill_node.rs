@@ -168,6 +168,7 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is_so() {
         assert!(since.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        // The system does not tell when a process of another is gone: it is asked, at this pace.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

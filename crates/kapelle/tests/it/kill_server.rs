@@ -57,6 +57,7 @@ async fn answer(State(seen): State<Seen>, uri: Uri, headers: HeaderMap) -> impl 
     let attempt = text("kapelle-attempt").parse().unwrap();
     seen.hits.lock().unwrap().push(Hit { key: key.clone(), attempt });
     if uri.path() == "/slow" {
+        // A slow server is what this one is to be: nothing is waited for.
         tokio::time::sleep(SLOW).await;
     }
     // However often the first call is made: it fails, until that is known over there.
