@@ -29,6 +29,7 @@ pub fn call(action: &str, input: Json, root: &str) -> Call {
         action: action.into(),
         input,
         prompt: None,
+        complaint: None,
         root: root.into(),
     }
 }

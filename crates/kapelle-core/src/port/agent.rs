@@ -92,6 +92,8 @@ pub struct Call {
     pub input: Json,
     /// Prose, for agents that read prose.
     pub prompt: Option<Box<str>>,
+    /// What was wrong with the answer of the attempt before, if that is why there is another one.
+    pub complaint: Option<Box<str>>,
     /// The submitter's folder: relative paths start there.
     pub root: Box<str>,
 }

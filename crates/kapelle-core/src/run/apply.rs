@@ -118,9 +118,10 @@ impl Run {
 
     fn retry_step(&mut self, no: StepNo, failure: &Failure, next: Timestamp, definite: bool) {
         let step = &mut self.steps[no.index()];
-        step.tries += u32::from(failure.kind != FailureKind::Lost);
+        let bad_output = &*failure.code == super::decide::BAD_OUTPUT;
+        step.tries += u32::from(failure.kind != FailureKind::Lost && !bad_output);
         step.generation += u32::from(definite);
-        step.bad_outputs += u32::from(&*failure.code == super::decide::BAD_OUTPUT);
+        step.bad_outputs += u32::from(bad_output);
         if let (Some(from), Some(effects)) = (failure.forget_from, step.effects.as_deref_mut()) {
             for (_, effect) in effects.range_mut(from..) {
                 forget(effect);

@@ -154,12 +154,16 @@ impl Run {
             }
         }
         let retry = &self.spec(step).retry;
-        let wanted = match &*failure.code {
-            BAD_OUTPUT => found.bad_outputs == 0,
-            _ => !failure.certain || retry.on.contains(&failure.kind),
-        };
         let lost = failure.kind == FailureKind::Lost;
-        if !lost && (!wanted || found.tries + 1 >= retry.attempts_max) {
+        let goes_on = match &*failure.code {
+            // A bad answer goes back to its agent once, whatever the retries.
+            BAD_OUTPUT => found.bad_outputs == 0,
+            _ => {
+                let wanted = !failure.certain || retry.on.contains(&failure.kind);
+                lost || (wanted && found.tries + 1 < retry.attempts_max)
+            }
+        };
+        if !goes_on {
             return failed(failure);
         }
         let wait = match (lost, failure.retry_after_ms) {

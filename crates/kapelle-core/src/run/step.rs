@@ -167,6 +167,13 @@ impl Step {
         }
     }
 
+    /// What was wrong with the answer of the attempt before, if that is why there is another one.
+    #[must_use]
+    pub fn complaint(&self) -> Option<&str> {
+        let failure = self.failure.as_deref()?;
+        (&*failure.code == super::decide::BAD_OUTPUT).then_some(&*failure.message)
+    }
+
     /// The number of its last attempt, 0 if none was begun.
     #[must_use]
     pub fn attempts(&self) -> u32 {

@@ -438,6 +438,7 @@ fn stage_begun(hosted: &mut Hosted, step: StepNo, begun: Begun, at: Timestamp) -
         action: call.action,
         input: call.input,
         prompt: call.prompt,
+        complaint: hosted.run.step(step).and_then(|step| step.complaint()).map(Into::into),
         root: hosted.run.root().into(),
     };
     let effects = hosted.run.effects(step);

@@ -152,7 +152,7 @@ output: '{{{{ steps.big.output.value }}}}'
     folder.write("go", "");
     let last = run.finish().expect(0).last();
     let (output, artifact) = (&last["output"], &last["artifacts"][0]);
-    let expected = digest(&mut Command::new("sh").args(["-c", &say]));
+    let expected = digest(Command::new("sh").args(["-c", &say]));
     assert_eq!((&output["len"], &output["digest"]), (&LEN.into(), &expected.clone().into()));
     assert_eq!((&artifact["name"], &artifact["digest"]), (&"stdout".into(), &output["digest"]));
     assert_eq!(digest(&mut folder.command(&format!("artifacts get {expected}"))), expected);
