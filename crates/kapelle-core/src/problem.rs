@@ -167,6 +167,8 @@ macro_rules! codes {
 }
 
 codes! {
+    UnreadableFile "unreadable_file" "the file is not there or cannot be read"
+        "correct its name, or the rights to read it",
     FileTooLarge "file_too_large" "the file is larger than 32 MiB"
         "give large values as inputs, or by a step that reads them",
     BadEncoding "bad_encoding" "the file is not UTF-8 text"

@@ -1,9 +1,10 @@
 //! `check`: everything that is wrong with workflow files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kapelle_api as api;
-use kapelle_core::problem::Problem;
+use kapelle_core::problem::{Code, Problem};
+use kapelle_core::workflow::Checked;
 
 use super::exit::{Exit, Stop};
 use super::{input, out};
@@ -21,7 +22,7 @@ pub(crate) struct Args {
 pub(crate) fn check(args: &Args) -> Result<Exit, Stop> {
     let mut problems = Vec::new();
     for file in &args.files {
-        let checked = input::read(file)?;
+        let checked = input::read(file).unwrap_or_else(|stop| unreadable(file, &stop));
         if !args.json && checked.workflow.is_some() && checked.problems.is_empty() {
             out::line(&format!("{}: ok", file.display()))?;
         }
@@ -35,6 +36,12 @@ pub(crate) fn check(args: &Args) -> Result<Exit, Stop> {
         print(&problems, errors)?;
     }
     Ok(if errors == 0 { Exit::Done } else { Exit::Usage })
+}
+
+fn unreadable(file: &Path, stop: &Stop) -> Checked {
+    let mut problem = Problem::error(Code::UnreadableFile, "", stop.to_string());
+    problem.file = Some(file.display().to_string().into());
+    Checked { workflow: None, problems: vec![problem] }
 }
 
 fn print(problems: &[Problem], errors: usize) -> Result<(), Stop> {

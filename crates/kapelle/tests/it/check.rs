@@ -55,7 +55,14 @@ fn what_cannot_be_read_as_a_workflow_is_a_clear_error() {
         assert_eq!(done["problems"][0]["code"], code, "{file}: {done}");
     }
     let missing = folder.run("check nowhere.yaml").expect(2);
-    assert!(missing.err.contains("`nowhere.yaml`"), "{}", missing.err);
+    assert!(missing.out.contains("`nowhere.yaml`"), "{}", missing.out);
+    let both = folder.run("check nowhere.yaml twice.yaml --json").expect(2).json();
+    let first = &both["problems"][0];
+    assert_eq!(
+        (&first["code"], &first["file"]),
+        (&"unreadable_file".into(), &"nowhere.yaml".into())
+    );
+    assert_eq!(both["problems"][1]["code"], "duplicate_key", "{both}");
     let refused = folder.run("run twice.yaml").expect(2);
     assert!(refused.err.contains("twice.yaml:2:1"), "{}", refused.err);
     assert!(!folder.path().join(".kapelle").exists(), "a broken file made a store");
