@@ -7,18 +7,20 @@ use futures_util::StreamExt as _;
 use super::sse::Parser;
 use super::transport::Body;
 use super::{Client, Error};
-use crate::Event;
+use crate::{Event, Problem};
 
 /// The events of a run from one point on: each once and in order, then live ones, to its end.
 ///
 /// A connection that breaks is made again once, from the last event on; an error says that the
-/// server is gone (another may go on with [`Events::last_seq`]).
+/// server is gone (another may go on with [`Events::last_seq`]), or says why it cannot go on.
 pub struct Events {
     client: Client,
     run: String,
     after: u64,
     open: Option<(Body, Parser)>,
     ready: VecDeque<Event>,
+    /// Why the server cannot go on.
+    failed: Option<Box<Problem>>,
     ended: bool,
 }
 
@@ -30,6 +32,7 @@ impl Events {
             after,
             open: None,
             ready: VecDeque::new(),
+            failed: None,
             ended: false,
         }
     }
@@ -51,6 +54,10 @@ impl Events {
             }
             if self.ended {
                 return None;
+            }
+            if let Some(problem) = self.failed.take() {
+                self.open = None;
+                return Some(Err(Error::Problem(problem)));
             }
             if self.open.is_none() {
                 match self.client.open_events(&self.run, self.after).await {
@@ -79,6 +86,12 @@ impl Events {
         let malformed = self.client.malformed("no stream of events");
         parser.feed(&piece, &mut frames).map_err(|_| Some(malformed))?;
         for frame in frames {
+            if frame.event.as_deref() == Some("error") {
+                let problem = serde_json::from_str(&frame.data)
+                    .map_err(|_| Some(self.client.malformed("no problem")))?;
+                self.failed = Some(problem);
+                return Ok(());
+            }
             let event = serde_json::from_str::<Event>(&frame.data)
                 .map_err(|_| Some(self.client.malformed("no event")))?;
             // A server that repeats itself does not make us do so.

@@ -10,6 +10,8 @@ pub(super) const EVENT_MAX: usize = 96 << 20;
 pub(super) struct Frame {
     /// Its id, if it has one.
     pub(super) id: Option<String>,
+    /// What kind it is, where that is said.
+    pub(super) event: Option<String>,
     /// Its data, lines joined with line feeds.
     pub(super) data: String,
 }
@@ -68,6 +70,7 @@ impl Parser {
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
+            "event" => self.frame.event = Some(value.to_owned()),
             "id" => self.frame.id = Some(value.to_owned()),
             "data" => {
                 if std::mem::replace(&mut self.has_data, true) {

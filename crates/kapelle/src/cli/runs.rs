@@ -1,5 +1,6 @@
 //! `runs`: looking at runs, and telling them what to do.
 
+use kapelle_api::client::Error;
 use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
 
 use super::exit::{Exit, Stop};
@@ -299,7 +300,7 @@ async fn watch(
                             return Ok(Exit::of_verdict(verdict));
                         }
                     }
-                    Some(Err(_)) if socket.is_some() => break,
+                    Some(Err(error)) if socket.is_some() && is_gone(&error) => break,
                     Some(Err(error)) => return Err(error.into()),
                     None => return Ok(Exit::Done),
                 },
@@ -307,6 +308,14 @@ async fn watch(
             }
         }
         tick.tick().await;
+    }
+}
+
+/// Whether the node that was watched is gone, or about to go.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Unreachable(_) | Error::Malformed { .. } => true,
+        Error::Problem(_) => error.code() == Some("draining"),
     }
 }
 

@@ -8,13 +8,14 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 use kapelle_api::{self as api, EventKind};
 use kapelle_core::RunId;
 use kapelle_core::port::agent::Failure;
 use kapelle_core::run::{Blocked, Event, Outcome, Resolved, Run, Skipped};
 use kapelle_core::{StepNo, Value};
-use kapelle_engine::{Progressed, Seen, SeenEvent};
+use kapelle_engine::{Error, Progressed, Seen, SeenEvent};
 use serde::Deserialize;
 
 use super::App;
@@ -91,17 +92,26 @@ fn stream(
     after: u64,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
     let seen = app.engine().watch(app.tenant(), run, after);
-    // An error ends the stream: the reader asks again from its last event on, and is told then.
-    seen.map(move |seen| (app.clone(), seen))
-        .then(|(app, seen)| async move {
-            match seen {
-                Ok(Seen::Event(seen)) => event_of(&app, &seen).await.ok(),
-                Ok(Seen::Progress(progress)) => Some(progress_of(&progress)),
-                Err(_) => None,
-            }
+    frames(app, seen)
+}
+
+/// What is seen as it goes over the wire. An error is told in a last frame of its own.
+fn frames(
+    app: App,
+    seen: BoxStream<'static, Result<Seen, Error>>,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
+    stream::unfold(Some((app, seen)), |state| async {
+        let (app, mut seen) = state?;
+        let told = match seen.next().await? {
+            Ok(Seen::Event(seen)) => event_of(&app, &seen).await,
+            Ok(Seen::Progress(progress)) => Ok(progress_of(&progress)),
+            Err(error) => Err(error.into()),
+        };
+        Some(match told {
+            Ok(event) => (Ok(frame(&event)), Some((app, seen))),
+            Err(problem) => (Ok(problem.frame()), None),
         })
-        .take_while(|event| std::future::ready(event.is_some()))
-        .filter_map(|event| async { event.map(|event| Ok(frame(&event))) })
+    })
 }
 
 fn frame(event: &api::Event) -> sse::Event {
@@ -299,4 +309,31 @@ pub(super) fn failure_of(failure: &Failure) -> api::Failure {
 
 fn text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Node, Place, Reachable, Setup};
+    use crate::server::local::Local;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_damaged_run_ends_its_stream_with_a_problem() {
+        let (place, options, agents) = (Place::Memory, kapelle_engine::Options::default(), vec![]);
+        let setup =
+            Setup { place, store: None, options, launcher: None, agents, reachable: Reachable::No };
+        let node = Node::open(setup).await.unwrap();
+        let app = node.app.clone();
+        let broken = move || async move {
+            let damaged = Err(Error::Damaged("an entry is missing".into()));
+            Sse::new(frames(app, stream::iter([damaged]).boxed()))
+        };
+        let router = axum::Router::new().route("/runs/x/events", axum::routing::get(broken));
+        let client = api::Client::over(Arc::new(Local::new(router)));
+        let error = client.events("x", 0).next().await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Some("run_damaged"));
+        assert_eq!(error.to_string(), "an entry is missing");
+        node.close(Duration::ZERO).await.unwrap();
+    }
 }

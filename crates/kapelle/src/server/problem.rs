@@ -1,7 +1,7 @@
 //! What is answered when something is not done: the one place that knows status codes.
 
 use axum::http::{StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Response, sse};
 use kapelle_api as api;
 use kapelle_core::port::journal;
 use kapelle_core::problem as core;
@@ -37,9 +37,25 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, code, detail.into())
     }
 
+    /// An `Idempotency-Key` came before, with another request.
+    pub(super) fn key_reused(error: &Error) -> Self {
+        let mut problem =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", error.to_string());
+        if let Error::Conflict { run } = error {
+            problem.0.run = Some(run.to_string());
+        }
+        problem
+    }
+
     /// The request is longer than it may be.
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail.into())
+    }
+
+    /// The last frame of a stream of events that cannot go on.
+    pub(super) fn frame(&self) -> sse::Event {
+        let data = serde_json::to_string(&self.0).expect("a problem is JSON");
+        sse::Event::default().event("error").data(data)
     }
 
     /// A file, a plan or inputs have problems of their own.

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use kapelle_api as api;
 use kapelle_core::RunId;
 use kapelle_core::plan;
 use kapelle_core::port::journal::{RunQuery, RunRow};
 use kapelle_core::run::{Blocked, Run, Skipped, Status, StepStatus, StepView};
-use kapelle_engine::NewRun;
+use kapelle_engine::{Error, NewRun};
 
 use super::body::{Body, Query};
 use super::events::failure_of;
@@ -22,14 +22,20 @@ const PAGE_MAX: u32 = 1_000;
 /// The longest `task_id`, in bytes: a submit key has room for 255 with what is put before it.
 const TASK_ID_MAX: usize = 250;
 
-/// Creates a run and works on it: 201, or 200 for one that was there under the same `task_id`.
+/// The longest `Idempotency-Key`, in bytes.
+const KEY_MAX: usize = 255;
+
+/// Creates a run and works on it: 201, or 200 for one that was there under the same `task_id` or,
+/// without one, the same `Idempotency-Key`.
 ///
 /// `POST /runs`
 pub(super) async fn create(
     State(app): State<App>,
+    headers: HeaderMap,
     Body(new): Body<api::NewRun>,
 ) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
     let root = root_of(new.root)?;
+    let key = key_of(&headers)?;
     let bad_task = |id: &String| id.is_empty() || id.len() > TASK_ID_MAX;
     if new.task_id.as_ref().is_some_and(bad_task) {
         let detail = format!("`task_id` has 1 to {TASK_ID_MAX} bytes");
@@ -47,14 +53,29 @@ pub(super) async fn create(
     let inputs = plan::inputs(&plan, new.inputs).map_err(|found| Problem::findings(&found))?;
     let tenant = app.tenant().clone();
     let task_id = new.task_id.map(String::into_boxed_str);
-    let new = NewRun { tenant, plan, inputs, root, task_id, key: None };
-    let submitted = app.engine().submit(new).await?;
+    let by_key = task_id.is_none() && key.is_some();
+    let new = NewRun { tenant, plan, inputs, root, task_id, key };
+    let submitted = app.engine().submit(new).await.map_err(|error| match error {
+        Error::Conflict { .. } if by_key => Problem::key_reused(&error),
+        error => error.into(),
+    })?;
     if !submitted.existing {
         app.note_asked(submitted.run);
     }
     let status = if submitted.existing { StatusCode::OK } else { StatusCode::CREATED };
     let (id, existing) = (submitted.run.to_string(), submitted.existing);
     Ok((status, Json(api::Submitted { id, existing })))
+}
+
+fn key_of(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    match key.to_str() {
+        Ok(key) if (1..=KEY_MAX).contains(&key.len()) => Ok(Some(key.into())),
+        _ => {
+            let detail = format!("`Idempotency-Key` has 1 to {KEY_MAX} visible characters");
+            Err(Problem::invalid("bad_key", detail))
+        }
+    }
 }
 
 fn root_of(root: Option<String>) -> Result<Box<str>, Problem> {

@@ -10,10 +10,11 @@ use serde_json::{Value as Json, json};
 use crate::support::{Folder, run_of};
 
 /// What a node answers to a request as it is written: the status and the body.
-fn raw(socket: &Path, request: &str, body: &str) -> (u16, Json) {
+fn raw(socket: &Path, request: &str, headers: &[&str], body: &str) -> (u16, Json) {
     let mut stream = UnixStream::connect(socket).unwrap();
     let len = body.len();
-    write!(stream, "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: application/json\r\ncontent-length: {len}\r\n\r\n{body}").unwrap();
+    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    write!(stream, "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: application/json\r\n{headers}content-length: {len}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -86,7 +87,7 @@ fn what_is_wrong_with_a_request_is_a_problem_with_a_code() {
         ("POST /check", "{\"plan\": {\"workflow\": 1}}", 400, "bad_body"),
     ];
     for (request, body, status, code) in cases {
-        let (answered, problem) = raw(&socket, request, body);
+        let (answered, problem) = raw(&socket, request, &[], body);
         assert_eq!(
             (answered, &problem["code"]),
             (status, &json!(code)),
@@ -96,9 +97,36 @@ fn what_is_wrong_with_a_request_is_a_problem_with_a_code() {
         assert!(!problem["detail"].as_str().unwrap().is_empty(), "{request}");
     }
     let missing = format!("POST /runs/{run}/approvals/other");
-    let (status, problem) = raw(&socket, &missing, "{\"decision\": \"approve\"}");
+    let (status, problem) = raw(&socket, &missing, &[], "{\"decision\": \"approve\"}");
     assert_eq!((status, &problem["code"]), (404, &json!("step_not_found")), "{problem}");
-    let (status, _) = raw(&socket, &format!("POST /runs/{run}/cancel"), "");
+    let (status, _) = raw(&socket, &format!("POST /runs/{run}/cancel"), &[], "");
     assert_eq!(status, 200);
     assert_eq!(node.finish().expect(1).last()["verdict"], "cancelled");
+}
+
+#[test]
+fn a_request_with_the_same_key_makes_no_second_run() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: gated, tasks: [{id: gate, approval: {}}]}");
+    let mut node = folder.start("run . --json --wait");
+    node.wait_for("approval_requested", Some("gate"));
+    let socket = folder.socket();
+    let body = |value: u32| {
+        let task = json!({"id": "a", "agentName": "echo", "input": {"value": value}});
+        json!({"workflow": json!({"id": "x", "tasks": [task]}).to_string()}).to_string()
+    };
+    let post = |key: &str, value| {
+        raw(&socket, "POST /runs", &[&format!("idempotency-key: {key}")], &body(value))
+    };
+    let (status, first) = post("one", 1);
+    assert_eq!((status, &first["existing"]), (201, &json!(false)), "{first}");
+    let (status, again) = post("one", 1);
+    assert_eq!((status, &again["id"]), (200, &first["id"]), "{again}");
+    let (status, other) = post("one", 2);
+    assert_eq!((status, &other["code"]), (422, &json!("key_reused")), "{other}");
+    assert_eq!(other["run"], first["id"]);
+    assert_eq!(post("two", 1).0, 201);
+    assert_eq!(post(&"k".repeat(255), 1).0, 201);
+    let (status, long) = post(&"k".repeat(256), 1);
+    assert_eq!((status, &long["code"]), (400, &json!("bad_key")), "{long}");
 }
