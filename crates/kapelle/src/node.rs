@@ -108,7 +108,7 @@ impl Node {
         };
         let agents = agents(setup.launcher, kids, setup.agents)?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
-        let app = App::new(engine);
+        let app = App::new(engine, setup.place.folder().map(Path::to_path_buf));
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use kapelle_api as api;
 
@@ -12,6 +12,7 @@ use super::session::Settings;
 use super::view::View;
 use super::{detached, input, out};
 use crate::node::Node;
+use crate::server::artifacts::{folder_of, places};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -94,36 +95,28 @@ fn steps_of(new: &api::NewRun) -> Option<usize> {
     Some(new.plan.as_ref()?.get("steps")?.as_array()?.len())
 }
 
-/// Writes what a run made to `STORE/runs/<run>/artifacts/<name>`, and notes where.
+/// Writes what a run made to `STORE/runs/<run>/artifacts/<name>`, and notes where. What could not
+/// be written is told: the run is what it is, and its artifacts are in the store.
 pub(crate) fn keep_artifacts(
     store: Option<&Path>,
     run: &str,
     artifacts: &mut [api::Artifact],
     node: &Node,
-) -> Result<(), Stop> {
-    let Some(store) = store else { return Ok(()) };
-    let folder = store.join("runs").join(run).join("artifacts");
-    let mut taken = std::collections::BTreeSet::new();
-    for artifact in artifacts {
-        let mut name = PathBuf::from(&artifact.name);
-        if !is_inside(&name) {
-            continue;
+) -> Option<String> {
+    let folder = folder_of(store?, run);
+    let mut failed = Vec::new();
+    let places = places(artifacts);
+    for (artifact, place) in artifacts.iter_mut().zip(places) {
+        artifact.path = None;
+        let Some(path) = place.map(|place| folder.join(place)) else { continue };
+        match write(&path, &artifact.digest, node) {
+            Ok(()) => artifact.path = Some(path.display().to_string()),
+            Err(stop) => failed.push(format!("`{}` was not written: {stop}", path.display())),
         }
-        if !taken.insert(name.clone()) {
-            // Another step made one of the same name.
-            name = Path::new(artifact.step.as_deref().unwrap_or("other")).join(name);
-        }
-        let path = folder.join(name);
-        write(&path, &artifact.digest, node)
-            .map_err(|stop| Stop::new(stop.exit, format!("`{}`: {stop}", path.display())))?;
-        artifact.path = Some(path.display().to_string());
     }
-    Ok(())
-}
-
-fn is_inside(name: &Path) -> bool {
-    let mut parts = name.components().peekable();
-    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    let more = failed.len().saturating_sub(1);
+    let first = failed.into_iter().next()?;
+    Some(if more == 0 { first } else { format!("{first} (and {more} more)") })
 }
 
 fn write(path: &Path, digest: &str, node: &Node) -> Result<(), Stop> {

@@ -133,7 +133,7 @@ async fn event_of(app: &App, seen: &SeenEvent) -> Result<api::Event, Problem> {
             EventKind::RunCompleted {
                 verdict: verdict.as_str().to_owned(),
                 output: (*output).clone(),
-                artifacts: of_run(&run),
+                artifacts: of_run(app, &run),
                 elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
                 detail: text(detail),
             }

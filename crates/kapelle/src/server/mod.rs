@@ -6,7 +6,7 @@
 //! Shapes are in `kapelle_api`; what each route does is in `docs/api.md`.
 
 mod agents;
-mod artifacts;
+pub(crate) mod artifacts;
 mod body;
 mod control;
 mod events;
@@ -17,6 +17,7 @@ mod runs;
 pub(crate) mod socket;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -43,14 +44,16 @@ pub(crate) struct App {
 struct Inner {
     engine: Engine,
     tenant: Tenant,
+    /// The folder of the store, if it is one.
+    store: Option<PathBuf>,
     /// The runs that this node was asked to work on.
     asked: Mutex<BTreeSet<RunId>>,
 }
 
 impl App {
-    pub(crate) fn new(engine: Engine) -> Self {
+    pub(crate) fn new(engine: Engine, store: Option<PathBuf>) -> Self {
         let (tenant, asked) = (Tenant::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { engine, tenant, asked }) }
+        Self { inner: Arc::new(Inner { engine, tenant, store, asked }) }
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -149,7 +149,7 @@ pub(super) async fn show(
         detail: detail(&run),
         steps,
         output,
-        artifacts: artifacts::of_run(&run),
+        artifacts: artifacts::of_run(&app, &run),
         bytes: app.engine().journal().bytes(app.tenant(), id).await?,
         inputs: value(&app, &run, run.inputs()).await?,
         root: run.root().to_owned(),

@@ -68,6 +68,32 @@ fn json_lines_keep_the_contract() {
     let list = folder.run(&format!("artifacts list {run} --json")).expect(0).json();
     assert_eq!(list["items"][0]["digest"], *digest);
     assert_eq!(list["items"][0]["step"], "make");
+    assert_eq!(list["items"], last["artifacts"]);
+    let events = folder.run(&format!("runs events {run} --json")).expect(0);
+    assert_eq!(events.last(), last);
+}
+
+#[test]
+fn a_run_ends_as_it_does_also_where_its_artifacts_cannot_be_written() {
+    let folder = Folder::new();
+    folder.write(
+        "workflow.yaml",
+        "
+id: x
+tasks:
+  - { id: a, agentName: process, input: { shell: 'mkdir $KAPELLE_OUT/d; echo 1 > $KAPELLE_OUT/d/e' } }
+  - { id: b, agentName: process, input: { shell: 'echo 2 > $KAPELLE_OUT/d' } }
+",
+    );
+    let last = folder.run("run . --json").expect(0).last();
+    let paths = last["artifacts"].as_array().unwrap().iter().map(|a| a["path"].as_str().unwrap());
+    let texts = paths.map(|path| std::fs::read_to_string(folder.path().join(path)).unwrap());
+    assert_eq!(texts.collect::<Vec<_>>(), ["1\n", "2\n"]);
+    std::fs::remove_dir_all(folder.path().join(".kapelle/runs")).unwrap();
+    folder.write(".kapelle/runs", "no folder");
+    let done = folder.run("run . --json").expect(0);
+    assert_eq!(done.last()["artifacts"][0]["path"], json!(null));
+    assert!(done.err.contains("was not written"), "{}", done.err);
 }
 
 #[test]

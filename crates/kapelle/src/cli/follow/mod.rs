@@ -130,12 +130,11 @@ impl Follower<'_> {
         tally.see(&event);
         if let EventKind::RunCompleted { verdict, artifacts, .. } = &mut event.kind {
             tally.exit = Some(Exit::of_verdict(verdict));
-            super::run::keep_artifacts(
-                self.node.place.folder(),
-                &event.run,
-                artifacts,
-                &self.node,
-            )?;
+            let store = self.node.place.folder();
+            let failed = super::run::keep_artifacts(store, &event.run, artifacts, &self.node);
+            if let Some(failed) = failed {
+                self.view.say(&format!("warning: {failed}"));
+            }
         }
         self.view.event(&event)?;
         if event.is_last() {
