@@ -167,6 +167,9 @@ pub enum EventKind {
         until: Option<String>,
         /// The step itself still has to be done afterwards (manual mode).
         gate: bool,
+        /// Who may answer; empty: anyone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        by: Vec<String>,
     },
     /// A person answered, or the time was up.
     ApprovalDecided {

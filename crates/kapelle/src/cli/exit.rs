@@ -46,16 +46,27 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Stop {
     pub(crate) exit: Exit,
     message: String,
+    is_output: bool,
 }
 
 impl Stop {
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: message.to_string(), is_output: false }
     }
 
     /// Who reads our output has gone: there is nobody to tell.
     pub(crate) fn is_silent(&self) -> bool {
         self.message.is_empty()
+    }
+
+    /// Stdout takes no more: its reader has gone, or the disk is full.
+    pub(crate) fn output(error: std::io::Error) -> Self {
+        Self { is_output: true, ..Self::usage(format_args!("stdout: {error}")) }
+    }
+
+    /// Whether it is only that stdout takes no more.
+    pub(crate) const fn is_output(&self) -> bool {
+        self.is_output
     }
 
     pub(crate) fn usage(message: impl fmt::Display) -> Self {

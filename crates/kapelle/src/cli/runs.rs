@@ -355,7 +355,12 @@ async fn approve(args: Approve, client: &Client, teller: &Teller<'_>) -> Result<
     };
     let decision = if args.reject { Decision::Reject } else { Decision::Approve };
     let word = api::Approval { decision, by: args.who.by.clone(), comment: args.comment };
-    teller.told(&client.approve(&args.run, &step, &word).await?, args.who.json).await
+    let told =
+        client.approve(&args.run, &step, &word).await.map_err(|error| match error.code() {
+            Some("not_yours") => Stop::usage(format!("{error}: say who you are with `--by NAME`")),
+            _ => error.into(),
+        })?;
+    teller.told(&told, args.who.json).await
 }
 
 async fn only_asked(client: &Client, run: &str) -> Result<String, Stop> {

@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 use kapelle_api::{self as api, EventKind};
 use kapelle_core::RunId;
+use kapelle_core::plan::Work;
 use kapelle_core::port::agent::Failure;
 use kapelle_core::run::{Blocked, Event, Outcome, Resolved, Run, Skipped};
 use kapelle_core::{StepNo, Value};
@@ -138,6 +139,11 @@ async fn event_of(app: &App, seen: &SeenEvent) -> Result<api::Event, Problem> {
                 detail: text(detail),
             }
         }
+        Event::ApprovalRequested { until, gate: false, .. } => EventKind::ApprovalRequested {
+            until: until.map(|until| until.to_string()),
+            gate: false,
+            by: deciders(&app.engine().run(app.tenant(), seen.run).await?, seen.step()),
+        },
         other => kind_of(other, seen),
     };
     Ok(api::Event {
@@ -147,6 +153,19 @@ async fn event_of(app: &App, seen: &SeenEvent) -> Result<api::Event, Problem> {
         step: seen.step().map(str::to_owned),
         kind,
     })
+}
+
+/// Who may decide a step that is an approval.
+fn deciders(run: &Run, step: Option<&str>) -> Vec<String> {
+    // A step that was grown has the name of its pattern, and a number.
+    let name = step.and_then(|step| step.split('.').next()).unwrap_or_default();
+    let spec = run.plan().plan.steps.iter().find(|spec| spec.id.as_str() == name);
+    match spec.map(|spec| &spec.work) {
+        Some(Work::Approval { by, .. }) if !by.iter().any(|who| &**who == "anyone") => {
+            by.iter().map(|who| who.to_string()).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn kind_of(event: &Event, seen: &SeenEvent) -> EventKind {
@@ -246,6 +265,7 @@ fn person_kind(event: &Event, seen: &SeenEvent) -> EventKind {
         Event::ApprovalRequested { until, gate, .. } => EventKind::ApprovalRequested {
             until: until.map(|until| until.to_string()),
             gate: *gate,
+            by: Vec::new(),
         },
         Event::ApprovalDecided { approved, by, comment, .. } => EventKind::ApprovalDecided {
             approved: *approved,

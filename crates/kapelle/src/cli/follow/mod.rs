@@ -91,21 +91,35 @@ impl Follower<'_> {
         }
         drop(news_to);
         let mut tick = tokio::time::interval(TICK);
-        while self.ending.is_none() && self.tallies.iter().any(|tally| tally.exit.is_none()) {
+        while self.ending.is_none() && self.is_open() {
             tokio::select! {
-                news = news.recv() => match news {
-                    Some((index, news)) => self.hear(index, news?).await?,
+                heard = news.recv() => match heard {
+                    Some((index, heard)) => {
+                        if let Err(stop) = self.hear(index, heard?).await {
+                            if !stop.is_output() || !self.is_open() {
+                                return Err(stop);
+                            }
+                            self.view.clear();
+                            self.view = View::Unheard;
+                            let why = stop.to_string();
+                            self.drain(&why, &mut interrupt, &mut terminate, &mut news).await?;
+                        }
+                    }
                     None => break,
                 },
                 _ = interrupt.recv() => self.interrupted().await?,
                 _ = terminate.recv() => {
-                    self.drain(&mut interrupt, &mut terminate, &mut news).await?;
+                    self.drain("told to end", &mut interrupt, &mut terminate, &mut news).await?;
                 }
                 error = self.node.engine().fatal() => return Err(error.into()),
                 _ = tick.tick() => self.view.tick(),
             }
         }
         self.leave()
+    }
+
+    fn is_open(&self) -> bool {
+        self.tallies.iter().any(|tally| tally.exit.is_none())
     }
 
     async fn hear(&mut self, index: usize, news: News) -> Result<(), Stop> {
@@ -136,9 +150,10 @@ impl Follower<'_> {
                 self.view.say(&format!("warning: {failed}"));
             }
         }
-        self.view.event(&event)?;
+        self.view.event(&event).map_err(Stop::output)?;
         if event.is_last() {
-            self.view.ended(Ending::Completed(&event), &|rest| self.settings.command(rest))?;
+            let command = |rest: &str| self.settings.command(rest);
+            self.view.ended(Ending::Completed(&event), &command).map_err(Stop::output)?;
         }
         Ok(())
     }
@@ -146,13 +161,17 @@ impl Follower<'_> {
     /// Whether the run goes on at all, now that something has happened.
     async fn look(&mut self, index: usize) -> Result<(), Stop> {
         let tally = &self.tallies[index];
+        if tally.exit.is_none() && tally.is_live() && self.people == People::Wait {
+            self.tell_people(index);
+        }
+        let tally = &self.tallies[index];
         if tally.exit.is_some() || !tally.is_at_rest() {
             return Ok(());
         }
         if let Some(reason) = tally.paused.clone() {
             return self.pause_here(index, &reason);
         }
-        if tally.waits_for.is_empty() {
+        if tally.waits_for.is_empty() || self.people == People::Wait {
             return Ok(());
         }
         let id = tally.run.parse().map_err(Stop::usage)?;
@@ -161,29 +180,18 @@ impl Follower<'_> {
         if run.status() != Status::Waiting {
             return Ok(());
         }
-        let waits: Vec<String> = tally.waits_for.values().cloned().collect();
-        match self.people {
-            People::Leave => self.pause_here(index, &waits.join("; ")),
-            People::Wait => {
-                self.tell_people(index);
-                Ok(())
-            }
-        }
+        let waits: Vec<_> = tally.waits_for.values().map(|wait| wait.what.clone()).collect();
+        self.pause_here(index, &waits.join("; "))
     }
 
     /// Says once what a person is to do, and how.
     fn tell_people(&mut self, index: usize) {
         let tally = &mut self.tallies[index];
-        for (step, what) in &tally.waits_for {
+        for (step, wait) in &tally.waits_for {
             if tally.told.insert(step.clone()) {
-                let run = &tally.run;
-                let verb = if what.starts_with("approval") {
-                    format!("runs approve {run} {step}")
-                } else {
-                    format!("runs resolve {run} {step} --action retry|complete|skip|fail")
-                };
-                let command = self.settings.command(&verb);
-                self.view.say(&format!("waits for {what}; from another terminal: {command}"));
+                let command = self.settings.command(&wait.command(&tally.run, step));
+                self.view
+                    .say(&format!("waits for {}; from another terminal: {command}", wait.what));
             }
         }
     }
@@ -192,20 +200,23 @@ impl Follower<'_> {
     fn pause_here(&mut self, index: usize, reason: &str) -> Result<(), Stop> {
         let tally = &mut self.tallies[index];
         tally.exit = Some(Exit::Paused);
-        let resume = self.settings.command(&format!("runs resume {}", tally.run));
+        // What was in memory ends with this process.
+        let is_kept = self.node.place.folder().is_some();
+        let resume = format!("runs resume {}", tally.run);
+        let resume = is_kept.then(|| self.settings.command(&resume));
+        let answers = if is_kept { tally.answers() } else { Vec::new() };
         let event = api::Event {
             seq: None,
             at: None,
             run: tally.run.clone(),
             step: None,
-            kind: EventKind::RunPaused {
-                by: None,
-                reason: reason.to_owned(),
-                resume: Some(resume),
-            },
+            kind: EventKind::RunPaused { by: None, reason: reason.to_owned(), resume },
         };
-        let ending = Ending::Paused(&event, tally.waits_for.keys().cloned().collect());
-        self.view.ended(ending, &|rest| self.settings.command(rest))?;
+        let command = |rest: &str| self.settings.command(rest);
+        if self.view.ended(Ending::Paused(&event, &answers), &command).is_err() {
+            self.view = View::Unheard;
+            self.view.ended(Ending::Paused(&event, &answers), &command)?;
+        }
         Ok(())
     }
 
@@ -235,15 +246,16 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// SIGTERM: what runs may end within the grace, nothing new begins, and others may go on at once.
+    /// SIGTERM, or nobody reads any more: what runs may end within the grace, nothing new begins, and others may go on at once.
     async fn drain(
         &mut self,
+        why: &str,
         interrupt: &mut Signal,
         terminate: &mut Signal,
         news: &mut mpsc::Receiver<(usize, Result<News, Stop>)>,
     ) -> Result<(), Stop> {
-        self.view.say("told to end: waiting for running attempts");
-        self.ending = Some("told to end".to_owned());
+        self.view.say(&format!("{why}: waiting for running attempts"));
+        self.ending = Some(why.to_owned());
         let engine = self.node.engine().clone();
         let grace = self.settings.config.node.drain_grace;
         tokio::select! {

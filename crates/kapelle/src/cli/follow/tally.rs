@@ -5,6 +5,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use kapelle_api::{Event, EventKind};
 
 use crate::cli::exit::Exit;
+use crate::cli::session::quoted;
+
+/// A step's wait for a person.
+pub(super) struct Wait {
+    /// For what.
+    pub(super) what: String,
+    /// The words of the command that ends it, after the step.
+    answer: Answer,
+}
+
+enum Answer {
+    /// `--by` is needed where it is limited who may answer.
+    Approve {
+        by: Vec<String>,
+    },
+    Resolve,
+}
+
+impl Wait {
+    /// The command of ours that ends it.
+    pub(super) fn command(&self, run: &str, step: &str) -> String {
+        match &self.answer {
+            Answer::Approve { by } if by.is_empty() => format!("runs approve {run} {step}"),
+            Answer::Approve { by } => {
+                let by: Vec<_> = by.iter().map(|name| quoted(name)).collect();
+                format!("runs approve {run} {step} --by {}", by.join("|"))
+            }
+            Answer::Resolve => {
+                format!("runs resolve {run} {step} --action retry|complete|skip|fail")
+            }
+        }
+    }
+}
 
 /// What is known of a run.
 pub(super) struct Tally {
@@ -15,8 +48,8 @@ pub(super) struct Tally {
     pub(super) remote: bool,
     /// Steps with an attempt under way.
     pub(super) running: BTreeSet<String>,
-    /// Steps that wait for a person, and for what.
-    pub(super) waits_for: BTreeMap<String, String>,
+    /// Steps that wait for a person.
+    pub(super) waits_for: BTreeMap<String, Wait>,
     /// Steps whose wait was told.
     pub(super) told: BTreeSet<String>,
     /// Why it is paused, if it is.
@@ -41,9 +74,19 @@ impl Tally {
         }
     }
 
+    /// What is known is no history.
+    pub(super) const fn is_live(&self) -> bool {
+        self.seen >= self.known
+    }
+
     /// Nothing is running, and this is not history.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.running.is_empty() && self.seen >= self.known
+        self.running.is_empty() && self.is_live()
+    }
+
+    /// The commands of ours that end the waits for people.
+    pub(super) fn answers(&self) -> Vec<String> {
+        self.waits_for.iter().map(|(step, wait)| wait.command(&self.run, step)).collect()
     }
 
     pub(super) fn see(&mut self, event: &Event) {
@@ -64,8 +107,10 @@ impl Tally {
             EventKind::StepStarted { .. } => {
                 self.running.insert(step.clone());
             }
-            EventKind::ApprovalRequested { .. } => {
-                self.waits_for.insert(step.clone(), format!("approval of `{step}`"));
+            EventKind::ApprovalRequested { by, .. } => {
+                let what = format!("approval of `{step}`");
+                let answer = Answer::Approve { by: by.clone() };
+                self.waits_for.insert(step.clone(), Wait { what, answer });
             }
             EventKind::ApprovalDecided { .. } | EventKind::StepResolved { .. } => {
                 self.waits_for.remove(step);
@@ -77,7 +122,7 @@ impl Tally {
                     Some(agent) => format!("step `{step}`: no agent `{agent}` is at hand"),
                     None => format!("step `{step}`: {}", reason.replace('_', " ")),
                 };
-                self.waits_for.insert(step.clone(), what);
+                self.waits_for.insert(step.clone(), Wait { what, answer: Answer::Resolve });
             }
             EventKind::StepRetrying { .. }
             | EventKind::StepCompleted { .. }

@@ -20,14 +20,16 @@ pub(crate) enum View {
     Plain(Plain),
     /// A line per running step and a bar, on stderr; the end on stdout.
     Live(Box<Live>),
+    /// Stdout takes no more: only how it ends, on stderr.
+    Unheard,
 }
 
 /// How a run ended for whoever watches.
 pub(crate) enum Ending<'a> {
     /// It ended; its last event.
     Completed(&'a Event),
-    /// It goes on later; the steps that wait for a person.
-    Paused(&'a Event, Vec<String>),
+    /// It goes on later; the commands of ours that end its waits for people.
+    Paused(&'a Event, &'a [String]),
 }
 
 impl Ending<'_> {
@@ -64,6 +66,7 @@ impl View {
                 live.event(event);
                 Ok(())
             }
+            Self::Unheard => Ok(()),
         }
     }
 
@@ -81,6 +84,10 @@ impl View {
                 let failures = plain.failures(ending.run());
                 out::text(&summary::summary(&ending, command, failures))
             }
+            (Self::Unheard, _) => {
+                out::say(summary::summary(&ending, command, &[]).trim_end());
+                Ok(())
+            }
             (Self::Live(live), _) => {
                 live.clear();
                 out::text(&summary::summary(&ending, command, live.failures(ending.run())))
@@ -91,7 +98,7 @@ impl View {
     /// Tells the user something.
     pub(crate) fn say(&self, text: &str) {
         match self {
-            Self::Json | Self::Plain(_) => out::say(text),
+            Self::Json | Self::Plain(_) | Self::Unheard => out::say(text),
             Self::Live(live) => live.say(text),
         }
     }

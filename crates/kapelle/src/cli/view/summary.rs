@@ -33,14 +33,16 @@ pub(super) fn summary(
                 add_artifacts(&mut out, artifacts, command);
             }
         }
-        Ending::Paused(event, waits) => {
+        Ending::Paused(event, answers) => {
             if let EventKind::RunPaused { reason, resume, .. } = &event.kind {
                 _ = writeln!(out, "run {} paused: {reason}", event.run);
-                for step in waits {
-                    let approve = command(&format!("runs approve {} {step}", event.run));
-                    _ = writeln!(out, "  decide:  {approve}");
+                for answer in *answers {
+                    _ = writeln!(out, "  decide:  {}", command(answer));
                 }
-                _ = writeln!(out, "  go on:   {}", resume.as_deref().unwrap_or_default());
+                match resume {
+                    Some(resume) => _ = writeln!(out, "  go on:   {resume}"),
+                    None => out.push_str("  it was in memory: the run is gone\n"),
+                }
             }
         }
     }
