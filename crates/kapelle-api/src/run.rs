@@ -134,7 +134,7 @@ pub struct Step {
     /// Its id.
     pub id: String,
     /// `waiting`, `ready`, `running`, `retrying`, `waiting_approval`, `blocked`, `completed`,
-    /// `failed`, `skipped` or `dropped`.
+    /// `failed`, `skipped`, `dropped`, or `cancelled` with its run.
     pub status: String,
     /// Who does it; `None`: a person.
     pub agent: Option<String>,

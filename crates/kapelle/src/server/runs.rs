@@ -7,7 +7,7 @@ use kapelle_api as api;
 use kapelle_core::RunId;
 use kapelle_core::plan;
 use kapelle_core::port::journal::{RunQuery, RunRow};
-use kapelle_core::run::{Blocked, Run, Skipped, Status, StepStatus, StepView};
+use kapelle_core::run::{Blocked, Run, Skipped, Status, StepStatus, StepView, Verdict};
 use kapelle_engine::{Error, NewRun};
 
 use super::body::{Body, Query};
@@ -166,7 +166,8 @@ fn detail(run: &Run) -> Option<String> {
         (Status::Paused, _, Some(reason)) => reason,
         _ => "",
     };
-    (!detail.is_empty()).then(|| detail.to_owned())
+    let says_more = !detail.is_empty() && detail != run.status().as_str();
+    says_more.then(|| detail.to_owned())
 }
 
 async fn step(app: &App, run: &Run, view: StepView<'_>) -> Result<api::Step, Problem> {
@@ -189,7 +190,14 @@ async fn step(app: &App, run: &Run, view: StepView<'_>) -> Result<api::Step, Pro
     };
     Ok(api::Step {
         id: step.id.to_string(),
-        status: step.status.as_str().to_owned(),
+        // What had not ended when the run was cancelled never will.
+        status: match run.ended() {
+            Some(ended) if !step.status.is_final() && ended.verdict == Verdict::Cancelled => {
+                "cancelled"
+            }
+            _ => step.status.as_str(),
+        }
+        .to_owned(),
         agent: view.agent.map(str::to_owned),
         attempts: step.attempts(),
         started_at: step.started_at.map(|at| at.to_string()),
