@@ -45,7 +45,9 @@ pub enum Error {
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
     /// What answers is no Kapelle, or another one than is expected.
-    #[error("{server} does not answer like a node of kapelle: {what}")]
+    #[error(
+        "{server} does not answer like a node of kapelle: {what}; end what listens there or remove it, then repeat"
+    )]
     Malformed {
         /// What answers.
         server: String,

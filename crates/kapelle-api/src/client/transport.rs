@@ -16,7 +16,9 @@ pub type Body = BoxStream<'static, Result<Bytes, Unreachable>>;
 
 /// The server did not answer, or not to the end. Whether it did what was asked is not known.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{server} cannot be reached: {message}")]
+#[error(
+    "{server} cannot be reached: {message}; end that process or remove what stands in its place, then repeat: whoever comes next takes its runs over"
+)]
 pub struct Unreachable {
     /// Which server.
     pub server: String,
