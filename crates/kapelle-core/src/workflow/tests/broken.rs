@@ -113,6 +113,7 @@ fn broken_files_are_told_everything_that_is_wrong_with_them() {
     // What cannot be in a small file has tests of its own.
     use Code::*;
     let elsewhere = [
+        UnreadableFile,
         FileTooLarge,
         BadEncoding,
         TooDeep,
