@@ -9,7 +9,7 @@ use kapelle_core::port::journal::{Content, Entry, Error};
 use kapelle_core::run::{Compiled, Missing, Run, Values};
 use kapelle_core::{Digest, Json, RunId, Tenant, Value};
 
-use crate::shards::{Fold, LoadError, Loaded, bad_plan};
+use crate::shards::{Fold, LoadError, Loaded};
 
 /// Plans that were compiled before, the longest known first out.
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl Reader {
             )
         };
         let plan = serde_json::from_value((*json).clone()).map_err(|error| unusable(&error))?;
-        let plan = Arc::new(Compiled::new(plan).map_err(|error| bad_plan(first.run, &error))?);
+        let plan = Arc::new(Compiled::new(plan).map_err(|error| unusable(&error))?);
         if let Some(digest) = created.plan.digest() {
             self.plans.insert(digest, plan.clone());
         }

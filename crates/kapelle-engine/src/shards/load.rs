@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kapelle_core::port::journal::{Entry, Error};
-use kapelle_core::run::{BadPlan, Compiled, Created, Event, Run};
+use kapelle_core::run::{Compiled, Created, Event, Run};
 use kapelle_core::{Digest, Json, RunId, Tenant, Timestamp};
 
 use super::hosted::Hosted;
@@ -118,12 +118,6 @@ fn damaged(entry: &Entry, why: &str) -> LoadError {
     LoadError::Damaged(
         format!("the journal of run `{run}` is damaged at event {}: {why}", entry.first_seq).into(),
     )
-}
-
-/// A plan that is in a journal but cannot run.
-#[must_use]
-pub fn bad_plan(run: RunId, error: &BadPlan) -> LoadError {
-    LoadError::Damaged(format!("the plan of run `{run}` cannot be used: {error}").into())
 }
 
 impl Shards {

@@ -15,13 +15,11 @@ use std::sync::Arc;
 
 use kapelle_core::port::journal::{Part, SubmitKey};
 use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run};
-use kapelle_core::{
-    Attempt, Digest, Epoch, Payload, RunId, Shard, StepId, StepNo, Tenant, Timestamp,
-};
+use kapelle_core::{Attempt, Digest, Epoch, Payload, RunId, Shard, StepNo, Tenant, Timestamp};
 
 use hosted::Hosted;
 pub use hosted::Start;
-pub use load::{Fold, LoadError, Loaded, bad_plan};
+pub use load::{Fold, LoadError, Loaded};
 pub use turn::{Outside, sleep};
 
 use crate::values::Cache;
@@ -339,15 +337,6 @@ impl Shards {
     pub fn run(&self, run: RunId) -> Option<&Run> {
         match self.runs.get(&run) {
             Some(Place::Here(hosted)) if hosted.is_settled() => Some(&hosted.run),
-            _ => None,
-        }
-    }
-
-    /// The step ids behind the numbers of a run, as far as it is in memory.
-    #[must_use]
-    pub fn step_name(&self, run: RunId, step: StepNo) -> Option<StepId> {
-        match self.runs.get(&run) {
-            Some(Place::Here(hosted)) => hosted.run.name(step).cloned(),
             _ => None,
         }
     }
