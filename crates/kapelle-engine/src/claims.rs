@@ -34,6 +34,8 @@ pub(crate) struct Claims {
     held: Mutex<Held>,
     /// One claim at a time: the answer of one is what the next one sees.
     claiming: tokio::sync::Mutex<()>,
+    /// One search for a new shard at a time: many submits at once need one, not one each.
+    searching: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -49,7 +51,8 @@ struct Place {
 
 impl Claims {
     pub(crate) fn new(shared: Arc<Shared>, nodes: Arc<dyn Nodes>) -> Self {
-        Self { shared, nodes, held: Mutex::default(), claiming: tokio::sync::Mutex::new(()) }
+        let (held, claiming, searching) = Default::default();
+        Self { shared, nodes, held, claiming, searching }
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -141,6 +144,10 @@ impl Claims {
 
     /// A shard of this node for a new run: one that is not full, else a free one is claimed.
     pub(crate) async fn for_new_run(&self) -> Result<Shard, Error> {
+        if let Some(shard) = self.not_full() {
+            return Ok(shard);
+        }
+        let _one = self.searching.lock().await;
         if let Some(shard) = self.not_full() {
             return Ok(shard);
         }
