@@ -1,5 +1,11 @@
 //! "Did you mean …?": the nearest of the names there are.
 
+/// Whether a hint is worth looking at all of so many names, after so many problems: nobody reads
+/// hundreds of hints, and in a large file they would take minutes.
+pub(crate) const fn pays(problems: usize, names: usize) -> bool {
+    problems < 200 && problems.saturating_mul(names) < 200_000
+}
+
 /// The sentence that proposes the one of `names` nearest to `wrong`, if one is near.
 pub(crate) fn one_of<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(wrong, names).map(|name| format!("did you mean `{name}`?"))

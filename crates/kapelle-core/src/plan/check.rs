@@ -16,7 +16,7 @@ use crate::problem::{Code, Problem, Severity};
 use crate::{Json, suggest};
 
 /// The most steps that a plan may be written with.
-pub const STEPS_MAX: usize = 10_000;
+pub const STEPS_MAX: usize = 100_000;
 /// The most attempts of a run that may be allowed at once.
 pub const PARALLEL_MAX: u32 = 1_000;
 
@@ -176,11 +176,8 @@ impl<'a> Check<'a> {
     }
 
     fn similar_step(&self, id: &str) -> Option<String> {
-        // Nobody reads more hints than these, and each looks at every step.
-        if self.findings.len() > 200 {
-            return None;
-        }
-        suggest::one_of(id, self.ids.keys().map(|id| &**id))
+        let pays = suggest::pays(self.findings.len(), self.ids.len());
+        if pays { suggest::one_of(id, self.ids.keys().map(|id| &**id)) } else { None }
     }
 
     /// Looks at every expression of a step; gives the steps that they name and that exist.

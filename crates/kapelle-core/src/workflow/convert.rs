@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::Workflow;
 use super::file::{
     Approval, Duration, File, Mode, OnFailure, OnTimeout, OnUnknown, Retry, RetryOn, Task,
 };
-use super::{PROBLEMS_MAX, Workflow};
 use crate::plan::finding::{Field, Finding, Place};
 use crate::plan::{self, ForEach, Plan, Step, Work};
 use crate::port::agent::{FailureKind, OnUnknown as StepOnUnknown};
@@ -134,8 +134,8 @@ impl Converter<'_> {
                 _ => {
                     let message = format!("step `{id}` depends on `{name}`, which does not exist");
                     let ids = self.ids.iter().map(String::as_str);
-                    let told = self.findings.len() < PROBLEMS_MAX;
-                    let hint = if told { suggest::one_of(&name, ids) } else { None };
+                    let pays = suggest::pays(self.findings.len(), self.ids.len());
+                    let hint = if pays { suggest::one_of(&name, ids) } else { None };
                     let pointer = format!("/{nth}");
                     self.add_at(Field::Needs, pointer, Code::UnknownStep, message, hint);
                 }

@@ -155,8 +155,9 @@ fn read_text(problems: &mut Problems<'_>, agents: Option<&Agents>) -> Option<Wor
         }
     };
     let Converted { mut workflow, findings } = convert::convert(file);
-    let findings = findings.into_iter().chain(check::find(&mut workflow.plan, agents));
-    for finding in findings {
+    // What holds for the whole plan comes first: not all of a large number of problems is kept.
+    let checked = check::find(&mut workflow.plan, agents);
+    for finding in checked.into_iter().chain(findings) {
         let pointer = pointer_of(&finding.place);
         let mut ends = pointer.match_indices('/').map(|(end, _)| end).chain([pointer.len()]);
         let hidden = ends.any(|end| stripped.contains(&pointer[..end]));
