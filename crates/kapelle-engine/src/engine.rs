@@ -5,7 +5,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
-use kapelle_core::plan::Plan;
 use kapelle_core::port::journal;
 use kapelle_core::port::nodes::Node;
 use kapelle_core::port::{Agents, Journal, Nodes};
@@ -13,10 +12,11 @@ use kapelle_core::run::{Command, Ended, Refusal, Run};
 use kapelle_core::{Json, Payload, RunId, Tenant, Value};
 
 use crate::claims::Claims;
-use crate::feed::{Live, Seat};
+use crate::feed::Vigil;
 use crate::reader::{Plans, Reader};
 use crate::shards::{Offer, Reply, Tell};
 use crate::shell::{Msg, Shared, Shell};
+use crate::submit::PreparedPlan;
 use crate::watch::{Seen, watch};
 
 /// What an engine is put together from.
@@ -64,7 +64,7 @@ pub struct NewRun {
     /// Whose it is.
     pub tenant: Tenant,
     /// What is to be done; checked before.
-    pub plan: Plan,
+    pub plan: PreparedPlan,
     /// An object: the inputs, checked before, defaults included.
     pub inputs: Json,
     /// The submitter's folder, absolute.
@@ -259,56 +259,41 @@ impl Engine {
 
     /// Waits for a run to end.
     pub async fn wait(&self, tenant: &Tenant, run: RunId) -> Result<Ended, Error> {
-        let seat = self.inner.shared.feed.sit(run);
-        self.wait_seated(tenant, run, seat).await
+        loop {
+            let vigil = self.inner.shared.feed.await_end(run);
+            self.check_fatal()?;
+            let row = self.journal().run(tenant, run).await?.ok_or(Error::NotFound)?;
+            if !row.open {
+                return self.run(tenant, run).await?.ended().cloned().ok_or(Error::NotFound);
+            }
+            if let Some(ended) = self.end_of(vigil, self.pace(run)).await? {
+                return Ok(ended);
+            }
+        }
     }
 
     /// Submits a run and waits for its end.
     pub async fn perform(&self, new: NewRun) -> Result<(RunId, Ended), Error> {
         let tenant = new.tenant.clone();
         let run = self.new_id().await?;
-        let mut seat = self.inner.shared.feed.sit(run);
+        // Its end cannot be missed: it is waited for before it begins.
+        let vigil = self.inner.shared.feed.await_end(run);
         let submitted = self.submit_as(run, new).await?;
         if submitted.existing {
             return Ok((submitted.run, self.wait(&tenant, submitted.run).await?));
         }
-        // Its end cannot be missed: the seat was taken before it began.
-        loop {
-            match seat.live.recv().await {
-                Ok(Live::Ended(ended)) => return Ok((run, (*ended).clone())),
-                Ok(Live::More | Live::Progress(_)) => {}
-                Ok(Live::Damaged(_)) | Err(_) => {
-                    return Ok((run, self.wait_seated(&tenant, run, seat).await?));
-                }
-            }
+        match self.end_of(vigil, self.pace(run)).await? {
+            Some(ended) => Ok((run, ended)),
+            None => Ok((run, self.wait(&tenant, run).await?)),
         }
     }
 
-    async fn wait_seated(
-        &self,
-        tenant: &Tenant,
-        run: RunId,
-        mut seat: Seat,
-    ) -> Result<Ended, Error> {
-        loop {
-            self.check_fatal()?;
-            let row = self.journal().run(tenant, run).await?.ok_or(Error::NotFound)?;
-            if !row.open {
-                return self.run(tenant, run).await?.ended().cloned().ok_or(Error::NotFound);
-            }
-            let look_again = tokio::time::sleep(self.pace(run));
-            tokio::pin!(look_again);
-            loop {
-                tokio::select! {
-                    () = &mut look_again => break,
-                    live = seat.live.recv() => match live {
-                        Ok(Live::Ended(ended)) => return Ok((*ended).clone()),
-                        Ok(Live::Damaged(why)) => return Err(Error::Damaged(why)),
-                        Ok(Live::More | Live::Progress(_)) => {}
-                        Err(_) => break,
-                    },
-                }
-            }
+    /// How the run ended, or `None` if it is time to look.
+    async fn end_of(&self, mut vigil: Vigil, at_most: Duration) -> Result<Option<Ended>, Error> {
+        match tokio::time::timeout(at_most, &mut vigil.end).await {
+            Ok(Ok(Ok(ended))) => Ok(Some((*ended).clone())),
+            Ok(Ok(Err(why))) => Err(Error::Damaged(why)),
+            Ok(Err(_)) | Err(_) => Ok(None),
         }
     }
 

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kapelle_core::port::agent::Progress;
 use kapelle_core::run::Ended;
 use kapelle_core::{Attempt, RunId, StepId};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 /// What a watcher is told.
 #[derive(Clone, Debug)]
@@ -19,8 +19,6 @@ pub(crate) enum Live {
     More,
     /// An attempt is so far.
     Progress(Arc<Progressed>),
-    /// It is over.
-    Ended(Arc<Ended>),
     /// It cannot be read, and is left alone.
     Damaged(Arc<str>),
 }
@@ -38,11 +36,23 @@ pub struct Progressed {
     pub progress: Progress,
 }
 
-/// Who watches which run.
+/// What one who waits for the end is told: how it ended, or why it cannot be read.
+pub(crate) type End = Result<Arc<Ended>, Arc<str>>;
+
+/// How many news may wait for a watcher; one who is late looks for himself.
+const NEWS_MAX: usize = 64;
+
+/// Who watches which run, and who waits for its end.
 #[derive(Default)]
 pub(crate) struct Feed {
-    watched: Mutex<BTreeMap<RunId, broadcast::Sender<Live>>>,
+    known: Mutex<Known>,
     count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Known {
+    watched: BTreeMap<RunId, broadcast::Sender<Live>>,
+    awaited: BTreeMap<RunId, Vec<oneshot::Sender<End>>>,
 }
 
 /// A place among those who watch a run.
@@ -52,40 +62,94 @@ pub(crate) struct Seat {
     feed: Arc<Feed>,
 }
 
+/// A place among those who wait for the end of a run, and are not woken before.
+pub(crate) struct Vigil {
+    pub(crate) end: oneshot::Receiver<End>,
+    run: RunId,
+    feed: Arc<Feed>,
+}
+
 impl Feed {
     pub(crate) fn sit(self: &Arc<Self>, run: RunId) -> Seat {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = watched.entry(run).or_insert_with(|| broadcast::channel(256).0).subscribe();
-        self.count.store(watched.len(), Ordering::Relaxed);
+        let mut known = self.lock();
+        let watched = known.watched.entry(run);
+        let live = watched.or_insert_with(|| broadcast::channel(NEWS_MAX).0).subscribe();
+        self.recount(&known);
         Seat { live, run, feed: self.clone() }
+    }
+
+    pub(crate) fn await_end(self: &Arc<Self>, run: RunId) -> Vigil {
+        let (sender, end) = oneshot::channel();
+        let mut known = self.lock();
+        known.awaited.entry(run).or_default().push(sender);
+        self.recount(&known);
+        Vigil { end, run, feed: self.clone() }
     }
 
     pub(crate) fn tell(&self, run: RunId, live: impl FnOnce() -> Live) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = watched.get(&run) {
+        if let Some(sender) = self.lock().watched.get(&run) {
             // Nobody listening any more is no fault.
             sender.send(live()).ok();
         }
     }
 
+    /// Tells those who wait for the end of a run.
+    pub(crate) fn tell_end(&self, run: RunId, end: impl FnOnce() -> End) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut known = self.lock();
+        let Some(waiting) = known.awaited.remove(&run) else { return };
+        self.recount(&known);
+        drop(known);
+        let end = end();
+        for sender in waiting {
+            sender.send(end.clone()).ok();
+        }
+    }
+
+    /// Has everybody look for himself.
     pub(crate) fn tell_all(&self) {
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        for sender in watched.values() {
+        let mut known = self.lock();
+        known.awaited.clear();
+        for sender in known.watched.values() {
             sender.send(Live::More).ok();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recount(&self, known: &Known) {
+        self.count.store(known.watched.len() + known.awaited.len(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut watched = self.feed.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.feed.lock();
         // This seat's own receiver is still counted.
-        if watched.get(&self.run).is_some_and(|sender| sender.receiver_count() <= 1) {
-            watched.remove(&self.run);
+        if known.watched.get(&self.run).is_some_and(|sender| sender.receiver_count() <= 1) {
+            known.watched.remove(&self.run);
         }
-        self.feed.count.store(watched.len(), Ordering::Relaxed);
+        self.feed.recount(&known);
+    }
+}
+
+impl Drop for Vigil {
+    fn drop(&mut self) {
+        self.end.close();
+        let mut known = self.feed.lock();
+        if let Some(waiting) = known.awaited.get_mut(&self.run) {
+            waiting.retain(|sender| !sender.is_closed());
+            if waiting.is_empty() {
+                known.awaited.remove(&self.run);
+            }
+        }
+        self.feed.recount(&known);
     }
 }

@@ -23,4 +23,5 @@ mod watch;
 pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
 pub use feed::Progressed;
 pub use slots::Slots;
+pub use submit::PreparedPlan;
 pub use watch::{Seen, SeenEvent};

@@ -274,7 +274,8 @@ impl Shell {
                 Action::Publish(published) => self.publish(&published),
                 Action::Damaged { run, why } => {
                     tracing::error!(%run, %why, "the run is left alone");
-                    self.shared.feed.tell(run, || Live::Damaged(why));
+                    self.shared.feed.tell(run, || Live::Damaged(why.clone()));
+                    self.shared.feed.tell_end(run, || Err(why));
                 }
                 Action::Start(start) => self.start(*start),
                 Action::Stop { run, step, attempt } => {
@@ -301,7 +302,7 @@ impl Shell {
         if let Some(Event::RunCompleted { verdict, output, detail }) = published.events.last() {
             let (verdict, output, detail) = (*verdict, output.clone(), detail.clone());
             let ended = Ended { verdict, output, detail, at: published.at };
-            self.shared.feed.tell(run, || Live::Ended(Arc::new(ended)));
+            self.shared.feed.tell_end(run, || Ok(Arc::new(ended)));
             self.shared.asked().remove(&run);
         }
     }

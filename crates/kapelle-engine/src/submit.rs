@@ -5,17 +5,19 @@ use std::sync::Arc;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::journal::{SubmitKey, Twin};
 use kapelle_core::run::{Compiled, Created};
-use kapelle_core::{Digest, INLINE_MAX, Json, PLAN_INLINE_MAX, RunId, Value, canonical};
+use kapelle_core::{Digest, INLINE_MAX, PLAN_INLINE_MAX, Payload, RunId, Value, canonical};
 
 use crate::engine::{Engine, Error, NewRun, Submitted, refused};
 use crate::shards::{Offer, Reply, Submission, Ticket};
 
-/// A plan made ready to run.
-struct Prepared {
+/// A plan made ready to run, for as many runs as one likes.
+#[derive(Clone, Debug)]
+pub struct PreparedPlan {
     compiled: Arc<Compiled>,
-    json: Json,
-    /// Its canonical JSON, and the digest of that.
-    text: String,
+    /// As a run's first event holds it, and the payload to keep if it is long.
+    value: Value,
+    payload: Option<Payload>,
+    /// Of its canonical JSON.
     digest: Digest,
 }
 
@@ -38,10 +40,11 @@ impl Engine {
             (None, Some(key)) => Some(format!("key:{key}")),
             (None, None) => None,
         };
-        let plan = self.prepare(&new.plan)?;
         let key = name.map(|name| SubmitKey {
             key: name.into(),
-            content: Digest::of(format!("{}{}", plan.digest, canonical(&new.inputs)).as_bytes()),
+            content: Digest::of(
+                format!("{}{}", new.plan.digest, canonical(&new.inputs)).as_bytes(),
+            ),
         });
         if let Some(SubmitKey { key, content }) = &key
             && let Some(twin) = shared.reader.journal.submitted(&new.tenant, key).await?
@@ -50,7 +53,7 @@ impl Engine {
         }
         let content = key.as_ref().map(|key| key.content);
         shared.asked().insert(run, new.tenant.clone());
-        let submission = Self::submission(new, plan, run, key);
+        let submission = Self::submission(new, run, key);
         let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
         let reply = shared.ask(run.shard(), offer).await;
         if !matches!(reply, Reply::Done { .. }) {
@@ -65,8 +68,8 @@ impl Engine {
         }
     }
 
-    /// A plan made ready to run, compiled once for all its runs.
-    fn prepare(&self, plan: &Plan) -> Result<Prepared, Error> {
+    /// Makes a plan ready to run.
+    pub fn prepare(&self, plan: &Plan) -> Result<PreparedPlan, Error> {
         let bad_plan = |why: String| Error::BadPlan(why.into());
         let json = serde_json::to_value(plan).map_err(|error| bad_plan(error.to_string()))?;
         let text = canonical(&json);
@@ -82,27 +85,23 @@ impl Engine {
                 compiled
             }
         };
-        Ok(Prepared { compiled, json, text, digest })
-    }
-
-    fn submission(new: NewRun, plan: Prepared, run: RunId, key: Option<SubmitKey>) -> Submission {
-        let (inputs, inputs_payload) = Value::of(new.inputs, INLINE_MAX);
-        let (plan_value, plan_payload) = if plan.text.len() <= PLAN_INLINE_MAX {
-            (Value::Inline(Arc::new(plan.json)), None)
+        let (value, payload) = if text.len() <= PLAN_INLINE_MAX {
+            (Value::Inline(Arc::new(json)), None)
         } else {
-            let (value, payload) = Value::by_digest(plan.text);
+            let (value, payload) = Value::by_digest(text);
             (value, Some(payload))
         };
-        let payloads = plan_payload.into_iter().chain(inputs_payload).collect();
-        let created = Created {
-            workflow: plan.compiled.plan.workflow.clone(),
-            plan: plan_value,
-            inputs,
-            root: new.root,
-            task_id: new.task_id,
-        };
-        let (tenant, plan) = (new.tenant, plan.compiled);
+        Ok(PreparedPlan { compiled, value, payload, digest })
+    }
+
+    fn submission(new: NewRun, run: RunId, key: Option<SubmitKey>) -> Submission {
+        let NewRun { tenant, plan, inputs, root, task_id, key: _ } = new;
+        let PreparedPlan { compiled, value, payload, digest: _ } = plan;
+        let (inputs, inputs_payload) = Value::of(inputs, INLINE_MAX);
+        let payloads = payload.into_iter().chain(inputs_payload).collect();
+        let workflow = compiled.plan.workflow.clone();
+        let created = Created { workflow, plan: value, inputs, root, task_id };
         let ticket = Ticket(0);
-        Submission { run, tenant, created, plan, payloads, key, ticket }
+        Submission { run, tenant, created, plan: compiled, payloads, key, ticket }
     }
 }

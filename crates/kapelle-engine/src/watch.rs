@@ -123,7 +123,7 @@ impl Watcher {
             match tokio::time::timeout(self.pace, self.seat.live.recv()).await {
                 Ok(Ok(Live::Progress(progress))) => return Ok(Some(Seen::Progress(progress))),
                 Ok(Ok(Live::Damaged(why))) => return Err(Error::Damaged(why)),
-                Ok(Ok(Live::More | Live::Ended(_)) | Err(RecvError::Lagged(_))) | Err(_) => {}
+                Ok(Ok(Live::More) | Err(RecvError::Lagged(_))) | Err(_) => {}
                 Ok(Err(RecvError::Closed)) => self.ended = true,
             }
         }

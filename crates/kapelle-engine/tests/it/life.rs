@@ -128,11 +128,11 @@ fn step(id: &str, needs: &[&str], input: Json) -> Step {
     }
 }
 
-fn new_run(steps: Vec<Step>) -> NewRun {
+fn new_run(engine: &Engine, steps: Vec<Step>) -> NewRun {
     let plan = Plan { workflow: "test".into(), steps, max_parallel: 10, ..Plan::default() };
     NewRun {
         tenant: Tenant::default(),
-        plan,
+        plan: engine.prepare(&plan).unwrap(),
         inputs: json!({}),
         root: "/".into(),
         task_id: None,
@@ -167,7 +167,7 @@ async fn values_flow_through_a_diamond() {
             json!({"value": ["{{ steps.b.output }}", "{{ steps.c.output.long }}"]}),
         ),
     ];
-    let run = engine.submit(new_run(steps)).await.unwrap().run;
+    let run = engine.submit(new_run(&engine, steps)).await.unwrap().run;
     let ended = engine.wait(&tenant, run).await.unwrap();
     assert_eq!(ended.verdict, Verdict::Completed, "{}", ended.detail);
     let read = engine.run(&tenant, run).await.unwrap();
@@ -181,8 +181,11 @@ async fn a_recorded_effect_is_replayed_by_the_next_attempt() {
     let worker = Worker::new();
     let engine = in_memory(&worker).await;
     let tenant = Tenant::default();
-    let run =
-        engine.submit(new_run(vec![step("a", &[], json!({"do": "effects"}))])).await.unwrap().run;
+    let run = engine
+        .submit(new_run(&engine, vec![step("a", &[], json!({"do": "effects"}))]))
+        .await
+        .unwrap()
+        .run;
     let ended = engine.wait(&tenant, run).await.unwrap();
     assert_eq!(ended.verdict, Verdict::Completed, "{}", ended.detail);
     let effects = worker.effects.lock().unwrap();
@@ -196,8 +199,11 @@ async fn a_panic_is_a_failed_attempt() {
     let worker = Worker::new();
     let engine = in_memory(&worker).await;
     let tenant = Tenant::default();
-    let run =
-        engine.submit(new_run(vec![step("a", &[], json!({"do": "panic"}))])).await.unwrap().run;
+    let run = engine
+        .submit(new_run(&engine, vec![step("a", &[], json!({"do": "panic"}))]))
+        .await
+        .unwrap()
+        .run;
     let ended = engine.wait(&tenant, run).await.unwrap();
     assert_eq!(ended.verdict, Verdict::Failed);
     assert!(ended.detail.contains("on purpose"), "{}", ended.detail);
@@ -209,7 +215,7 @@ async fn cancelling_stops_what_runs() {
     let engine = in_memory(&worker).await;
     let tenant = Tenant::default();
     let steps = vec![step("a", &[], json!({"do": "wait"})), step("b", &["a"], json!({}))];
-    let run = engine.submit(new_run(steps)).await.unwrap().run;
+    let run = engine.submit(new_run(&engine, steps)).await.unwrap().run;
     worker.reached.notified().await;
     let cancel = Command::Cancel { by: "me".into(), reason: "enough".into() };
     engine.tell(&tenant, run, cancel.clone()).await.unwrap();
@@ -225,7 +231,7 @@ async fn a_watcher_gets_each_event_once_from_any_point() {
     let engine = in_memory(&worker).await;
     let tenant = Tenant::default();
     let steps = (0..20).map(|n| step(&format!("s{n}"), &[], json!({"value": n}))).collect();
-    let run = engine.submit(new_run(steps)).await.unwrap().run;
+    let run = engine.submit(new_run(&engine, steps)).await.unwrap().run;
     let seqs = |after| {
         let events = engine.watch(&tenant, run, after);
         events
@@ -247,7 +253,7 @@ async fn a_watcher_gets_each_event_once_from_any_point() {
 async fn the_same_task_is_one_run() {
     let worker = Worker::new();
     let engine = in_memory(&worker).await;
-    let mut new = new_run(vec![step("a", &[], json!({"value": 1}))]);
+    let mut new = new_run(&engine, vec![step("a", &[], json!({"value": 1}))]);
     new.task_id = Some("t-1".into());
     let submits = (0..8).map(|_| engine.submit(new.clone()));
     let submitted = futures_util::future::join_all(submits).await;
@@ -274,7 +280,7 @@ async fn a_drained_node_leaves_its_work_to_the_next() {
         step("a", &[], json!({"value": "done"})),
         step("b", &["a"], json!({"do": "wait", "value": "b"})),
     ];
-    let run = first.submit(new_run(steps)).await.unwrap().run;
+    let run = first.submit(new_run(&first, steps)).await.unwrap().run;
     worker.reached.notified().await;
     first.drain(Duration::ZERO).await.unwrap();
     drop(first);
@@ -300,7 +306,11 @@ async fn a_living_owner_is_named_and_a_dead_one_replaced() {
         Engine::open(parts(journal, nodes, &worker), Options::default()).await.unwrap()
     };
     let (first, second) = (open().await, open().await);
-    let run = first.submit(new_run(vec![step("a", &[], json!({"do": "wait"}))])).await.unwrap().run;
+    let run = first
+        .submit(new_run(&first, vec![step("a", &[], json!({"do": "wait"}))]))
+        .await
+        .unwrap()
+        .run;
     worker.reached.notified().await;
     let pause = Command::Pause { by: "me".into(), reason: "".into() };
     let elsewhere = second.tell(&tenant, run, pause).await;
@@ -332,7 +342,7 @@ async fn a_command_is_answered_when_the_run_ends_in_the_same_turn() {
             on_timeout: kapelle_core::plan::OnTimeout::Reject,
         };
         let sign = Step { work: approval, ..step("sign", &[], json!({})) };
-        let run = first.submit(new_run(vec![sign])).await.unwrap().run;
+        let run = first.submit(new_run(&first, vec![sign])).await.unwrap().run;
         let asked = |seen: &Result<Seen, Error>| {
             let Ok(Seen::Event(event)) = seen else { return false };
             matches!(event.event, Event::ApprovalRequested { .. })
@@ -376,10 +386,13 @@ async fn values_of_megabytes_go_in_through_and_out() {
         name: "item".into(),
         max_parallel: None,
     };
-    let mut new = new_run(vec![
-        Step { for_each: Some(each), ..step("each", &[], json!({"value": "{{ item }}"})) },
-        step("count", &[], json!({"value": "{{ inputs.list | length }}"})),
-    ]);
+    let mut new = new_run(
+        &engine,
+        vec![
+            Step { for_each: Some(each), ..step("each", &[], json!({"value": "{{ item }}"})) },
+            step("count", &[], json!({"value": "{{ inputs.list | length }}"})),
+        ],
+    );
     new.inputs = json!({"list": list});
     let run = engine.submit(new).await.unwrap().run;
     let ended = engine.wait(&tenant, run).await.unwrap();
@@ -396,7 +409,7 @@ async fn a_retry_waits_until_the_attempt_before_has_let_go() {
     let tenant = Tenant::default();
     let mut slow = Step { timeout_ms: 200, ..step("a", &[], json!({"do": "linger", "value": 1})) };
     slow.retry.attempts_max = 9;
-    let run = engine.submit(new_run(vec![slow])).await.unwrap().run;
+    let run = engine.submit(new_run(&engine, vec![slow])).await.unwrap().run;
     let ended = engine.wait(&tenant, run).await.unwrap();
     assert_eq!(ended.verdict, Verdict::Completed, "{}", ended.detail);
 }

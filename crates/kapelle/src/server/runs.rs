@@ -54,6 +54,7 @@ pub(super) async fn create(
     let tenant = app.tenant().clone();
     let task_id = new.task_id.map(String::into_boxed_str);
     let by_key = task_id.is_none() && key.is_some();
+    let plan = app.engine().prepare(&plan)?;
     let new = NewRun { tenant, plan, inputs, root, task_id, key };
     let submitted = app.engine().submit(new).await.map_err(|error| match error {
         Error::Conflict { .. } if by_key => Problem::key_reused(&error),
