@@ -108,6 +108,10 @@ impl Agent for Echo {
         &self.card
     }
 
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
         expect_action("echo", "echo", &call.action)?;
         let input: Input = read(&call.input)?;

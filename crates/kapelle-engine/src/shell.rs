@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use kapelle_core::port::Agents;
 use kapelle_core::port::journal::{Error, Settled};
 use kapelle_core::run::{Ended, Event};
@@ -168,6 +169,8 @@ impl Shell {
 
     /// Turns until it is told to end.
     pub(crate) fn run(mut self) {
+        let runtime = self.shared.runtime.clone();
+        let _context = runtime.enter();
         while self.listen() {
             let outside = Outside {
                 now: self.shared.clock.now(),
@@ -336,13 +339,20 @@ impl Shell {
             self.held.insert(key, start);
             return;
         }
-        let start = Arc::new(start);
+        let agent = start.agent.clone();
+        let immediate = self.shared.agents.get(&agent).is_some_and(|of| of.agent.is_immediate());
         let token = CancellationToken::new();
-        self.live.insert(key, token.clone());
-        let (shared, own) = (self.shared.clone(), self.own.clone());
+        let work = crate::attempt::perform(self.shared.clone(), Arc::new(start), token.clone());
+        let mut work = Box::pin(work);
+        // What ends at its first poll needs no task and no way there and back.
+        if immediate && let Some(offer) = work.as_mut().now_or_never() {
+            self.shards.offer(offer);
+            return self.give_slot(&agent);
+        }
+        self.live.insert(key, token);
+        let own = self.own.clone();
         drop(self.shared.runtime.spawn(async move {
-            let agent = start.agent.clone();
-            let offer = crate::attempt::perform(shared, start, token).await;
+            let offer = work.await;
             own.send(Msg::Finished(key, agent, offer)).ok();
         }));
     }

@@ -28,6 +28,13 @@ pub trait Agent: Send + Sync {
         OnUnknown::Retry
     }
 
+    /// Whether a call ends at its first poll as a rule, and never computes or blocks for long. Then
+    /// the engine's loop polls it once itself, which saves two hops between threads; an agent that
+    /// says so wrongly holds up every run of its loop.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
     /// Works on `call` to its end. What it needs meanwhile is at the desk.
     ///
     /// Once `desk` says cancelled it has ten seconds; then its future is dropped.
