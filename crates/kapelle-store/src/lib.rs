@@ -9,6 +9,7 @@
 mod check;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod limits;
 mod memory;
 mod nodes;
 mod sqlite;
