@@ -1,34 +1,57 @@
-//! A journal that counts its commits.
+//! A journal that takes note of what it is given to write.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, Journal, OnSettled, Part, RunQuery, RunRow, Staged, Twin,
+    Content, Entry, Error, Holding, Journal, OnSettled, Part, Row, RunQuery, RunRow, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use kapelle_store::limits::Load;
 
 pub(super) struct Counted {
     journal: Arc<dyn Journal>,
-    commits: AtomicU64,
+    appends: Mutex<Vec<Load>>,
 }
 
 impl Counted {
     pub(super) fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal, commits: AtomicU64::new(0) }
+        Self { journal, appends: Mutex::default() }
     }
 
-    /// How many appends there were.
-    pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+    /// What was appended since this was asked last.
+    pub(super) fn take(&self) -> Vec<Load> {
+        std::mem::take(&mut *self.appends.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What bare SQLite would have to write: a row for each of ours, with the bytes that are not numbers.
+fn load(parts: &[Part]) -> Load {
+    let mut load = Load::default();
+    for addition in parts.iter().flat_map(|part| &part.runs) {
+        load.rows += 1 + addition.rows.len();
+        load.bytes += addition.entry.body.len() + addition.entry.hash.len() + RUN_BYTES;
+        load.bytes += addition.rows.iter().map(bytes_of).sum::<usize>();
+    }
+    load
+}
+
+/// A run's id in a row.
+const RUN_BYTES: usize = 16;
+
+fn bytes_of(row: &Row) -> usize {
+    match row {
+        Row::Run(row) => RUN_BYTES + row.workflow.len() + row.status.len(),
+        Row::Payload(payload) => 2 * (32 + RUN_BYTES) + payload.bytes.len(),
+        Row::Reference { .. } => 32 + RUN_BYTES,
     }
 }
 
 #[async_trait]
 impl Journal for Counted {
     fn append(&self, parts: Vec<Part>, settled: OnSettled) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
+        let load = load(&parts);
+        self.appends.lock().unwrap_or_else(PoisonError::into_inner).push(load);
         self.journal.append(parts, settled);
     }
 

@@ -1,43 +1,37 @@
 //! `bench`: how many steps a second this machine runs, every result durable before it is acknowledged.
 //!
-//! A step is `echo` with a result of about 100 bytes. A step's time is from the end of the step
-//! before it (the begin of its run for the first) to its own end, as the journal has them.
+//! A workload is repeated in rounds. After each round bare SQLite commits as many rows and bytes on
+//! the same disk, so that both see the same weather: `of_limit` is its time / ours.
 
 mod counted;
+mod limits;
+mod rounds;
+mod start;
+mod workload;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use kapelle_core::plan::{self, Plan};
-use kapelle_core::port::{Agents, Journal, Nodes};
-use kapelle_core::run::Verdict;
-use kapelle_core::{Tenant, Timestamp};
-use kapelle_engine::{Engine, NewRun, Options, Parts};
-use kapelle_store::{Alone, Member, Memory, Sqlite};
 use serde::Serialize;
-use serde_json::json;
 
 use super::exit::{Exit, Stop};
 use super::out;
 use super::session::Settings;
-use crate::node::{Place, known_agents};
-use counted::Counted;
+use crate::node::Place;
+use workload::{Shape, Workload};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Workload::Chain, Workload::Many])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::ALL)]
     workload: Vec<Workload>,
-    /// How many steps a run has [default: 100 for chain, 5 for many]
+    /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, fanout 10000, sleep 50]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// How many runs a round has [default: 1 for chain, 1000 for many]
+    /// How many runs a round has [default: 1, many 1000]
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
-    /// How many runs go on at once [default: 1 for chain, 50 for many]
+    /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, fanout 1000, sleep 10]
     #[arg(long, value_name = "N")]
     concurrency: Option<usize>,
     /// At least how long each workload is repeated
@@ -48,19 +42,10 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Workload {
-    /// One run at a time, its steps one after another
-    Chain,
-    /// Many runs at once, their steps one after another
-    Many,
-}
-
 /// What was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Measured {
-    workload: Workload,
+    workload: String,
     runs: usize,
     steps: usize,
     seconds: f64,
@@ -68,154 +53,82 @@ struct Measured {
     p50_ms: f64,
     p99_ms: f64,
     rss_mb: f64,
-    commits: u64,
+    commits: usize,
     events: u64,
-    /// Time of bare SQLite for as many commits of the same bytes / ours; not measured yet.
     of_limit: Option<f64>,
 }
 
-/// How a workload is run.
-struct Shape {
-    steps: usize,
-    runs: usize,
-    concurrency: usize,
-    at_least: Duration,
+impl Measured {
+    /// Figures of `steps` things that took `seconds` together, and of `times` one by one.
+    fn new(workload: &str, steps: usize, seconds: f64, mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let percentile = |percent: usize| {
+            let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+            times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+        };
+        Self {
+            workload: workload.into(),
+            steps,
+            seconds,
+            steps_per_s: number(steps) / seconds.max(f64::MIN_POSITIVE),
+            p50_ms: percentile(50),
+            p99_ms: percentile(99),
+            rss_mb: rss_mb(),
+            ..Self::default()
+        }
+    }
+
+    fn line(&self) -> String {
+        let limit = self.of_limit.map_or_else(|| "-".into(), |limit| format!("{limit:.2}"));
+        format!(
+            "{:16} {:>9} {:>8.1} {:>11.0} {:>9.3} {:>9.3} {:>8} {:>7.1} {:>8}",
+            self.workload,
+            self.steps,
+            self.seconds,
+            self.steps_per_s,
+            self.p50_ms,
+            self.p99_ms,
+            self.commits,
+            self.rss_mb,
+            limit
+        )
+    }
 }
 
+const HEADER: &str =
+    "workload             steps  seconds     steps/s    p50 ms    p99 ms  commits  rss MB of limit";
+
 pub(crate) async fn bench(args: Args, settings: &Settings) -> Result<Exit, Stop> {
+    if !args.json {
+        out::line(HEADER)?;
+    }
     for workload in &args.workload {
-        let measured = measure(*workload, &args, settings).await?;
-        if args.json {
-            out::json(&measured)?;
-        } else {
-            out::line(&format!(
-                "{:6}  {:8} steps in {:.1} s  {:9.0} steps/s  p50 {:.3} ms  p99 {:.3} ms  {} commits  {:.0} MB",
-                format!("{workload:?}").to_lowercase(),
-                measured.steps,
-                measured.seconds,
-                measured.steps_per_s,
-                measured.p50_ms,
-                measured.p99_ms,
-                measured.commits,
-                measured.rss_mb,
-            ))?;
+        let shape = Shape::new(*workload, &args);
+        let at_least = Duration::from_secs(args.seconds);
+        let watched = Watched::new(*workload, args.seconds);
+        // A store of its own, on the same disk: other people's runs are not measured along.
+        let scratch = match &settings.place {
+            Place::Folder(store) => Some(Scratch::new(store)?),
+            Place::Memory => None,
+        };
+        let folder = scratch.as_ref().map(|scratch| scratch.0.as_path());
+        let measured = match workload {
+            Workload::Start => vec![start::measure(folder, at_least).await?],
+            Workload::Limits => limits::measure(folder, &shape, at_least).await?,
+            _ => vec![rounds::measure(folder, &shape, settings, at_least).await?],
+        };
+        drop(watched);
+        for measured in measured {
+            if args.json { out::json(&measured)? } else { out::line(&measured.line())? }
         }
     }
     Ok(Exit::Done)
 }
 
-async fn measure(workload: Workload, args: &Args, settings: &Settings) -> Result<Measured, Stop> {
-    let (steps, runs, concurrency) = match workload {
-        Workload::Chain => (100, 1, 1),
-        Workload::Many => (5, 1_000, 50),
-    };
-    let shape = Shape {
-        steps: args.steps.unwrap_or(steps).max(1),
-        runs: args.runs.unwrap_or(runs).max(1),
-        concurrency: args.concurrency.unwrap_or(concurrency).max(1),
-        at_least: Duration::from_secs(args.seconds),
-    };
-    // A store of its own, on the same disk: other people's runs are not measured along.
-    let folder = match &settings.place {
-        Place::Folder(store) => Some(Scratch::new(store)?),
-        Place::Memory => None,
-    };
-    let (journal, nodes): (Arc<dyn Journal>, Arc<dyn Nodes>) = match &folder {
-        Some(folder) => {
-            (Arc::new(Sqlite::open(&folder.0)?), Arc::new(Member::join(&folder.0, None)?))
-        }
-        None => (Arc::new(Memory::new()), Arc::new(Alone::new())),
-    };
-    let journal = Arc::new(Counted::new(journal));
-    let parts = Parts { journal: journal.clone(), nodes, agents: known_agents() };
-    let node = &settings.config.node;
-    let loops = (node.loops > 0).then_some(node.loops);
-    let options = Options { loops, slots: node.slots, ..Options::default() };
-    let engine = Engine::open(parts, options).await?;
-    let mut measured = repeat(&engine, workload, &shape).await?;
-    engine.drain(Duration::ZERO).await?;
-    measured.commits = journal.commits();
-    Ok(measured)
-}
-
-async fn repeat(engine: &Engine, workload: Workload, shape: &Shape) -> Result<Measured, Stop> {
-    let plan = chain(shape.steps, engine.agents())?;
-    let began = Instant::now();
-    let (mut runs, mut events, mut times) = (0, 0, Vec::new());
-    while runs == 0 || began.elapsed() < shape.at_least {
-        let mut under_way = FuturesUnordered::new();
-        let mut begun = 0;
-        while begun < shape.runs || !under_way.is_empty() {
-            if begun < shape.runs && under_way.len() < shape.concurrency {
-                under_way.push(one(engine, plan.clone()));
-                begun += 1;
-            } else if let Some(done) = under_way.next().await {
-                let (seq, ends) = done?;
-                runs += 1;
-                events += seq;
-                times.extend(ends.windows(2).map(|pair| pair[1].since(pair[0])));
-            }
-        }
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    times.sort_unstable();
-    let percentile = |percent: usize| {
-        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
-        times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    };
-    let steps = runs * shape.steps;
-    #[expect(clippy::cast_precision_loss, reason = "counts of steps are far below 2^52")]
-    let steps_per_s = steps as f64 / seconds;
-    Ok(Measured {
-        workload,
-        runs,
-        steps,
-        seconds,
-        steps_per_s,
-        p50_ms: percentile(50),
-        p99_ms: percentile(99),
-        rss_mb: rss_mb(),
-        commits: 0,
-        events,
-        of_limit: None,
-    })
-}
-
-/// One run to its end: how many events it has, and when it began and each step ended.
-async fn one(engine: &Engine, plan: Plan) -> Result<(u64, Vec<Timestamp>), Stop> {
-    let tenant = Tenant::default();
-    let new = NewRun {
-        tenant: tenant.clone(),
-        plan,
-        inputs: json!({}),
-        root: "/".into(),
-        task_id: None,
-        key: None,
-    };
-    let run = engine.submit(new).await?.run;
-    let ended = engine.wait(&tenant, run).await?;
-    if ended.verdict != Verdict::Completed {
-        return Err(Stop::new(Exit::Failed, format!("run {run} did not complete")));
-    }
-    let run = engine.run(&tenant, run).await?;
-    let mut ends = vec![run.created_at()];
-    ends.extend(run.steps().iter().filter_map(|step| step.ended_at));
-    Ok((run.seq(), ends))
-}
-
-fn chain(steps: usize, agents: &Agents) -> Result<Plan, Stop> {
-    let step = |n: usize| {
-        let needs = if n == 0 { Vec::new() } else { vec![format!("s{}", n - 1)] };
-        let input = json!({ "value": { "step": n, "text": "x".repeat(80) } });
-        json!({ "id": format!("s{n}"), "needs": needs, "work": { "agent": { "agent": "echo", "input": input } } })
-    };
-    let steps: Vec<_> = (0..steps).map(step).collect();
-    let json = json!({ "workflow": "bench", "steps": steps });
-    let mut plan: Plan = serde_json::from_value(json).map_err(Stop::usage)?;
-    match plan::check(&mut plan, Some(agents)).first() {
-        Some(problem) => Err(Stop::usage(problem)),
-        None => Ok(plan),
-    }
+/// A count as a number to divide by.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+const fn number(count: usize) -> f64 {
+    count as f64
 }
 
 /// How much memory this process takes now.
@@ -226,11 +139,30 @@ fn rss_mb() -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
+/// What is being measured, for whoever waits at a terminal.
+struct Watched(indicatif::ProgressBar);
+
+impl Watched {
+    fn new(workload: Workload, seconds: u64) -> Self {
+        let name = format!("{workload:?}").to_lowercase();
+        let bar = indicatif::ProgressBar::new_spinner();
+        bar.set_message(format!("{name}: at least {seconds} s"));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// A folder that is removed when this is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(store: &std::path::Path) -> Result<Self, Stop> {
+    fn new(store: &Path) -> Result<Self, Stop> {
         let folder = store.join(format!("bench-{}", std::process::id()));
         let failed = |error| Stop::new(Exit::Store, format!("`{}`: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(failed)?;

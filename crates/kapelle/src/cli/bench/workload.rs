@@ -1,0 +1,149 @@
+//! What is measured: plans of `echo` steps with answers of about 100 bytes.
+
+use kapelle_core::Json;
+use kapelle_core::plan::{self, Plan};
+use kapelle_core::port::Agents;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Args;
+use crate::cli::exit::Stop;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Workload {
+    /// One run at a time, its steps one after another
+    Chain,
+    /// One run: one step, then many side by side, then one that needs them all
+    Fanout,
+    /// One run at a time, ten steps side by side, each needing all ten before
+    Layers,
+    /// Many runs at once, their steps one after another
+    Many,
+    /// Steps that wait 100 ms each, several at a time
+    Sleep,
+    /// A process from its start to the end of its first step
+    Start,
+    /// What the disk and SQLite do by themselves
+    Limits,
+}
+
+impl Workload {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Chain,
+        Self::Fanout,
+        Self::Layers,
+        Self::Many,
+        Self::Sleep,
+        Self::Start,
+        Self::Limits,
+    ];
+}
+
+/// How a workload is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) workload: Workload,
+    /// Of a run.
+    pub(super) steps: usize,
+    /// Of a round.
+    pub(super) runs: usize,
+    /// How many runs at once; for [`Workload::Fanout`] and [`Workload::Sleep`] how many steps.
+    pub(super) concurrency: usize,
+}
+
+/// How long a step of [`Workload::Sleep`] waits.
+pub(super) const NAP_MS: usize = 100;
+/// How many steps of [`Workload::Layers`] stand side by side.
+const WIDTH: usize = 10;
+
+impl Shape {
+    pub(super) fn new(workload: Workload, args: &Args) -> Self {
+        let (steps, runs, concurrency) = match workload {
+            Workload::Chain | Workload::Layers => (100, 1, 1),
+            Workload::Fanout => (10_000, 1, 1_000),
+            Workload::Many => (5, 1_000, 50),
+            Workload::Sleep => (50, 1, 10),
+            Workload::Start | Workload::Limits => (1, 1, 50),
+        };
+        Self {
+            workload,
+            steps: args.steps.unwrap_or(steps).max(1),
+            runs: args.runs.unwrap_or(runs).max(1),
+            concurrency: args.concurrency.unwrap_or(concurrency).max(1),
+        }
+    }
+
+    /// How many steps a run has, the first and the last of a fan-out included.
+    pub(super) const fn steps_of_a_run(&self) -> usize {
+        match self.workload {
+            Workload::Fanout => self.steps + 2,
+            _ => self.steps,
+        }
+    }
+
+    /// How many runs go on at once.
+    pub(super) const fn runs_at_once(&self) -> usize {
+        match self.workload {
+            Workload::Fanout | Workload::Sleep => 1,
+            _ => self.concurrency,
+        }
+    }
+
+    /// The plan of every run.
+    pub(super) fn plan(&self, agents: &Agents) -> Result<Plan, Stop> {
+        let steps: Vec<Json> = match self.workload {
+            Workload::Fanout => fanout(self.steps),
+            Workload::Layers => layers(self.steps),
+            Workload::Sleep => (0..self.steps).map(nap).collect(),
+            _ => (0..self.steps).map(|n| step(n, n.checked_sub(1))).collect(),
+        };
+        let json = json!({ "workflow": "bench", "max_parallel": self.in_flight(), "steps": steps });
+        let mut plan: Plan = serde_json::from_value(json).map_err(Stop::usage)?;
+        match plan::check(&mut plan, Some(agents)).first() {
+            Some(problem) => Err(Stop::usage(problem)),
+            None => Ok(plan),
+        }
+    }
+
+    /// How many steps of a run go on at once.
+    const fn in_flight(&self) -> usize {
+        match self.workload {
+            Workload::Fanout | Workload::Sleep => self.concurrency,
+            _ => WIDTH,
+        }
+    }
+
+    /// The seconds that a run takes at least.
+    pub(super) fn ideal(&self) -> Option<f64> {
+        let naps = self.steps.div_ceil(self.concurrency) * NAP_MS;
+        let naps = u32::try_from(naps).unwrap_or(u32::MAX);
+        (self.workload == Workload::Sleep).then(|| f64::from(naps) / 1e3)
+    }
+}
+
+fn step(n: usize, needs: impl IntoIterator<Item = usize>) -> Json {
+    let needs: Vec<String> = needs.into_iter().map(name).collect();
+    let input = json!({ "value": { "step": n, "text": "x".repeat(80) } });
+    json!({ "id": name(n), "needs": needs, "work": { "agent": { "agent": "echo", "input": input } } })
+}
+
+fn name(n: usize) -> String {
+    format!("s{n}")
+}
+
+fn fanout(wide: usize) -> Vec<Json> {
+    let middle = (1..=wide).map(|n| step(n, [0]));
+    std::iter::once(step(0, [])).chain(middle).chain([step(wide + 1, 1..=wide)]).collect()
+}
+
+fn layers(steps: usize) -> Vec<Json> {
+    let before =
+        |n: usize| (n / WIDTH * WIDTH).checked_sub(WIDTH).map(|first| first..first + WIDTH);
+    (0..steps).map(|n| step(n, before(n).into_iter().flatten())).collect()
+}
+
+fn nap(n: usize) -> Json {
+    let input = json!({ "value": n, "delay": format!("{NAP_MS}ms") });
+    json!({ "id": name(n), "work": { "agent": { "agent": "echo", "input": input } } })
+}
