@@ -10,6 +10,7 @@
 //! **Invariants:** one thread of a process writes, many wishes to a commit; a commit that was
 //! answered is on disk. What an error means is decided in `fault`, once.
 
+mod checkpoint;
 mod fault;
 mod files;
 mod read;
@@ -32,6 +33,7 @@ use kapelle_core::port::journal::{
 use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant};
 use tokio::sync::oneshot;
 
+use self::checkpoint::Copier;
 use self::files::Files;
 use self::read::{Found, PAGE, Readers};
 use self::turnstile::Turnstile;
@@ -95,8 +97,9 @@ impl Sqlite {
         fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         let old = files.older_than(SWEEP_AGE).map_err(unusable)?;
         let readers = Readers::new(path, Arc::clone(&file), poison.clone());
+        let copier = Copier::start(dir, Arc::clone(&file), poison.clone()).map_err(unusable)?;
         let writer = prepare(&conn).and_then(|()| {
-            Writer::new(conn, Arc::clone(&file), files.clone(), poison.clone(), turnstile)
+            Writer::new(conn, Arc::clone(&file), files.clone(), poison.clone(), turnstile, copier)
         });
         let writer = writer.map_err(|error| unusable(io::Error::other(error)))?;
         let (wishes, queue) = channel();

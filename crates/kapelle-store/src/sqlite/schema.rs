@@ -123,10 +123,20 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
     Ok(conn)
 }
 
-/// Copies the log into the database and empties it, if no reader is in the way for long.
-pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<()> {
+/// Opens the database at `path`, which another connection has made ready, to copy its log.
+pub(super) fn open_copier(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")?;
+    Ok(conn)
+}
+
+/// Copies the log into the database and empties it, if no reader is in the way for long; whether.
+pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
     conn.busy_timeout(Duration::from_millis(100))?;
-    let emptied = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let emptied =
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0));
     conn.busy_timeout(PATIENCE)?;
     emptied
 }

@@ -309,15 +309,51 @@ async fn once_poisoned_everything_is_refused() {
 async fn the_log_is_emptied_as_it_grows() {
     let stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;
+    let mut longest = 0;
     for n in 1..=60 {
-        let mut addition = plain(run(SHARD, n), epoch, 1, 1);
-        let payload = Payload::new(vec![u8::try_from(n).unwrap(); 1 << 20].into());
-        addition.rows.push(Row::Payload(payload));
-        add(&*stored, SHARD, epoch, vec![addition]).await;
+        add(&*stored, SHARD, epoch, vec![megabyte(n, epoch)]).await;
+        longest = longest.max(log_of(&stored));
     }
-    let log = fs::metadata(stored.dir.path().join("kapelle.db-wal")).unwrap().len();
-    assert!(log < 16 << 20, "the log has {log} bytes");
+    assert!(longest < 16 << 20, "the log had {longest} bytes");
     assert!(fs::metadata(stored.file()).unwrap().len() > 40 << 20);
+}
+
+#[tokio::test]
+async fn a_reader_that_stays_holds_up_neither_commits_nor_what_comes_after_it() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    add(&*stored, SHARD, epoch, vec![megabyte(1, epoch)]).await;
+    let reader = Connection::open(stored.file()).unwrap();
+    let count = |reader: &Connection| {
+        reader.query_row("SELECT count(*) FROM entry", [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(&reader), 1);
+    for n in 2..=70 {
+        add(&*stored, SHARD, epoch, vec![megabyte(n, epoch)]).await;
+    }
+    assert!(log_of(&stored) > 64 << 20, "nobody was in the way");
+    assert_eq!(count(&reader), 1);
+    drop(reader);
+    for n in 71.. {
+        add(&*stored, SHARD, epoch, vec![megabyte(n, epoch)]).await;
+        if log_of(&stored) < 16 << 20 {
+            return;
+        }
+        assert!(n < 200, "the log has {} bytes", log_of(&stored));
+    }
+}
+
+/// The first entry of the `n`-th run, with a payload in the database.
+fn megabyte(n: u32, epoch: Epoch) -> kapelle_core::port::journal::Addition {
+    let mut addition = plain(run(SHARD, n), epoch, 1, 1);
+    let payload = Payload::new(vec![u8::try_from(n).unwrap(); 1 << 20].into());
+    addition.rows.push(Row::Payload(payload));
+    addition
+}
+
+fn log_of(stored: &Stored) -> u64 {
+    fs::metadata(stored.dir.path().join("kapelle.db-wal")).unwrap().len()
 }
 
 #[tokio::test]

@@ -20,20 +20,15 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::Poison;
+use super::checkpoint::Copier;
 use super::fault::{Fault, Phase, classify};
 use super::files::Files;
-use super::schema::{PATIENCE, check_level, empty_log};
+use super::schema::{PATIENCE, check_level};
 use super::turnstile::Turnstile;
 use super::write::{Memo, Stop, Transaction};
 
 /// How many wishes one transaction takes.
 const BATCH_MAX: usize = 256;
-/// A page of the log and its header.
-const FRAME: u32 = 4096 + 24;
-/// The log's growth after which its pages are copied into the database.
-const CHECKPOINT_FRAMES: u32 = (4 << 20) / FRAME;
-/// The log's size after which it is emptied.
-const TRUNCATE_FRAMES: u32 = (64 << 20) / FRAME;
 /// How long to wait between two tries to overwrite a commit of unknown outcome.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -109,8 +104,7 @@ pub(super) struct Writer {
     memo: Memo,
     /// How long the log is, as the last commit found it.
     frames: Arc<AtomicU32>,
-    /// How long it was after the last checkpoint.
-    checkpointed: u32,
+    copier: Copier,
 }
 
 impl Writer {
@@ -120,6 +114,7 @@ impl Writer {
         files: Files,
         poison: Poison,
         turnstile: Turnstile,
+        copier: Copier,
     ) -> rusqlite::Result<Self> {
         let frames = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&frames);
@@ -129,7 +124,7 @@ impl Writer {
         }))?;
         let conn = ManuallyDrop::new(conn);
         let memo = Memo::default();
-        Ok(Self { conn, file, files, poison, turnstile, memo, frames, checkpointed: 0 })
+        Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier })
     }
 
     /// Works until nobody can wish any more.
@@ -138,13 +133,16 @@ impl Writer {
             let mut batch = vec![first];
             batch.extend(wishes.try_iter().take(BATCH_MAX - 1));
             let result = self.poison.check().and_then(|()| self.write(&mut batch));
+            // Nothing is vouched for once a checkpoint beside it has failed.
+            let result = result.and_then(|()| self.poison.check());
             for wish in batch {
                 wish.answer(result.clone());
             }
             if result.is_ok() {
-                self.checkpoint();
+                self.copier.grown(self.frames.load(Ordering::Relaxed));
             }
         }
+        drop(self.copier);
         if self.poison.check().is_ok() {
             drop(ManuallyDrop::into_inner(self.conn));
         }
@@ -233,35 +231,6 @@ impl Writer {
                 Fault::Refused(_) | Fault::Ghost(_) => self.roll_back()?,
             }
             thread::sleep(PROBE_PAUSE);
-        }
-    }
-
-    /// Copies the log into the database where it has grown enough. Nobody waits for it but the next
-    /// commit; an error of it counts as one of a commit.
-    fn checkpoint(&mut self) {
-        let frames = self.frames.load(Ordering::Relaxed);
-        // A log that became shorter was begun anew.
-        self.checkpointed = self.checkpointed.min(frames);
-        if frames - self.checkpointed < CHECKPOINT_FRAMES {
-            return;
-        }
-        self.checkpointed = frames;
-        let done = if frames < TRUNCATE_FRAMES {
-            self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        } else if self.enter().is_ok() {
-            let done = empty_log(&self.conn);
-            // A turn that cannot be left poisons; then the next wish is told.
-            self.leave().ok();
-            done
-        } else {
-            return;
-        };
-        let Err(error) = done else { return };
-        match classify(&error, Phase::Checkpoint, &self.file) {
-            Fault::Poison(error) => drop(self.poison.take(error)),
-            Fault::Damaged(message) => drop(self.poison.set(self.path(), &message)),
-            // Others read, or there is no space: the log grows on, and the next one comes.
-            Fault::Refused(error) | Fault::Ghost(error) => tracing::warn!("checkpoint: {error}"),
         }
     }
 
