@@ -19,7 +19,9 @@ cargo xtask COMMAND
   setup                    install what the checks need and is missing
   tidy                     the rules of the house: crates, licences, sizes, documents
   sim   [--seeds N]        the simulations, over N seeds (2,000 unless told)
-  soak                     the long form of sim and of the kill test: hours
+  flips [--flips N] [--seed S]
+                           turn N bits (10,000 unless told) of a store's files, one at a time
+  soak                     the long form of all that attacks: hours
   bench [--quick] [ARG..]  build for speed and run `kapelle bench ARG..`
 ";
 
@@ -32,16 +34,17 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["sim"] => stages::sim("2000"),
         ["sim", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => stages::sim(seeds),
+        ["flips", rest @ ..] => match stages::Flips::read(rest) {
+            Some(flips) => flips.run(),
+            None => return misread(),
+        },
         ["soak"] => stages::soak(),
         ["bench", rest @ ..] => stages::bench(rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
         }
-        _ => {
-            eprint!("{HELP}");
-            return ExitCode::from(2);
-        }
+        _ => return misread(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +53,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn misread() -> ExitCode {
+    eprint!("{HELP}");
+    ExitCode::from(2)
 }
 
 /// The workspace's folder, wherever the command was given.

@@ -13,7 +13,8 @@ use crate::cargo;
 const CARGO_TOOLS: [(&str, &str, &str); 1] = [("nextest", "cargo-nextest", "0.9.143")];
 
 /// A program the tests call, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 1] = [("git", "git")];
+const PROGRAMS: [(&str, &str); 3] =
+    [("git", "git"), ("strace", "strace"), ("unshare", "util-linux")];
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {

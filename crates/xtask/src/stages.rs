@@ -54,9 +54,39 @@ pub(crate) fn sim(seeds: &str) -> Result<()> {
     run(command.env("KAPELLE_SIM_SEEDS", seeds))
 }
 
-/// The numbers the design names: a million seeds, ten thousand kills.
+/// Which bits of a store's files are turned.
+pub(crate) struct Flips<'a> {
+    flips: &'a str,
+    seed: &'a str,
+}
+
+impl<'a> Flips<'a> {
+    /// What `args` say; `None` if they make no sense.
+    pub(crate) fn read(mut args: &[&'a str]) -> Option<Self> {
+        let mut read = Self { flips: "10000", seed: "1" };
+        while let [name, number, rest @ ..] = args {
+            number.parse::<u64>().ok()?;
+            match *name {
+                "--flips" => read.flips = number,
+                "--seed" => read.seed = number,
+                _ => return None,
+            }
+            args = rest;
+        }
+        args.is_empty().then_some(read)
+    }
+
+    /// Turns them, one at a time.
+    pub(crate) fn run(&self) -> Result<()> {
+        let mut command = tests_called("flips", &["kapelle-store"]);
+        run(command.env("KAPELLE_FLIPS", self.flips).env("KAPELLE_FLIPS_SEED", self.seed))
+    }
+}
+
+/// The numbers the design names: a million seeds, ten thousand bits, ten thousand kills.
 pub(crate) fn soak() -> Result<()> {
     sim("1000000")?;
+    Flips { flips: "10000", seed: "1" }.run()?;
     let mut command = tests_called("kill", &["kapelle"]);
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))
 }

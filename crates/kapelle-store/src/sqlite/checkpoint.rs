@@ -18,8 +18,9 @@ use std::{fmt, io};
 use rusqlite::Connection;
 
 use super::Poison;
-use super::fault::{Fault, Phase, classify};
+use super::fault::{Fault, Phase, classify_full};
 use super::schema::{empty_log, open_copier};
+use super::space::Space;
 use super::turnstile::Turnstile;
 
 /// A page of the log and its header.
@@ -49,10 +50,16 @@ pub(super) struct Copier {
 
 impl Copier {
     /// Copies the log of the store in `dir`, whose database is `file`.
-    pub(super) fn start(dir: &Path, file: Arc<str>, poison: Poison) -> io::Result<Self> {
+    pub(super) fn start(
+        dir: &Path,
+        file: Arc<str>,
+        poison: Poison,
+        space: Space,
+    ) -> io::Result<Self> {
         let conn = open_copier(Path::new(&*file)).map_err(io::Error::other)?;
         let conn = ManuallyDrop::new(conn);
-        let copying = Copying { conn, file, poison, turnstile: Turnstile::new(dir)?, stuck: false };
+        let copying =
+            Copying { conn, file, poison, turnstile: Turnstile::new(dir)?, space, stuck: false };
         let (bell, rings) = sync_channel(1);
         let thread = thread::Builder::new().name("kapelle-checkpoint".into());
         let thread = thread.spawn(move || copying.run(&rings))?;
@@ -88,6 +95,7 @@ struct Copying {
     file: Arc<str>,
     poison: Poison,
     turnstile: Turnstile,
+    space: Space,
     /// Whether it was said that the log cannot be emptied.
     stuck: bool,
 }
@@ -161,7 +169,7 @@ impl Copying {
     }
 
     fn failed(&self, error: &rusqlite::Error) {
-        match classify(error, Phase::Checkpoint, &self.file) {
+        match classify_full(error, Phase::Checkpoint, &self.file, &self.space) {
             Fault::Poison(error) => drop(self.poison.take(error)),
             Fault::Damaged(message) => self.poisoned(&message),
             // Others copy, or there is no space: the log grows on, and the next try comes.

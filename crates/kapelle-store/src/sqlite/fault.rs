@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use kapelle_core::port::journal::Error;
 use rusqlite::ErrorCode;
-use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
+
+use super::space::Space;
 
 /// What was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,27 @@ pub(super) fn classify(error: &rusqlite::Error, phase: Phase, file: &Arc<str>) -
         (ErrorCode::SystemIoFailure, _) => poison(),
         (_, Phase::Open | Phase::Read) => unavailable("look at the disk and its folder"),
         _ => poison(),
+    }
+}
+
+/// The same, where a write that failed may have met a quota: to SQLite only a full disk is full.
+pub(super) fn classify_full(
+    error: &rusqlite::Error,
+    phase: Phase,
+    file: &Arc<str>,
+    space: &Space,
+) -> Fault {
+    let code = error.sqlite_error().map(|failure| failure.extended_code);
+    let fault = classify(error, phase, file);
+    match fault {
+        Fault::Poison(_)
+            if code == Some(SQLITE_IOERR_WRITE)
+                && phase != Phase::Rollback
+                && space.is_used_up() =>
+        {
+            Fault::Refused(Error::Full { file: Arc::clone(file) })
+        }
+        fault => fault,
     }
 }
 

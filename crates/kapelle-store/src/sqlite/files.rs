@@ -17,6 +17,7 @@ use kapelle_core::{Digest, Digester, Payload};
 use tokio::task::spawn_blocking;
 
 use super::Poison;
+use super::space::{Space, is_full};
 
 /// What the name of a file begins with that is not complete.
 const STAGED: &str = ".staged-";
@@ -26,14 +27,15 @@ const STAGED: &str = ".staged-";
 pub(super) struct Files {
     dir: Arc<Path>,
     poison: Poison,
+    space: Space,
 }
 
 impl Files {
     /// The payload files of the store in `dir`.
-    pub(super) fn open(dir: &Path, poison: Poison) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, poison: Poison, space: Space) -> io::Result<Self> {
         let dir = dir.join("payloads");
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir: dir.into(), poison })
+        Ok(Self { dir: dir.into(), poison, space })
     }
 
     /// Where the payload with this digest is, if it is a file.
@@ -74,7 +76,8 @@ impl Files {
     fn staged_file(&self) -> Result<StagedFile, Error> {
         let path = self.dir.join(format!("{STAGED}{:016x}", crate::nodes::random()));
         let file = File::create_new(&path).map_err(|error| failed(&path, &error))?;
-        Ok(StagedFile { path, file: Some(file), digester: Digester::default(), len: 0 })
+        let space = self.space.clone();
+        Ok(StagedFile { path, file: Some(file), digester: Digester::default(), len: 0, space })
     }
 
     /// The files older than `age`: what was staged and left, and payloads with their digests.
@@ -125,6 +128,7 @@ struct StagedFile {
     file: Option<File>,
     digester: Digester,
     len: u64,
+    space: Space,
 }
 
 impl Drop for StagedFile {
@@ -140,7 +144,17 @@ impl StagedFile {
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.digester.update(piece);
         self.len += piece.len() as u64;
-        self.file.as_mut().expect("kept until it is finished").write_all(piece)
+        let file = self.file.as_mut().expect("kept until it is finished");
+        let mut rest = piece;
+        while !rest.is_empty() {
+            match file.write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_full(&error) && self.space.give_up() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn finish(mut self, files: &Files) -> Result<(Digest, u64), Error> {
@@ -201,10 +215,6 @@ fn failed(path: &Path, error: &io::Error) -> Error {
         return Error::Full { file };
     }
     Error::Unavailable { file, message: format!("{error}; look at the disk and its folder").into() }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Content that is compared with its digest while it is read.

@@ -3,6 +3,8 @@
 //! ```text
 //! STORE/kapelle.db     entries, submit keys, runs, small payloads, references (and its -wal, -shm)
 //! STORE/payloads/ab/…  large payloads, named by their digest
+//! STORE/ballast        space for the day when there is none
+//! STORE/ends           how far what was vouched for goes
 //! STORE/next, turn     the locks by which processes take turns to write
 //! STORE/nodes/…        who works on it, see `Member`
 //! ```
@@ -11,11 +13,15 @@
 //! answered is on disk. What an error means is decided in `fault`, once.
 
 mod checkpoint;
+mod ends;
 mod fault;
 mod files;
 mod read;
 mod schema;
+mod space;
+mod sum;
 mod turnstile;
+mod verify;
 mod write;
 mod writer;
 
@@ -34,10 +40,12 @@ use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant};
 use tokio::sync::oneshot;
 
 use self::checkpoint::Copier;
+use self::ends::Ends;
 use self::files::Files;
 use self::read::{Found, PAGE, Readers};
+use self::space::Space;
 use self::turnstile::Turnstile;
-use self::writer::{Wish, Writer};
+use self::writer::{Shared, Wish, Writer};
 use crate::check;
 
 /// How long a payload file may be without a reference before it is removed.
@@ -88,19 +96,28 @@ impl Sqlite {
         if !turnstile.enter(schema::PATIENCE).map_err(unusable)? {
             return Err(Error::Busy { file });
         }
-        let conn = schema::open_writer(&path, &file);
+        let space = Space::open(dir);
+        let ends = Ends::open(dir).map_err(unusable)?;
+        let mut conn = schema::open_writer(&path, &file);
+        if matches!(conn, Err(Error::Full { .. })) && space.give_up() {
+            conn = schema::open_writer(&path, &file);
+        }
+        let conn = conn.and_then(|conn| ends.compare(&conn, &file).map(|()| conn));
         turnstile.leave().map_err(unusable)?;
         let conn = conn?;
         let poison = Poison::default();
-        let files = Files::open(dir, poison.clone()).map_err(unusable)?;
+        let files = Files::open(dir, poison.clone(), space.clone()).map_err(unusable)?;
         // The names of the folder's new files are as durable as what will be in them.
         fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         let old = files.older_than(SWEEP_AGE).map_err(unusable)?;
         let readers = Readers::new(path, Arc::clone(&file), poison.clone());
-        let copier = Copier::start(dir, Arc::clone(&file), poison.clone()).map_err(unusable)?;
-        let writer = prepare(&conn).and_then(|()| {
-            Writer::new(conn, Arc::clone(&file), files.clone(), poison.clone(), turnstile, copier)
-        });
+        let copier = Copier::start(dir, Arc::clone(&file), poison.clone(), space.clone());
+        let copier = copier.map_err(unusable)?;
+        let (files_too, poison_too) = (files.clone(), poison.clone());
+        let shared =
+            Shared { file: Arc::clone(&file), files: files_too, poison: poison_too, space };
+        let writer =
+            prepare(&conn).and_then(|()| Writer::new(conn, shared, turnstile, copier, ends));
         let writer = writer.map_err(|error| unusable(io::Error::other(error)))?;
         let (wishes, queue) = channel();
         let thread = thread::Builder::new().name("kapelle-writer".into());
@@ -258,7 +275,7 @@ impl Journal for Sqlite {
 
     async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Option<RunRow>, Error> {
         let tenant = tenant.clone();
-        self.readers.read(move |conn| read::run(conn, &tenant, run)).await
+        self.readers.read_run((run, 1), move |conn| read::run(conn, &tenant, run)).await
     }
 
     async fn ending_with(

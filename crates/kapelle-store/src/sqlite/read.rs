@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use super::Poison;
 use super::fault::{Fault, Phase, classify};
 use super::schema::{check_level, open_reader};
+use super::sum;
 use super::write::{POS_BITS, int};
 
 /// How many rows one read transaction covers at the most.
@@ -129,9 +130,9 @@ impl Drop for Readers {
     }
 }
 
-const ENTRY: &str = "tenant, run, first_seq, count, at, epoch, level, hash, body, id";
+pub(super) const ENTRY: &str = "tenant, run, first_seq, count, at, epoch, level, hash, body, id";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         tenant: Tenant::new(row.get_ref(0)?.as_str()?),
         run: RunId::from_bytes(row.get(1)?),
@@ -208,15 +209,23 @@ pub(super) fn payload_bytes(
     tenant: &Tenant,
     run: RunId,
 ) -> rusqlite::Result<u64> {
-    let sql = "SELECT coalesce(sum(len), 0) FROM payload_ref WHERE run = ?1 AND tenant = ?2";
+    let sql = format!(
+        "SELECT coalesce(sum(len), 0), coalesce(min({}), 1) FROM payload_ref
+         WHERE run = ?1 AND tenant = ?2",
+        sum::REFERENCE
+    );
     let values = params![run.as_bytes(), tenant.as_str()];
-    let sum: i64 = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
-    Ok(sum.cast_unsigned())
+    conn.prepare_cached(&sql)?.query_row(values, |row| {
+        sum::check(row, 1, "a reference to a payload")?;
+        Ok(row.get::<_, i64>(0)?.cast_unsigned())
+    })
 }
 
 pub(super) fn shards(conn: &Connection) -> rusqlite::Result<Vec<Holding>> {
-    let mut select = conn.prepare_cached("SELECT shard, epoch, owner FROM shard ORDER BY shard")?;
+    let sql = format!("SELECT shard, epoch, owner, {} FROM shard ORDER BY shard", sum::SHARD);
+    let mut select = conn.prepare_cached(&sql)?;
     let found = select.query_map([], |row| {
+        sum::check(row, 3, "a shard's row")?;
         Ok(Holding {
             shard: Shard(row.get(0)?),
             epoch: Epoch(row.get::<_, i64>(1)?.cast_unsigned()),
@@ -229,6 +238,7 @@ pub(super) fn shards(conn: &Connection) -> rusqlite::Result<Vec<Holding>> {
 const RUN: &str = "tenant, run, workflow, task_id, status, open, created_at, updated_at, ended_at";
 
 fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    sum::check(row, 9, "a line of the list of runs")?;
     Ok(RunRow {
         tenant: Tenant::new(row.get_ref(0)?.as_str()?),
         run: RunId::from_bytes(row.get(1)?),
@@ -242,6 +252,28 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
     })
 }
 
+/// A line of a list: a damaged one says so, and harms no other. Whether its run is whole is seen
+/// when that is read.
+fn listed(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    let damaged = match run_row(row) {
+        Err(error) if !matches!(error, rusqlite::Error::SqliteFailure(..)) => error,
+        read => return read,
+    };
+    let run = RunId::from_bytes(row.get(1)?);
+    tracing::error!("run `{run}`: {damaged}; restore the store from a backup");
+    Ok(RunRow {
+        tenant: row.get_ref(0)?.as_str().map_or_else(|_| Tenant::default(), Tenant::new),
+        run,
+        workflow: "".into(),
+        task_id: None,
+        status: "damaged".into(),
+        open: true,
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+        ended_at: None,
+    })
+}
+
 /// The next open runs of a shard, after that one.
 pub(super) fn open_runs(
     conn: &Connection,
@@ -249,12 +281,14 @@ pub(super) fn open_runs(
     after: Option<&RunRow>,
 ) -> rusqlite::Result<Vec<RunRow>> {
     let sql = format!(
-        "SELECT {RUN} FROM run WHERE open = 1 AND shard = ?1 AND (tenant, run) > (?2, ?3)
-         ORDER BY tenant, run LIMIT {PAGE}"
+        "SELECT {RUN}, {} FROM run WHERE open = 1 AND shard = ?1 AND (tenant, run) > (?2, ?3)
+         ORDER BY tenant, run LIMIT {PAGE}",
+        sum::RUN
     );
     let (tenant, run) =
         after.map_or(("", &[][..]), |row| (row.tenant.as_str(), row.run.as_bytes()));
-    conn.prepare_cached(&sql)?.query_map(params![shard.0, tenant, run], run_row)?.collect()
+    let mut select = conn.prepare_cached(&sql)?;
+    select.query_map(params![shard.0, tenant, run], listed)?.collect()
 }
 
 pub(super) fn open_counts(conn: &Connection) -> rusqlite::Result<Vec<(Shard, u64)>> {
@@ -272,11 +306,13 @@ pub(super) fn runs(
     before: Option<RunId>,
 ) -> rusqlite::Result<Vec<RunRow>> {
     let sql = format!(
-        "SELECT {RUN} FROM run WHERE tenant = ?1 AND (?2 IS NULL OR run < ?2)
-         ORDER BY run DESC LIMIT {PAGE}"
+        "SELECT {RUN}, {} FROM run WHERE tenant = ?1 AND (?2 IS NULL OR run < ?2)
+         ORDER BY run DESC LIMIT {PAGE}",
+        sum::RUN
     );
     let before = before.map(|run| *run.as_bytes());
-    conn.prepare_cached(&sql)?.query_map(params![tenant.as_str(), before], run_row)?.collect()
+    let mut select = conn.prepare_cached(&sql)?;
+    select.query_map(params![tenant.as_str(), before], listed)?.collect()
 }
 
 /// One line of the list of runs.
@@ -285,7 +321,7 @@ pub(super) fn run(
     tenant: &Tenant,
     run: RunId,
 ) -> rusqlite::Result<Option<RunRow>> {
-    let sql = format!("SELECT {RUN} FROM run WHERE tenant = ?1 AND run = ?2");
+    let sql = format!("SELECT {RUN}, {} FROM run WHERE tenant = ?1 AND run = ?2", sum::RUN);
     let values = params![tenant.as_str(), run.as_bytes()];
     conn.prepare_cached(&sql)?.query_row(values, run_row).optional()
 }

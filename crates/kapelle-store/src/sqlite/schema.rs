@@ -15,9 +15,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::fault::{Fault, Phase, classify};
+use super::sum;
 
 /// What makes a store of the level before one of the next, the first from nothing.
-const LEVELS: &[&str] = &["
+const LEVELS: &[&str] = &[
+    "
 CREATE TABLE shard (
     shard INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,
@@ -73,7 +75,19 @@ CREATE TABLE payload_ref (
     PRIMARY KEY (digest, tenant, run)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX payload_ref_run ON payload_ref (run);
-"];
+",
+    "
+ALTER TABLE shard ADD COLUMN sum INTEGER;
+ALTER TABLE submit ADD COLUMN sum INTEGER;
+ALTER TABLE run ADD COLUMN sum INTEGER;
+ALTER TABLE payload_ref ADD COLUMN sum INTEGER;
+UPDATE shard SET sum = row_sum(shard, epoch, owner);
+UPDATE submit SET sum = row_sum(tenant, key, run, content);
+UPDATE run SET sum = row_sum(tenant, run, shard, workflow, task_id, status, open, created_at,
+    updated_at, ended_at);
+UPDATE payload_ref SET sum = row_sum(digest, tenant, run, len);
+",
+];
 
 /// Marks a database as ours: `Kapl`.
 const APPLICATION: u32 = 0x4b61_706c;
@@ -100,6 +114,7 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.busy_timeout(PATIENCE)?;
         conn.set_prepared_statement_cache_capacity(64);
+        sum::register(&conn)?;
         conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY")?;
         Ok(conn)
     };
@@ -149,6 +164,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.busy_timeout(PATIENCE)?;
     conn.set_prepared_statement_cache_capacity(64);
+    sum::register(&conn)?;
     Ok(conn)
 }
 

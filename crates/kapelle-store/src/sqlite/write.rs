@@ -12,7 +12,9 @@ use kapelle_core::port::journal::{Addition, Entry, Error, Part, Row, RunRow, Set
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::ends::End;
 use super::files::Files;
+use super::sum;
 use crate::check::{self, Head};
 
 /// How many heads are remembered: those of the runs that are at work, and then some.
@@ -39,10 +41,17 @@ impl From<rusqlite::Error> for Stop {
 pub(super) struct Memo {
     heads: HashMap<RunId, Head>,
     ends: BTreeMap<Shard, u64>,
+    /// What the open transaction adds to what is vouched for.
+    pub(super) new_ends: BTreeMap<Shard, End>,
 }
 
 impl Memo {
     pub(super) fn forget(&mut self) {
+        self.forget_heads();
+        self.new_ends.clear();
+    }
+
+    fn forget_heads(&mut self) {
         self.heads.clear();
         self.ends.clear();
     }
@@ -61,23 +70,26 @@ impl Transaction<'_> {
         seen: &[(Shard, Epoch)],
         owner: &NodeId,
     ) -> rusqlite::Result<Vec<(Shard, Epoch)>> {
-        self.memo.forget();
+        self.memo.forget_heads();
         let mut claim = self.conn.prepare_cached(
-            "UPDATE shard SET epoch = epoch + 1, owner = ?3 WHERE shard = ?1 AND epoch = ?2",
+            "UPDATE shard SET epoch = epoch + 1, owner = ?3, sum = row_sum(shard, epoch + 1, ?3)
+             WHERE shard = ?1 AND epoch = ?2",
         )?;
         let mut won = Vec::new();
         for &(shard, epoch) in seen {
             if claim.execute(params![shard.0, int(epoch.0), owner.as_str()])? == 1 {
                 won.push((shard, Epoch(epoch.0 + 1)));
+                self.memo.new_ends.entry(shard).or_default().epoch = Some(epoch.0 + 1);
             }
         }
         Ok(won)
     }
 
     pub(super) fn release(&mut self, held: &[(Shard, Epoch)]) -> rusqlite::Result<()> {
-        let mut release = self
-            .conn
-            .prepare_cached("UPDATE shard SET owner = NULL WHERE shard = ?1 AND epoch = ?2")?;
+        let mut release = self.conn.prepare_cached(
+            "UPDATE shard SET owner = NULL, sum = row_sum(shard, epoch, NULL)
+                 WHERE shard = ?1 AND epoch = ?2",
+        )?;
         for (shard, epoch) in held {
             release.execute(params![shard.0, int(epoch.0)])?;
         }
@@ -116,7 +128,7 @@ impl Transaction<'_> {
         }
         let mut left_out = Vec::new();
         for (i, addition) in part.runs.iter().enumerate() {
-            if let Some(twin) = self.addition(part, addition)? {
+            if let Some(twin) = self.addition(part, addition).map_err(|stop| of(stop, addition))? {
                 left_out.push((i, twin));
             }
         }
@@ -134,6 +146,7 @@ impl Transaction<'_> {
         let pos = self.end(part.shard)? + 1;
         self.entry(entry, part.shard, pos)?;
         self.memo.ends.insert(part.shard, pos);
+        self.memo.new_ends.entry(part.shard).or_default().pos = Some(pos);
         let seq = entry.first_seq + u64::from(entry.count) - 1;
         if self.memo.heads.len() >= HEADS_MAX {
             self.memo.heads.clear();
@@ -151,7 +164,8 @@ impl Transaction<'_> {
         if let Some(twin) = twin(self.conn, tenant, &key.key)? {
             return Ok(Some(twin));
         }
-        let sql = "INSERT INTO submit (tenant, key, run, content) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO submit (tenant, key, run, content, sum)
+                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
         let values = params![tenant.as_str(), key.key, run.as_bytes(), key.content.as_bytes()];
         self.conn.prepare_cached(sql)?.execute(values)?;
         Ok(None)
@@ -239,8 +253,8 @@ impl Transaction<'_> {
         digest: Digest,
         len: u64,
     ) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO payload_ref (digest, tenant, run, len) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO payload_ref (digest, tenant, run, len, sum)
+                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4)) ON CONFLICT DO NOTHING";
         let values = params![digest.as_bytes(), tenant.as_str(), run.as_bytes(), int(len)];
         self.conn.prepare_cached(sql)?.execute(values)?;
         Ok(())
@@ -248,11 +262,12 @@ impl Transaction<'_> {
 
     fn run_row(&self, row: &RunRow) -> rusqlite::Result<()> {
         let mut upsert = self.conn.prepare_cached(
-            "INSERT INTO run (tenant, run, shard, workflow, task_id, status, open, created_at, updated_at, ended_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            "INSERT INTO run (tenant, run, shard, workflow, task_id, status, open, created_at, updated_at, ended_at, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                 row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))
              ON CONFLICT DO UPDATE SET workflow = excluded.workflow, task_id = excluded.task_id,
                  status = excluded.status, open = excluded.open, created_at = excluded.created_at,
-                 updated_at = excluded.updated_at, ended_at = excluded.ended_at",
+                 updated_at = excluded.updated_at, ended_at = excluded.ended_at, sum = excluded.sum",
         )?;
         upsert.execute(params![
             row.tenant.as_str(),
@@ -270,14 +285,24 @@ impl Transaction<'_> {
     }
 }
 
+/// A row that makes no sense harms who needs it, nobody else.
+fn of(stop: Stop, addition: &Addition) -> Stop {
+    match stop {
+        Stop::Sql(rusqlite::Error::SqliteFailure(..)) | Stop::Refused(_) => stop,
+        Stop::Sql(error) => Stop::Refused(check::corrupt(addition, error.to_string())),
+    }
+}
+
 /// The run that was submitted under `key`.
 pub(super) fn twin(
     conn: &Connection,
     tenant: &Tenant,
     key: &str,
 ) -> rusqlite::Result<Option<Twin>> {
-    let sql = "SELECT run, content FROM submit WHERE tenant = ?1 AND key = ?2";
-    let twin = conn.prepare_cached(sql)?.query_row([tenant.as_str(), key], |row| {
+    let ok = sum::SUBMIT;
+    let sql = format!("SELECT run, content, {ok} FROM submit WHERE tenant = ?1 AND key = ?2");
+    let twin = conn.prepare_cached(&sql)?.query_row([tenant.as_str(), key], |row| {
+        sum::check(row, 2, "a submit key's row")?;
         Ok(Twin { run: RunId::from_bytes(row.get(0)?), content: Digest::from_bytes(row.get(1)?) })
     });
     twin.optional()

@@ -21,9 +21,11 @@ use tokio::sync::oneshot;
 
 use super::Poison;
 use super::checkpoint::Copier;
-use super::fault::{Fault, Phase, classify};
+use super::ends::Ends;
+use super::fault::{Fault, Phase, classify_full};
 use super::files::Files;
 use super::schema::{PATIENCE, check_level};
+use super::space::Space;
 use super::turnstile::Turnstile;
 use super::write::{Memo, Stop, Transaction};
 
@@ -77,6 +79,11 @@ impl Wish {
         }
     }
 
+    fn makes_a_run(&self) -> bool {
+        let Self::Append { parts, .. } = self else { return false };
+        parts.iter().flat_map(|part| &part.runs).any(|run| run.entry.first_seq == 1)
+    }
+
     fn fulfil(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Stop> {
         match self {
             Self::Append { parts, outcome, .. } => *outcome = transaction.append(parts)?,
@@ -105,17 +112,27 @@ pub(super) struct Writer {
     /// How long the log is, as the last commit found it.
     frames: Arc<AtomicU32>,
     copier: Copier,
+    ends: Ends,
+    space: Space,
+}
+
+/// What the writer shares with the store it is of.
+pub(super) struct Shared {
+    pub(super) file: Arc<str>,
+    pub(super) files: Files,
+    pub(super) poison: Poison,
+    pub(super) space: Space,
 }
 
 impl Writer {
     pub(super) fn new(
         mut conn: Connection,
-        file: Arc<str>,
-        files: Files,
-        poison: Poison,
+        shared: Shared,
         turnstile: Turnstile,
         copier: Copier,
+        ends: Ends,
     ) -> rusqlite::Result<Self> {
+        let Shared { file, files, poison, space } = shared;
         let frames = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&frames);
         conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
@@ -124,7 +141,7 @@ impl Writer {
         }))?;
         let conn = ManuallyDrop::new(conn);
         let memo = Memo::default();
-        Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier })
+        Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier, ends, space })
     }
 
     /// Works until nobody can wish any more.
@@ -152,10 +169,13 @@ impl Writer {
     fn write(&mut self, batch: &mut Vec<Wish>) -> Result<(), Error> {
         self.enter()?;
         let written = catch_unwind(AssertUnwindSafe(|| {
+            self.refuse_new(batch);
             while !batch.is_empty() {
-                match self.attempt(batch)? {
-                    Tried::Committed => break,
-                    Tried::Refused(at, error) => batch.remove(at).answer(Err(error)),
+                match self.attempt(batch) {
+                    Ok(Tried::Committed) => break,
+                    Ok(Tried::Refused(at, error)) => batch.remove(at).answer(Err(error)),
+                    Err(Error::Full { .. }) if self.space.give_up() => self.refuse_new(batch),
+                    Err(error) => return Err(error),
                 }
             }
             Ok(())
@@ -164,6 +184,15 @@ impl Writer {
             written.unwrap_or_else(|_| Err(self.poison.set(self.path(), "a panic while writing")));
         self.leave()?;
         written
+    }
+
+    /// Answers those of `batch` that make new runs, if there is hardly any space left.
+    fn refuse_new(&self, batch: &mut Vec<Wish>) {
+        if self.space.is_tight() {
+            for wish in batch.extract_if(.., |wish| wish.makes_a_run()) {
+                wish.answer(Err(Error::Full { file: Arc::clone(&self.file) }));
+            }
+        }
     }
 
     fn attempt(&mut self, batch: &mut [Wish]) -> Result<Tried, Error> {
@@ -177,6 +206,8 @@ impl Writer {
             Err((_, Stop::Sql(error))) => return Err(self.failed(&error, Phase::Write)),
         }
         self.execute("COMMIT").map_err(|error| self.failed(&error, Phase::Commit))?;
+        let noted = self.ends.note(&std::mem::take(&mut self.memo.new_ends));
+        noted.map_err(|error| self.poison.set(self.path(), &format!("noting its end: {error}")))?;
         Ok(Tried::Committed)
     }
 
@@ -196,7 +227,7 @@ impl Writer {
 
     /// Brings the store back to where it was and says what to answer.
     fn failed(&mut self, error: &rusqlite::Error, phase: Phase) -> Error {
-        match classify(error, phase, &self.file) {
+        match classify_full(error, phase, &self.file, &self.space) {
             Fault::Poison(error) => self.poison.take(error),
             Fault::Damaged(message) => self.poison.set(self.path(), &message),
             Fault::Refused(error) => self.roll_back().err().unwrap_or(error),
@@ -225,7 +256,8 @@ impl Writer {
                 .and_then(|()| self.execute(PROBE))
                 .and_then(|()| self.execute("COMMIT"));
             let Err(error) = committed else { return Ok(()) };
-            match classify(&error, Phase::Commit, &self.file) {
+            self.space.give_up();
+            match classify_full(&error, Phase::Commit, &self.file, &self.space) {
                 Fault::Poison(error) => return Err(self.poison.take(error)),
                 Fault::Damaged(message) => return Err(self.poison.set(self.path(), &message)),
                 Fault::Refused(_) | Fault::Ghost(_) => self.roll_back()?,

@@ -1,9 +1,8 @@
 //! Real processes: this test binary starts itself again, with a part to play.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use kapelle_core::port::Nodes as _;
 use kapelle_core::port::journal::{Error, Journal as _, Part, Row, Settled};
@@ -11,60 +10,8 @@ use kapelle_core::{Epoch, NodeId, Payload, Shard};
 use kapelle_store::contract::{append, claim, plain, run, tenant};
 use kapelle_store::{Member, Sqlite};
 
-const STORE: &str = "KAPELLE_TEST_STORE";
-const PART: &str = "KAPELLE_TEST_PART";
-
-/// Another process, killed when it is dropped.
-struct Actor {
-    child: Child,
-    says: BufReader<ChildStdout>,
-}
-
-impl Actor {
-    fn start(store: &Path, part: &str) -> Self {
-        Self::start_with(Command::new(std::env::current_exe().unwrap()), store, part)
-    }
-
-    fn start_with(mut command: Command, store: &Path, part: &str) -> Self {
-        command.args(["--exact", "processes::an_actor_plays_its_part", "--nocapture"]);
-        command.env(STORE, store).env(PART, part).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let says = BufReader::new(child.stdout.take().unwrap());
-        Self { child, says }
-    }
-
-    /// The next thing it says; `None` once it has ended.
-    fn hear(&mut self) -> Option<String> {
-        loop {
-            let mut line = String::new();
-            if self.says.read_line(&mut line).unwrap() == 0 {
-                return None;
-            }
-            // The test harness talks on the same line.
-            if let Some((_, said)) = line.trim_end().split_once("say ") {
-                return Some(said.to_owned());
-            }
-        }
-    }
-
-    /// `kill -9`, and what it said until then.
-    fn kill(&mut self) -> Vec<String> {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        std::iter::from_fn(|| self.hear()).collect()
-    }
-}
-
-impl Drop for Actor {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn say(text: &str) {
-    println!("\nsay {text}");
-}
+use crate::actor::{Actor, PART, STORE, say};
+use crate::disk;
 
 /// What the other processes do. Run as a test by itself, it has no part.
 #[tokio::test]
@@ -77,6 +24,8 @@ async fn an_actor_plays_its_part() {
             Ok(_) => say("opened"),
             Err(error) => say(&error.to_string()),
         },
+        Some(("fill", _)) => disk::fill(store).await,
+        Some(("meet", _)) => disk::meet_a_quota(store).await,
         Some(("fail", shard)) => fail_on(store, Shard(shard.parse().unwrap())).await,
         Some(("join", _)) => {
             let member = Member::join(store, None).unwrap();

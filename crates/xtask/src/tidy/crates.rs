@@ -39,7 +39,7 @@ const OWNERS: [(&str, &[&str]); 20] = [
     ("minijinja", &["kapelle-core"]),
     ("reqwest", &["kapelle-agents", "kapelle-api"]),
     ("rusqlite", &["kapelle-store"]),
-    ("rustix", &["kapelle-engine", "kapelle-agents", "kapelle"]),
+    ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
     ("rustls", &["kapelle-agents", "kapelle-api", "kapelle"]),
     ("schemars", &["kapelle-core"]),
     ("serde-saphyr", &["kapelle-core"]),
