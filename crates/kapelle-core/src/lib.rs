@@ -19,4 +19,4 @@ pub mod workflow;
 pub use digest::{Digest, Digester};
 pub use ids::{Attempt, BadId, Epoch, NodeId, RunId, Shard, StepId, StepNo, Tenant};
 pub use time::{Timestamp, parse_duration};
-pub use value::{Artifact, INLINE_MAX, Json, PLAN_INLINE_MAX, Payload, ROW_MAX, Value, canonical};
+pub use value::{Artifact, INLINE_MAX, Json, Payload, ROW_MAX, Value, canonical};

@@ -1,8 +1,7 @@
 //! Values that steps hand on: small ones in the journal, large ones by digest.
 //!
-//! **Invariant:** an event never holds more than [`INLINE_MAX`] bytes of a user's value (the plan
-//! alone may take [`PLAN_INLINE_MAX`]), so that a journal grows with what happened, not with what
-//! it was about.
+//! **Invariant:** an event never holds more than [`INLINE_MAX`] bytes of a user's value, so that a
+//! journal grows with what happened, not with what it was about: a plan is kept once for all its runs.
 
 use std::sync::Arc;
 
@@ -15,8 +14,6 @@ pub type Json = serde_json::Value;
 
 /// The largest canonical JSON, in bytes, that an event holds itself.
 pub const INLINE_MAX: usize = 256;
-/// The same for a run's plan.
-pub const PLAN_INLINE_MAX: usize = 2048;
 /// The largest payload, in bytes, that is a row; larger ones are files.
 pub const ROW_MAX: usize = 1 << 20;
 
@@ -114,43 +111,43 @@ pub struct Artifact {
 /// The one way to write `json`: keys in RFC 8785's order, no spaces, integers exact.
 #[must_use]
 pub fn canonical(json: &Json) -> String {
-    let mut out = String::new();
+    let mut out = Vec::with_capacity(INLINE_MAX);
     write_canonical(json, &mut out);
-    out
+    String::from_utf8(out).expect("JSON is text")
 }
 
-fn write_canonical(json: &Json, out: &mut String) {
+fn write_canonical(json: &Json, out: &mut Vec<u8>) {
     match json {
         Json::Array(items) => {
-            out.push('[');
+            out.push(b'[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 write_canonical(item, out);
             }
-            out.push(']');
+            out.push(b']');
         }
         Json::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            out.push('{');
+            out.push(b'{');
             for (i, (key, value)) in entries.into_iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 push_scalar(key, out);
-                out.push(':');
+                out.push(b':');
                 write_canonical(value, out);
             }
-            out.push('}');
+            out.push(b'}');
         }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => push_scalar(json, out),
     }
 }
 
-fn push_scalar<T: Serialize + ?Sized>(scalar: &T, out: &mut String) {
-    out.push_str(&serde_json::to_string(scalar).expect("a scalar is JSON"));
+fn push_scalar<T: Serialize + ?Sized>(scalar: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, scalar).expect("a scalar is JSON");
 }
 
 #[cfg(test)]

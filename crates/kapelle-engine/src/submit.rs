@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::journal::{SubmitKey, Twin};
 use kapelle_core::run::{Compiled, Created};
-use kapelle_core::{Digest, INLINE_MAX, PLAN_INLINE_MAX, Payload, RunId, Value, canonical};
+use kapelle_core::{Digest, INLINE_MAX, Payload, RunId, Value, canonical};
 
 use crate::engine::{Engine, Error, NewRun, Submitted, refused};
 use crate::shards::{Offer, Reply, Submission, Ticket};
@@ -85,7 +85,7 @@ impl Engine {
                 compiled
             }
         };
-        let (value, payload) = if text.len() <= PLAN_INLINE_MAX {
+        let (value, payload) = if text.len() <= INLINE_MAX {
             (Value::Inline(Arc::new(json)), None)
         } else {
             let (value, payload) = Value::by_digest(text);
