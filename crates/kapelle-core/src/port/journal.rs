@@ -219,6 +219,12 @@ pub trait Journal: Send + Sync {
     /// [`Error::Corrupt`]. Submit keys go in first: a run whose key is taken is left out with its rows.
     fn append(&self, parts: Vec<Part>, settled: OnSettled);
 
+    /// The same by a caller with nothing to do until it is settled: it may be written, and `settled`
+    /// called, on this thread, which saves two hops between threads. Blocks then.
+    fn append_here(&self, parts: Vec<Part>, settled: OnSettled) {
+        self.append(parts, settled);
+    }
+
     /// The entries of a run from the one that holds event `from` on, oldest first, at most 1,000.
     async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error>;
 

@@ -37,6 +37,7 @@ macro_rules! journal_contract {
             a_late_release_harms_no_new_owner,
             entries_come_back_as_they_were_written,
             hash_chains_hold_after_a_round_trip,
+            an_idle_caller_is_told_the_same,
             positions_have_no_gaps,
             reading_starts_at_the_entry_that_holds_the_event,
             pages_hold_a_thousand_entries,
@@ -149,6 +150,13 @@ pub fn key(key: &str, content: &str) -> SubmitKey {
 pub async fn append(journal: &impl Journal, parts: Vec<Part>) -> Result<Vec<Settled>, Error> {
     let (settled, outcome) = oneshot::channel();
     journal.append(parts, Box::new(move |outcome| drop(settled.send(outcome))));
+    outcome.await.expect("every append is settled")
+}
+
+/// As [`append`], by a caller who has nothing else to do.
+pub async fn append_here(journal: &impl Journal, parts: Vec<Part>) -> Result<Vec<Settled>, Error> {
+    let (settled, outcome) = oneshot::channel();
+    journal.append_here(parts, Box::new(move |outcome| drop(settled.send(outcome))));
     outcome.await.expect("every append is settled")
 }
 

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use kapelle_core::port::journal::{Error, Journal, Part, Row, RunQuery, Settled, Twin};
 use kapelle_core::{Digest, Epoch, NodeId, Payload, Shard, Tenant};
 
-use super::{add, append, bytes_of, claim, entry, first, key, plain, row, run, tenant};
+use super::{
+    add, append, append_here, bytes_of, claim, entry, first, key, plain, row, run, tenant,
+};
 
 const SHARD: Shard = Shard(7);
 
@@ -92,6 +94,25 @@ pub async fn hash_chains_hold_after_a_round_trip(journal: &impl Journal) {
         assert_eq!(entry.hash, entry.chained(&previous));
         previous = entry.hash;
     }
+}
+
+pub async fn an_idle_caller_is_told_the_same(journal: &impl Journal) {
+    let epoch = claim(journal, SHARD).await;
+    let part = |n, first| {
+        let runs = vec![plain(run(SHARD, n), epoch, first, 1)];
+        vec![Part { shard: SHARD, epoch, runs }]
+    };
+    let done = [Settled::Done { left_out: Vec::new() }];
+    // Among others, and alone.
+    let (here, beside) =
+        tokio::join!(append_here(journal, part(1, 1)), append(journal, part(2, 1)));
+    assert_eq!((here.unwrap(), beside.unwrap()), (done.to_vec(), done.to_vec()));
+    assert_eq!(append_here(journal, part(1, 2)).await.unwrap(), done);
+    let gap = append_here(journal, part(1, 9)).await;
+    assert!(matches!(gap, Err(Error::Corrupt { seq: 9, .. })), "{gap:?}");
+    assert_eq!(journal.read(&tenant(), run(SHARD, 1), 1).await.unwrap().len(), 2);
+    claim(journal, SHARD).await;
+    assert_eq!(append_here(journal, part(1, 3)).await.unwrap(), [Settled::Stale]);
 }
 
 pub async fn positions_have_no_gaps(journal: &impl Journal) {

@@ -9,7 +9,7 @@
 //! STORE/nodes/…        who works on it, see `Member`
 //! ```
 //!
-//! **Invariants:** one thread of a process writes, many wishes to a commit; a commit that was
+//! **Invariants:** one connection of a process writes, many wishes to a commit; a commit that was
 //! answered is on disk. What an error means is decided in `fault`, once.
 
 mod checkpoint;
@@ -27,7 +27,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
@@ -70,7 +70,8 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     /// Present until it is dropped.
     wishes: Option<Sender<Wish>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Arc<Mutex<Writer>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Sqlite {
@@ -121,9 +122,11 @@ impl Sqlite {
         let writer = writer.map_err(|error| unusable(io::Error::other(error)))?;
         let (wishes, queue) = channel();
         let thread = thread::Builder::new().name("kapelle-writer".into());
-        let thread = thread.spawn(move || writer.run(&queue)).map_err(unusable)?;
-        let store =
-            Self { file, files, poison, readers, wishes: Some(wishes), writer: Some(thread) };
+        let writer = Arc::new(Mutex::new(writer));
+        let served = Arc::clone(&writer);
+        let thread = thread.spawn(move || writer::serve(&served, &queue)).map_err(unusable)?;
+        let (wishes, thread) = (Some(wishes), Some(thread));
+        let store = Self { file, files, poison, readers, wishes, writer, thread };
         for old in old.chunks(SWEEP_BATCH) {
             store.sweep(old.to_vec(), SWEEP_AGE, |_| {});
         }
@@ -158,7 +161,7 @@ impl Drop for Sqlite {
     fn drop(&mut self) {
         self.wishes = None;
         // An answer may hold the last reference to the store: the writer does not wait for itself.
-        if let Some(writer) = self.writer.take()
+        if let Some(writer) = self.thread.take()
             && writer.thread().id() != thread::current().id()
             && writer.join().is_err()
         {
@@ -170,6 +173,10 @@ impl Drop for Sqlite {
 /// Whether a row is too large to be one.
 fn is_large(row: &Row) -> bool {
     matches!(row, Row::Payload(payload) if payload.bytes.len() > ROW_MAX)
+}
+
+fn has_large(parts: &[Part]) -> bool {
+    parts.iter().flat_map(|part| &part.runs).flat_map(|run| &run.rows).any(is_large)
 }
 
 /// Makes files of the payloads that are too large for rows.
@@ -210,7 +217,7 @@ impl Journal for Sqlite {
 
     fn append(&self, parts: Vec<Part>, settled: OnSettled) {
         let wish = |parts, settled| Wish::Append { parts, outcome: Vec::new(), settled };
-        if !parts.iter().flat_map(|part| &part.runs).flat_map(|run| &run.rows).any(is_large) {
+        if !has_large(&parts) {
             return self.wish(wish(parts, settled));
         }
         // Neither the caller nor the writer waits for large files: a thread of their own writes them.
@@ -226,6 +233,15 @@ impl Journal for Sqlite {
             Err(error) => settled(Err(error)),
         };
         drop(thread::spawn(place));
+    }
+
+    fn append_here(&self, parts: Vec<Part>, settled: OnSettled) {
+        match self.writer.try_lock() {
+            Ok(mut writer) if !has_large(&parts) => {
+                writer.work(vec![Wish::Append { parts, outcome: Vec::new(), settled }]);
+            }
+            _ => self.append(parts, settled),
+        }
     }
 
     async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {

@@ -115,7 +115,10 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
         conn.busy_timeout(PATIENCE)?;
         conn.set_prepared_statement_cache_capacity(64);
         sum::register(&conn)?;
-        conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY")?;
+        // Pages of large transactions stay in memory, and those that every commit touches too.
+        conn.execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384",
+        )?;
         Ok(conn)
     };
     let failed = |error| refusal(&error, file);

@@ -1,16 +1,16 @@
-//! The one thread of a process that writes: what waits is written in one transaction, together.
+//! The one connection of a process that writes: what waits is written in one transaction, together.
+//! A thread of its own does it, or whoever comes while it is idle and has nothing better to do.
 //!
 //! **Invariants:** an answer that says "done" follows the commit; a wish that is refused leaves
 //! nothing behind and harms no other: the transaction is rolled back and begun again without it
 //! (rare, so it pays to have no savepoints, which would copy every page they touch). Once poisoned,
 //! the connection is leaked, not closed: closing it would touch the files.
 
-use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -103,7 +103,8 @@ enum Tried {
 }
 
 pub(super) struct Writer {
-    conn: ManuallyDrop<Connection>,
+    /// Present until it is dropped.
+    conn: Option<Connection>,
     file: Arc<str>,
     files: Files,
     poison: Poison,
@@ -139,29 +140,20 @@ impl Writer {
             seen.store(pages.unsigned_abs(), Ordering::Relaxed);
             Ok(())
         }))?;
-        let conn = ManuallyDrop::new(conn);
-        let memo = Memo::default();
+        let (conn, memo) = (Some(conn), Memo::default());
         Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier, ends, space })
     }
 
-    /// Works until nobody can wish any more.
-    pub(super) fn run(mut self, wishes: &Receiver<Wish>) {
-        while let Ok(first) = wishes.recv() {
-            let mut batch = vec![first];
-            batch.extend(wishes.try_iter().take(BATCH_MAX - 1));
-            let result = self.poison.check().and_then(|()| self.write(&mut batch));
-            // Nothing is vouched for once a checkpoint beside it has failed.
-            let result = result.and_then(|()| self.poison.check());
-            for wish in batch {
-                wish.answer(result.clone());
-            }
-            if result.is_ok() {
-                self.copier.grown(self.frames.load(Ordering::Relaxed));
-            }
+    /// Writes what `batch` wishes, and answers.
+    pub(super) fn work(&mut self, mut batch: Vec<Wish>) {
+        let result = self.poison.check().and_then(|()| self.write(&mut batch));
+        // Nothing is vouched for once a checkpoint beside it has failed.
+        let result = result.and_then(|()| self.poison.check());
+        for wish in batch {
+            wish.answer(result.clone());
         }
-        drop(self.copier);
-        if self.poison.check().is_ok() {
-            drop(ManuallyDrop::into_inner(self.conn));
+        if result.is_ok() {
+            self.copier.grown(self.frames.load(Ordering::Relaxed));
         }
     }
 
@@ -212,12 +204,13 @@ impl Writer {
     }
 
     fn fulfil(&mut self, batch: &mut [Wish]) -> Result<(), (usize, Stop)> {
-        match check_level(&self.conn, &self.file) {
+        match check_level(self.conn(), &self.file) {
             Ok(Ok(())) => {}
             Ok(Err(newer)) => return Err((0, Stop::Refused(newer))),
             Err(error) => return Err((0, Stop::Sql(error))),
         }
-        let (conn, memo, files) = (&*self.conn, &mut self.memo, &self.files);
+        let conn = self.conn.as_ref().expect(PRESENT);
+        let (memo, files) = (&mut self.memo, &self.files);
         let mut transaction = Transaction { conn, memo, files };
         for (at, wish) in batch.iter_mut().enumerate() {
             wish.fulfil(&mut transaction).map_err(|stop| (at, stop))?;
@@ -240,7 +233,7 @@ impl Writer {
 
     fn roll_back(&mut self) -> Result<(), Error> {
         self.memo.forget();
-        if self.conn.is_autocommit() {
+        if self.conn().is_autocommit() {
             return Ok(());
         }
         self.execute("ROLLBACK").map_err(|error| self.failed(&error, Phase::Rollback))
@@ -279,11 +272,37 @@ impl Writer {
         left.map_err(|error| self.poison.set(self.path(), &error.to_string()))
     }
 
+    fn conn(&self) -> &Connection {
+        self.conn.as_ref().expect(PRESENT)
+    }
+
     fn path(&self) -> &Path {
         Path::new(&*self.file)
     }
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
-        self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
+        self.conn().prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+}
+
+/// What holds of a writer's connection.
+const PRESENT: &str = "present until it is dropped";
+
+/// Does what is wished until nobody can wish any more.
+pub(super) fn serve(writer: &Mutex<Writer>, wishes: &Receiver<Wish>) {
+    while let Ok(first) = wishes.recv() {
+        // What comes while somebody else writes goes into one transaction too.
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = vec![first];
+        batch.extend(wishes.try_iter().take(BATCH_MAX - 1));
+        writer.work(batch);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.poison.check().is_err() {
+            std::mem::forget(self.conn.take());
+        }
     }
 }
