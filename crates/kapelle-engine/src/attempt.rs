@@ -10,7 +10,7 @@ use kapelle_core::run::{Command, Produced};
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{AttemptDesk, Kept};
-use crate::shards::{Offer, Start, Tell};
+use crate::shards::{Of, Offer, Start, Tell};
 use crate::shell::Shared;
 
 /// How long an agent has to end once it is cancelled.
@@ -19,36 +19,39 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Has the agent work, and says what to tell the run.
 pub(crate) async fn perform(
     shared: Arc<Shared>,
-    start: Arc<Start>,
+    start: Start,
     cancelled: CancellationToken,
 ) -> Offer {
-    let desk = AttemptDesk::new(shared.clone(), start.clone(), cancelled.clone());
-    let (command, kept) = match shared.agents.get(&start.agent) {
+    let of = start.of();
+    let Start { agent, call, effects, .. } = start;
+    let desk = AttemptDesk::new(shared.clone(), of, call.step.clone(), effects, cancelled.clone());
+    let (command, kept) = match shared.agents.get(&agent) {
         Some(registered) => {
-            let work = registered.agent.perform(start.call.clone(), &desk);
+            let work = registered.agent.perform(call, &desk);
             // A panic is a failed attempt; nothing of the agent's is used after it.
             let work = AssertUnwindSafe(work).catch_unwind();
             let ended = tokio::select! {
                 ended = work => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
                 () = given_up(&cancelled) => Err(overdue()),
             };
-            report(&desk, &start, ended).await
+            report(&desk, ended).await
         }
-        None => (failed(&start, missing(&start.agent)), Kept::default()),
+        None => (failed(&desk.of, missing(&agent)), Kept::default()),
     };
-    offer(&start, command, kept)
+    offer(&desk.of, command, kept)
 }
 
 /// What to tell the run of an attempt that was stopped before it began.
 pub(crate) fn not_begun(start: &Start) -> Offer {
     let failure = Failure::new(FailureKind::Lost, "not_begun", "it was stopped before it began");
-    offer(start, failed(start, failure), Kept::default())
+    let of = start.of();
+    offer(&of, failed(&of, failure), Kept::default())
 }
 
-fn offer(start: &Start, command: Command, kept: Kept) -> Offer {
+fn offer(of: &Of, command: Command, kept: Kept) -> Offer {
     Offer::Tell(Box::new(Tell {
-        tenant: start.tenant.clone(),
-        run: start.call.run,
+        tenant: of.tenant.clone(),
+        run: of.run,
         command,
         payloads: kept.payloads,
         references: kept.references,
@@ -61,12 +64,8 @@ async fn given_up(cancelled: &CancellationToken) {
     tokio::time::sleep(GRACE).await;
 }
 
-async fn report(
-    desk: &AttemptDesk,
-    start: &Start,
-    ended: Result<Answer, Failure>,
-) -> (Command, Kept) {
-    let mut kept = desk.take_kept();
+async fn report(desk: &AttemptDesk, ended: Result<Answer, Failure>) -> (Command, Kept) {
+    let (mut kept, of) = (desk.take_kept(), &desk.of);
     match ended {
         Ok(answer) => match desk.keep(answer.value.clone(), &mut kept).await {
             Ok(value) => {
@@ -77,10 +76,10 @@ async fn report(
                     usage: answer.usage,
                     engine: answer.engine,
                 });
-                let (step, attempt) = (start.step, start.attempt());
+                let (step, attempt) = (of.step, of.attempt);
                 (Command::Answered { step, attempt, answer }, kept)
             }
-            Err(failure) => (failed(start, failure), kept),
+            Err(failure) => (failed(of, failure), kept),
         },
         Err(mut failure) => {
             if failure.forget_from.is_none() {
@@ -90,13 +89,13 @@ async fn report(
                 failure = Failure::new(FailureKind::Lost, "drained", "the node was stopped");
                 failure.certain = false;
             }
-            (failed(start, failure), Kept::default())
+            (failed(of, failure), Kept::default())
         }
     }
 }
 
-fn failed(start: &Start, failure: Failure) -> Command {
-    Command::Failed { step: start.step, attempt: start.attempt(), failure }
+fn failed(of: &Of, failure: Failure) -> Command {
+    Command::Failed { step: of.step, attempt: of.attempt, failure }
 }
 
 fn missing(agent: &str) -> Failure {

@@ -13,18 +13,21 @@ use kapelle_core::port::agent::{
 };
 use kapelle_core::port::journal::Staged;
 use kapelle_core::run::{Command, EffectId, EffectState, Effects, Outcome};
-use kapelle_core::{Artifact, Digest, INLINE_MAX, Json, Payload, ROW_MAX, Value, canonical};
+use kapelle_core::{
+    Artifact, Digest, INLINE_MAX, Json, Payload, ROW_MAX, StepId, Value, canonical,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::{Live, Progressed};
-use crate::shards::{Offer, Reply, Start, Tell};
+use crate::shards::{Of, Offer, Reply, Tell};
 use crate::shell::Shared;
 
 /// The desk of one attempt.
 pub(crate) struct AttemptDesk {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) start: Arc<Start>,
-    pub(crate) cancelled: CancellationToken,
+    pub(crate) of: Of,
+    cancelled: CancellationToken,
+    step: StepId,
     memo: Effects,
     ordinal: AtomicU32,
     kept: Arc<Mutex<Kept>>,
@@ -49,11 +52,13 @@ impl Kept {
 impl AttemptDesk {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        start: Arc<Start>,
+        of: Of,
+        step: StepId,
+        memo: Effects,
         cancelled: CancellationToken,
     ) -> Self {
-        let memo = start.effects.clone();
-        Self { shared, start, cancelled, memo, ordinal: AtomicU32::new(0), kept: Arc::default() }
+        let (ordinal, kept) = Default::default();
+        Self { shared, of, cancelled, step, memo, ordinal, kept }
     }
 
     /// What the answer's commit has to contain besides it.
@@ -63,13 +68,13 @@ impl AttemptDesk {
 
     /// Reports to the run, and waits until it is on disk.
     async fn report(&self, command: Command, kept: Kept) -> Result<(), Failure> {
-        let call = &self.start.call;
+        let of = &self.of;
         let reply = self
             .shared
-            .ask(call.run.shard(), |ticket| {
+            .ask(of.run.shard(), |ticket| {
                 Offer::Tell(Box::new(Tell {
-                    tenant: self.start.tenant.clone(),
-                    run: call.run,
+                    tenant: of.tenant.clone(),
+                    run: of.run,
                     command,
                     payloads: kept.payloads,
                     references: kept.references,
@@ -120,13 +125,12 @@ impl AttemptDesk {
 
     /// Makes a call that has not been recorded.
     async fn make(&self, id: EffectId, work: EffectWork<'_>) -> Result<Json, Failure> {
-        let call = &self.start.call;
-        let (step, attempt) = (self.start.step, call.attempt);
+        let &Of { run, step, attempt, .. } = &self.of;
         if id.safety == Safety::Unsafe {
             let command = Command::StartEffect { step, attempt, effect: id.clone() };
             self.report(command, Kept::default()).await?;
         }
-        let key = format!("{}/{}/{}/{}", call.run, call.step, id.ordinal, id.generation);
+        let key = format!("{run}/{}/{}/{}", self.step, id.ordinal, id.generation);
         let result = work(key.into()).await;
         let mut kept = Kept::default();
         let ordinal = id.ordinal;
@@ -171,7 +175,7 @@ impl AttemptDesk {
     async fn value(&self, value: &Value) -> Result<Json, Failure> {
         match value {
             Value::Digest { digest, .. } => {
-                let read = self.shared.reader.value(&self.start.tenant, *digest).await;
+                let read = self.shared.reader.value(&self.of.tenant, *digest).await;
                 let (json, _) = read.map_err(|error| {
                     Failure::new(FailureKind::Bug, "payload_lost", error.to_string())
                 })?;
@@ -194,14 +198,10 @@ fn unwritten(error: &kapelle_core::port::journal::Error) -> Failure {
 #[async_trait]
 impl Desk for AttemptDesk {
     fn progress(&self, progress: Progress) {
-        let call = &self.start.call;
-        self.shared.feed.tell(call.run, || {
-            Live::Progress(Arc::new(Progressed {
-                run: call.run,
-                step: call.step.clone(),
-                attempt: call.attempt,
-                progress,
-            }))
+        let &Of { run, attempt, .. } = &self.of;
+        self.shared.feed.tell(run, || {
+            let step = self.step.clone();
+            Live::Progress(Arc::new(Progressed { run, step, attempt, progress }))
         });
     }
 
@@ -241,7 +241,7 @@ impl Desk for AttemptDesk {
 
     async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
         let invalid = |message: String| Failure::new(FailureKind::Invalid, "artifact", message);
-        let content = self.shared.reader.journal.payload(&self.start.tenant, digest).await;
+        let content = self.shared.reader.journal.payload(&self.of.tenant, digest).await;
         let content = content.map_err(|error| unwritten(&error))?;
         let content = content.ok_or_else(|| invalid(format!("there is no artifact {digest}")))?;
         if content.len > max {

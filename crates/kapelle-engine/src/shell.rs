@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use kapelle_core::port::Agents;
-use kapelle_core::port::journal::{Error, Settled};
+use kapelle_core::port::journal::{Error, Part, Settled};
 use kapelle_core::run::{Ended, Event};
 use kapelle_core::{Attempt, Digest, Epoch, Json, RunId, Shard, StepNo, Tenant};
 use tokio::sync::{mpsc, oneshot};
@@ -180,9 +180,9 @@ impl Shell {
             let turned = self.shards.turn(&outside);
             self.act(turned.actions);
             if let Some(parts) = turned.append {
-                let own = self.own.clone();
-                let settled = Box::new(move |result| drop(own.send(Msg::Settled(result))));
-                self.shared.reader.journal.append(parts, settled);
+                // With nothing else to do until then, this thread may as well write it itself.
+                let here = self.live.is_empty() && !self.shards.is_busy();
+                self.append(parts, here);
             }
             if self.is_at_rest() {
                 for done in self.resting.drain(..) {
@@ -190,6 +190,13 @@ impl Shell {
                 }
             }
         }
+    }
+
+    fn append(&self, parts: Vec<Part>, here: bool) {
+        let own = self.own.clone();
+        let settled = Box::new(move |result| drop(own.send(Msg::Settled(result))));
+        let journal = &self.shared.reader.journal;
+        if here { journal.append_here(parts, settled) } else { journal.append(parts, settled) }
     }
 
     fn is_at_rest(&self) -> bool {
@@ -230,6 +237,10 @@ impl Shell {
             }
             Msg::Settled(result) => {
                 let actions = self.shards.settled(result);
+                // What was gathered meanwhile is written while this is acted upon.
+                if let Some(parts) = self.shards.gather() {
+                    self.append(parts, false);
+                }
                 self.act(actions);
             }
             Msg::Loaded(tenant, run, loaded) => {
@@ -342,7 +353,7 @@ impl Shell {
         let agent = start.agent.clone();
         let immediate = self.shared.agents.get(&agent).is_some_and(|of| of.agent.is_immediate());
         let token = CancellationToken::new();
-        let work = crate::attempt::perform(self.shared.clone(), Arc::new(start), token.clone());
+        let work = crate::attempt::perform(self.shared.clone(), start, token.clone());
         let mut work = Box::pin(work);
         // What ends at its first poll needs no task and no way there and back.
         if immediate && let Some(offer) = work.as_mut().now_or_never() {

@@ -8,6 +8,9 @@ use kapelle_core::port::journal::{Addition, Entry, LEVEL, Row, RunRow, SubmitKey
 use kapelle_core::run::{Effects, Event, Run, Status};
 use kapelle_core::{Attempt, Digest, Epoch, Json, Payload, RunId, StepNo, Tenant, Timestamp};
 
+/// About how many bytes an event takes.
+const EVENT_BYTES: usize = 256;
+
 /// A run in memory.
 pub(crate) struct Hosted {
     pub(super) run: Run,
@@ -67,7 +70,22 @@ pub struct Start {
     pub tenant: Tenant,
 }
 
+/// Which attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Of {
+    pub(crate) tenant: Tenant,
+    pub(crate) run: RunId,
+    pub(crate) step: StepNo,
+    /// The fence.
+    pub(crate) attempt: Attempt,
+}
+
 impl Start {
+    pub(crate) fn of(&self) -> Of {
+        let (tenant, call) = (self.tenant.clone(), &self.call);
+        Of { tenant, run: call.run, step: self.step, attempt: call.attempt }
+    }
+
     /// The fence.
     #[must_use]
     pub const fn attempt(&self) -> Attempt {
@@ -176,7 +194,8 @@ impl Hosted {
         let staged = std::mem::take(&mut self.staged);
         let at = staged.at;
         self.sent = staged.values;
-        let body = serde_json::to_vec(&staged.events).expect("events are JSON");
+        let mut body = Vec::with_capacity(EVENT_BYTES * staged.events.len());
+        serde_json::to_writer(&mut body, &staged.events).expect("events are JSON");
         let mut entry = Entry {
             tenant: self.tenant.clone(),
             run: self.run.id(),

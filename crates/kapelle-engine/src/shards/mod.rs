@@ -18,6 +18,7 @@ use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run};
 use kapelle_core::{Attempt, Digest, Epoch, Payload, RunId, Shard, StepNo, Tenant, Timestamp};
 
 use hosted::Hosted;
+pub(crate) use hosted::Of;
 pub use hosted::Start;
 pub use load::{Fold, LoadError, Loaded};
 pub use turn::{Outside, sleep};
@@ -188,7 +189,7 @@ pub struct Published {
     /// When they happened.
     pub at: Timestamp,
     /// What happened.
-    pub events: Arc<[Event]>,
+    pub events: Vec<Event>,
 }
 
 /// What a turn came to.

@@ -94,7 +94,6 @@ impl Shards {
         for event in &events {
             self.stop(run, event);
         }
-        let events = events.into();
         self.actions.push(Action::Publish(Published { run, first_seq, at, events }));
         if staged_more {
             self.touched.insert(run);

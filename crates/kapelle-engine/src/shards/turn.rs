@@ -16,10 +16,10 @@ use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticke
 use crate::slots::Slots;
 use crate::values::Cache;
 
-/// At most so many offers are decided in one turn.
-const OFFERS_MAX: usize = 4_096;
+/// At most so many offers are decided in one turn: the next ones while these are being written.
+const OFFERS_MAX: usize = 32;
 /// At most so many steps are begun in one turn.
-const BEGINS_MAX: usize = 4_096;
+const BEGINS_MAX: usize = 32;
 /// So many starved runs at least are asked again in a turn.
 const STARVED_MIN: usize = 64;
 
@@ -57,8 +57,7 @@ impl Shards {
         }
         self.fire_timers(outside.now);
         self.begin_all(outside);
-        let append = if self.in_flight.is_none() { self.gather() } else { None };
-        Turned { append, actions: std::mem::take(&mut self.actions) }
+        Turned { append: self.gather(), actions: std::mem::take(&mut self.actions) }
     }
 
     fn take(&mut self, offer: Offer, now: Timestamp) {
@@ -90,8 +89,12 @@ impl Shards {
             return self.reply(Some(ticket), Reply::NotOwner);
         }
         let run = Run::new(id, &created, plan, now);
+        let inputs = created.inputs.digest();
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
-        hosted.keep(payloads);
+        // Nobody reads the plan as a value.
+        let (inputs, plan) = payloads.into_iter().partition(|of| Some(of.digest) == inputs);
+        hosted.keep(inputs);
+        hosted.staged.payloads.extend::<Vec<_>>(plan);
         hosted.working = true;
         self.runs.insert(id, Place::Here(Box::new(hosted)));
         let reply = Reply::Done { seq: 1 };
@@ -364,9 +367,9 @@ impl Shards {
         }
     }
 
-    /// Gathers all that is staged into one append.
-    fn gather(&mut self) -> Option<Vec<Part>> {
-        if self.touched.is_empty() {
+    /// Gathers all that is staged into one append, if none is under way.
+    pub fn gather(&mut self) -> Option<Vec<Part>> {
+        if self.touched.is_empty() || self.in_flight.is_some() {
             return None;
         }
         let mut parts: Vec<Part> = Vec::new();
