@@ -184,6 +184,22 @@ impl Shards {
         Reply::Damaged(why)
     }
 
+    /// Does the same to a run that may be in memory: nothing of it is staged any more, and those
+    /// who wait for an append of it are told.
+    pub(super) fn quarantine(&mut self, run: RunId, why: Arc<str>) {
+        if !self.epochs.contains_key(&run.shard()) {
+            return;
+        }
+        if let Some(Place::Loading(waiting)) = self.runs.get_mut(&run) {
+            let waiting = std::mem::take(waiting);
+            self.queue.extend(waiting);
+        }
+        self.drop_staged(run);
+        self.forget(run);
+        let reply = self.damaged(run, why);
+        self.answer_staged(|of| of == run, &reply);
+    }
+
     /// A value that was asked for with [`super::Action::LoadValue`].
     pub fn value_loaded(&mut self, digest: Digest, value: Result<(Arc<Json>, u64), Arc<str>>) {
         let waiting = self.loading.remove(&digest).unwrap_or_default();
@@ -202,12 +218,7 @@ impl Shards {
                     self.make_hungry(run);
                 }
                 // Nothing that reads the value can be done: the run is left as it is, and named.
-                Err(why) if self.here(run).is_some() => {
-                    self.drop_staged(run);
-                    self.forget(run);
-                    let reply = self.damaged(run, why.clone());
-                    self.answer_staged(|of| of == run, &reply);
-                }
+                Err(why) if self.here(run).is_some() => self.quarantine(run, why.clone()),
                 Err(_) => {}
             }
         }

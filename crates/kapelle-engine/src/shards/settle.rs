@@ -46,13 +46,7 @@ impl Shards {
             Err(error @ Error::Corrupt { run, .. }) => {
                 self.refused(flight, &error);
                 // Offered again it would be refused again, and the others with it.
-                self.reloading.remove(&run);
-                let waiting = match self.runs.remove(&run) {
-                    Some(Place::Loading(waiting)) => waiting,
-                    _ => Vec::new(),
-                };
-                self.damaged(run, error.to_string().into());
-                self.queue.extend(waiting);
+                self.quarantine(run, error.to_string().into());
             }
             Err(error) => self.unknown(flight, &error),
         }
