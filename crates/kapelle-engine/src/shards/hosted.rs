@@ -162,7 +162,12 @@ impl Hosted {
 
     /// Stages values along with the events that refer to them.
     pub(super) fn keep(&mut self, payloads: Vec<Payload>) {
-        for payload in &payloads {
+        self.keep_for(payloads, |_| true);
+    }
+
+    /// The same, where steps read only the values that `read` names.
+    pub(super) fn keep_for(&mut self, payloads: Vec<Payload>, read: impl Fn(Digest) -> bool) {
+        for payload in payloads.iter().filter(|payload| read(payload.digest)) {
             if let Ok(json) = serde_json::from_slice(&payload.bytes) {
                 self.staged.values.insert(payload.digest, Arc::new(json));
             }

@@ -88,13 +88,10 @@ impl Shards {
         if !self.epochs.contains_key(&id.shard()) {
             return self.reply(Some(ticket), Reply::NotOwner);
         }
+        let read = created.inputs.digest();
         let run = Run::new(id, &created, plan, now);
-        let inputs = created.inputs.digest();
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
-        // Nobody reads the plan as a value.
-        let (inputs, plan) = payloads.into_iter().partition(|of| Some(of.digest) == inputs);
-        hosted.keep(inputs);
-        hosted.staged.payloads.extend::<Vec<_>>(plan);
+        hosted.keep_for(payloads, |digest| Some(digest) == read);
         hosted.working = true;
         self.runs.insert(id, Place::Here(Box::new(hosted)));
         let reply = Reply::Done { seq: 1 };
