@@ -9,6 +9,7 @@ use kapelle_engine::shards::{Offer, Reply, Start, Tell};
 use serde_json::json;
 
 use super::Planted;
+use super::hits::Fault;
 use super::node::LifeRef;
 use super::people::Waiting;
 use super::world::{Coming, MS, SECOND, World};
@@ -48,7 +49,7 @@ impl Live {
     }
 }
 
-impl World {
+impl World<'_> {
     /// Starts an attempt.
     pub(super) fn start(&mut self, of: LifeRef, start: Start) {
         let Start { step, agent, call, effects, tenant } = start;
@@ -275,7 +276,7 @@ impl World {
     fn answer(&mut self, of: LifeRef, handle: u64) {
         let Some(live) = self.life(of).and_then(|life| life.attempts.get(&handle)) else { return };
         let by = format!("{}#{}", live.step.0, live.attempt);
-        let mut json = json!({"by": by, "run": live.run.to_string(), "items": [1, 2]});
+        let mut json = json!({"by": by, "items": [1, 2]});
         if self.calm || self.dice.chance(85) {
             json["good"] = json!(true);
         }
@@ -339,12 +340,12 @@ impl World {
             let late = !self.calm && self.dice.chance(8);
             let after =
                 if late { self.dice.range(0, 12 * SECOND) } else { self.dice.range(0, 5 * MS) };
-            let kinds = self.last_kind(Some(run));
+            let kinds = self.last_of(run);
             if copy > 0 {
-                self.hit("duplicate", &kinds);
+                self.hits.add(Fault::Duplicate, kinds);
             }
             if late {
-                self.hit("late", &kinds);
+                self.hits.add(Fault::Late, kinds);
             }
             let (tenant, payloads) = (tenant.clone(), payloads.clone());
             let (command, references) = (command.clone(), Vec::new());

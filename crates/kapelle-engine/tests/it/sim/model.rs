@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kapelle_core::plan::Plan;
 use kapelle_core::port::agent::{Failure, Safety};
 use kapelle_core::port::journal::Entry;
-use kapelle_core::run::{Blocked, Compiled, EffectId, Event, Outcome, Resolved, Run};
-use kapelle_core::{Attempt, Digest, Epoch, RunId, Shard, StepNo, Value};
-use kapelle_engine::shards::{Fold, Published};
+use kapelle_core::run::{Blocked, EffectId, Event, Outcome, Resolved, Run};
+use kapelle_core::{Attempt, Digest, Epoch, RunId, Shard, StepNo, Timestamp, Value};
+use kapelle_engine::shards::{Fold, Loaded, Published};
+use serde::Deserialize;
+
+use super::hits::Kinds;
+use super::plans::{Planned, Stock};
 
 /// What a violated promise is called, and how it was violated.
 pub(super) type Checked = Result<(), String>;
@@ -34,10 +37,13 @@ pub(super) struct Model {
 #[derive(Default)]
 pub(super) struct RunModel {
     pub(super) fold: Fold,
-    pub(super) plan: Option<Arc<Compiled>>,
+    pub(super) plan: Option<Arc<Planned>>,
     pub(super) events: Vec<Event>,
     pub(super) ended: bool,
+    /// The transitions of its last entry.
+    pub(super) last: Kinds,
     hash: [u8; 32],
+    at: Timestamp,
     steps: BTreeMap<StepNo, StepModel>,
 }
 
@@ -74,7 +80,39 @@ fn wrong(what: String) -> Checked {
 
 impl Model {
     /// Takes note of an entry that `writer` (a life of a node) has appended.
-    pub(super) fn entry(&mut self, entry: &Entry, writer: u32) -> Checked {
+    pub(super) fn entry(&mut self, entry: &Entry, writer: u32, stock: &Stock) -> Checked {
+        self.writer(entry, writer)?;
+        let run = self.runs.entry(entry.run).or_default();
+        run.follows(entry)?;
+        if run.plan.is_none() {
+            run.plan =
+                Some(stock.find(workflow(entry)).ok_or("nobody knows the workflow")?.clone());
+        }
+        let plan = run.plan.as_ref().map(|plan| &plan.compiled);
+        let events = run.fold.add(entry, plan).map_err(|error| error.to_string())?;
+        if let (Some(Event::RunCreated(created)), Some(plan)) = (events.first(), &run.plan) {
+            if (&created.plan, &created.inputs) != (&plan.plan, &plan.inputs) {
+                return wrong(format!("run {} is not what was submitted", entry.run));
+            }
+            let key = created.task_id.clone().unwrap_or_default();
+            if let Some(twin) = self.keys.insert(key.clone(), entry.run) {
+                return wrong(format!("key {key} made the runs {twin} and {}", entry.run));
+            }
+        }
+        run.last = Kinds::of(&events);
+        self.transitions += events.len() as u64;
+        for event in events {
+            run.event(&event, &self.authors).map_err(|w| format!("run {}: {w}", entry.run))?;
+            if let Some(by) = said_by(&event) {
+                self.said.insert(by.into());
+            }
+            run.events.push(event);
+        }
+        Ok(())
+    }
+
+    /// One writer an epoch, and no epoch after a later one.
+    fn writer(&mut self, entry: &Entry, writer: u32) -> Checked {
         let shard = entry.run.shard();
         if *self.writers.entry((shard, entry.epoch)).or_insert(writer) != writer {
             return wrong(format!("two nodes wrote shard {shard:?} under {:?}", entry.epoch));
@@ -84,37 +122,6 @@ impl Model {
             return wrong(format!("{:?} wrote shard {shard:?} after {last:?}", entry.epoch));
         }
         *last = entry.epoch;
-        let run = self.runs.entry(entry.run).or_default();
-        if entry.first_seq != run.events.len() as u64 + 1 {
-            return wrong(format!("run {} has a gap at {}", entry.run, entry.first_seq));
-        }
-        if entry.chained(&run.hash) != entry.hash {
-            return wrong(format!("run {} has a broken chain at {}", entry.run, entry.first_seq));
-        }
-        run.hash = entry.hash;
-        let events: Vec<Event> =
-            serde_json::from_slice(&entry.body).map_err(|error| error.to_string())?;
-        if let Some(Event::RunCreated(created)) = events.first() {
-            let Value::Inline(plan) = &created.plan else {
-                return wrong("a plan of the simulation is inline".into());
-            };
-            let plan: Plan = serde_json::from_value((**plan).clone()).map_err(|e| e.to_string())?;
-            run.plan = Some(Arc::new(Compiled::new(plan).map_err(|e| e.to_string())?));
-            let key = created.task_id.clone().unwrap_or_default();
-            if let Some(twin) = self.keys.insert(key.clone(), entry.run) {
-                return wrong(format!("key {key} made the runs {twin} and {}", entry.run));
-            }
-        }
-        run.fold.add(entry, run.plan.as_ref()).map_err(|error| error.to_string())?;
-        for event in events {
-            self.transitions += 1;
-            let run = self.runs.get_mut(&entry.run).ok_or("it was just made")?;
-            run.event(&event, &self.authors).map_err(|w| format!("run {}: {w}", entry.run))?;
-            if let Some(by) = said_by(&event) {
-                self.said.insert(by.into());
-            }
-            run.events.push(event);
-        }
         Ok(())
     }
 
@@ -242,6 +249,30 @@ impl Model {
 }
 
 impl RunModel {
+    /// The run as who reads its journal gets it.
+    pub(super) fn loaded(&self) -> Option<Loaded> {
+        let mut run = self.fold.run()?.clone();
+        while let Some(event) = run.follow() {
+            let at = run.last_at();
+            run.apply(&event, at);
+        }
+        Some(Loaded { run, hash: self.hash })
+    }
+
+    /// An entry continues the run in its numbers and its time. That `Fold` finds a broken chain is
+    /// shown by the bits that flip.
+    fn follows(&mut self, entry: &Entry) -> Checked {
+        let (run, seq) = (entry.run, entry.first_seq);
+        if seq != self.events.len() as u64 + 1 {
+            return wrong(format!("run {run} has a gap at {seq}"));
+        }
+        if entry.at < self.at {
+            return wrong(format!("run {run} goes back in time at {seq}"));
+        }
+        (self.hash, self.at) = (entry.hash, entry.at);
+        Ok(())
+    }
+
     fn event(&mut self, event: &Event, authors: &BTreeMap<Digest, Box<str>>) -> Checked {
         if self.ended {
             return wrong(format!("{event:?} after its end"));
@@ -413,28 +444,13 @@ fn said_by(event: &Event) -> Option<&str> {
     }
 }
 
-/// The column of an event in the table of hits.
-pub(super) const fn kind(event: &Event) -> &'static str {
-    match event {
-        Event::RunCreated(_) => "created",
-        Event::RunStarted => "run_started",
-        Event::RunAdopted => "adopted",
-        Event::RunPaused { .. } => "paused",
-        Event::RunResumed { .. } => "resumed",
-        Event::RunStopping { .. } => "stopping",
-        Event::RunCompleted { .. } => "completed",
-        Event::StepStarted { .. } => "step_started",
-        Event::StepRetrying { .. } => "retrying",
-        Event::StepCompleted { .. } => "step_done",
-        Event::StepFailed { .. } => "failed",
-        Event::StepSkipped { .. } => "skipped",
-        Event::StepBlocked { .. } => "blocked",
-        Event::StepResolved { .. } => "resolved",
-        Event::ApprovalRequested { .. } => "asked",
-        Event::ApprovalDecided { .. } => "decided",
-        Event::StepsGrown { .. } => "grown",
-        Event::StepsDropped { .. } => "dropped",
-        Event::EffectStarted { .. } => "eff_start",
-        Event::EffectRecorded { .. } => "eff_rec",
+/// The workflow that is named in the first entry of a run.
+fn workflow(entry: &Entry) -> &str {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        workflow: Option<&'a str>,
     }
+    let events: Vec<Named<'_>> = serde_json::from_slice(&entry.body).unwrap_or_default();
+    events.first().and_then(|created| created.workflow).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use kapelle_core::port::journal::{Error, Journal, Part, Settled};
+use kapelle_core::port::journal::{Entry, Error, Journal, Part, Settled};
 use kapelle_core::run::Command;
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_engine::Slots;
@@ -13,7 +13,8 @@ use kapelle_engine::shards::{Action, Fold, LoadError, Loaded, Offer, Outside, Sh
 
 use super::Planted;
 use super::agents::Live;
-use super::model::Checked;
+use super::hits::Fault;
+use super::model::{Checked, RunModel};
 use super::people::Waiting;
 use super::plans::NARROW;
 use super::world::{Coming, MS, SECOND, SHARDS, World};
@@ -21,6 +22,7 @@ use super::world::{Coming, MS, SECOND, SHARDS, World};
 /// The life of a node from its start to its crash.
 pub(super) struct Life {
     pub(super) at: LifeRef,
+    pub(super) id: NodeId,
     pub(super) shards: Shards,
     pub(super) slots: Slots,
     slots_max: u32,
@@ -31,6 +33,8 @@ pub(super) struct Life {
     turn_at: Option<i64>,
     /// Runs that it is taking over.
     pub(super) recovering: BTreeSet<Ticket>,
+    /// Runs whose journal it has found damaged.
+    rotten: BTreeSet<RunId>,
     /// It is to crash after so many more turns of a recovery.
     pub(super) doomed: Option<u64>,
 }
@@ -50,12 +54,15 @@ impl fmt::Display for LifeRef {
 
 /// So many bytes of values a node keeps at hand: few, so that it has to load some.
 const VALUES_MAX: u64 = 1_500;
+/// So many in a hundred runs are compared with a replay when they have changed.
+const COMPARED: u64 = 10;
+/// One in so many loads is a replay of all entries; the others take what the model has folded of the
+/// same entries as they came.
+const REPLAYED: u64 = 20;
+/// So far the clock of a node is from the world's.
+const JUMP_MAX: i64 = 3600 * SECOND;
 
 impl Life {
-    pub(super) fn id(&self) -> NodeId {
-        NodeId::new(&self.at.to_string())
-    }
-
     pub(super) fn owns(&self, shard: Shard) -> Option<Epoch> {
         self.shards.owned().find(|(owned, _)| *owned == shard).map(|(_, epoch)| epoch)
     }
@@ -84,13 +91,14 @@ impl Life {
             ));
         }
         if !self.shards.is_empty() {
-            return Err(format!("{}: {} runs stay in memory", self.at, self.shards.len()));
+            let (runs, rotten) = (self.shards.len(), &self.rotten);
+            return Err(format!("{}: {runs} runs stay in memory, damaged: {rotten:?}", self.at));
         }
         Ok(())
     }
 }
 
-impl World {
+impl World<'_> {
     pub(super) fn life(&mut self, of: LifeRef) -> Option<&mut Life> {
         self.nodes[of.node].as_mut().filter(|life| life.at == of)
     }
@@ -101,27 +109,49 @@ impl World {
         }
         self.lives += 1;
         let at = LifeRef { node, life: self.lives };
-        let back = self.lives > 3 && self.dice.chance(30);
-        let offset = if back { -self.dice.range(0, 3600 * SECOND) } else { 0 };
-        if back {
-            let kinds = self.last_kind(None);
-            self.hit("clock_back", &kinds);
-        }
+        let offset = if self.lives > 3 { self.jump() } else { 0 };
         let slots_max = u32::try_from(self.dice.range(1, 6)).unwrap();
         let wanted = self.lacks_recovery() && !self.calm && self.lives > 3;
         let doomed = wanted.then(|| self.dice.below(3));
         self.nodes[node] = Some(Life {
             at,
+            id: NodeId::new(&at.to_string()),
             shards: Shards::new(VALUES_MAX),
-            slots: Slots::new(slots_max, &self.agents),
+            slots: Slots::new(slots_max, &self.stock.agents),
             slots_max,
             offset,
             attempts: BTreeMap::new(),
             turn_at: None,
             recovering: BTreeSet::new(),
+            rotten: BTreeSet::new(),
             doomed,
         });
         self.note(|| format!("{at} starts"));
+    }
+
+    /// Somebody has set the clock of a node that starts, maybe.
+    fn jump(&mut self) -> i64 {
+        let (fault, sign) = match self.dice.below(10) {
+            0..3 => (Fault::ClockBack, -1),
+            3..6 => (Fault::ClockAhead, 1),
+            _ => return 0,
+        };
+        let kinds = self.last_in(|_| true);
+        self.hits.add(fault, kinds);
+        sign * self.dice.range(0, JUMP_MAX)
+    }
+
+    /// A node finds the journal of a run damaged; somebody mends it, and gives the shard away.
+    pub(super) fn rots(&mut self, of: LifeRef, run: RunId) {
+        self.note(|| format!("{of} finds {run} damaged"));
+        let Some(life) = self.life(of) else { return };
+        life.rotten.insert(run);
+        let after = self.dice.range(SECOND / 10, 10 * SECOND);
+        self.later(after, Coming::Mended { life: of, shard: run.shard() });
+    }
+
+    pub(super) fn is_rotten(&mut self, of: LifeRef, run: RunId) -> bool {
+        self.life(of).is_some_and(|life| life.rotten.contains(&run))
     }
 
     /// Has a node take a turn soon.
@@ -136,7 +166,7 @@ impl World {
 
     pub(super) fn turn(&mut self, of: LifeRef) {
         let (now, wall) = (self.now, self.wall());
-        let agents = self.agents.clone();
+        let agents = &self.stock.agents;
         let Some(life) = self.life(of) else { return };
         if life.turn_at != Some(now) {
             return;
@@ -144,7 +174,7 @@ impl World {
         life.turn_at = None;
         let local = Timestamp(wall.0 + life.offset);
         let was_appending = life.shards.is_appending();
-        let outside = Outside { now: local, agents: &agents, slots: &life.slots };
+        let outside = Outside { now: local, agents, slots: &life.slots };
         let turned = life.shards.turn(&outside);
         let doomed = !life.recovering.is_empty() && life.doomed.is_some();
         if was_appending && turned.append.is_some() {
@@ -188,13 +218,19 @@ impl World {
         };
         if self.planted == Some(Planted::ActBeforeCommit) {
             let done = parts.iter().map(|_| Settled::Done { left_out: Vec::new() }).collect();
-            self.later(after, Coming::Append { life: of, parts, overdue: false });
-            return self.settled(of, Ok(done));
+            self.send_append(of, parts, after);
+            return self.settled(of, &[], Ok(done));
         }
-        self.later(after, Coming::Append { life: of, parts, overdue: false });
+        self.send_append(of, parts, after);
     }
 
-    pub(super) fn settled(&mut self, of: LifeRef, result: Result<Vec<Settled>, Error>) {
+    /// A node hears how its append of `runs` went.
+    pub(super) fn settled(
+        &mut self,
+        of: LifeRef,
+        runs: &[RunId],
+        result: Result<Vec<Settled>, Error>,
+    ) {
         let planted = self.planted;
         let Some(life) = self.life(of).filter(|life| life.shards.is_appending()) else { return };
         let result = match result {
@@ -205,42 +241,32 @@ impl World {
         };
         let actions = life.shards.settled(result);
         self.act(of, actions);
-        self.compare(of);
+        for run in runs {
+            if self.dice.chance(COMPARED) {
+                let checked = self.compare(of, *run);
+                self.check(checked);
+            }
+        }
         self.poke(of, 0);
     }
 
     /// What is in memory and settled is what a replay gives.
-    fn compare(&mut self, of: LifeRef) {
-        if !self.dice.chance(10) {
-            return;
+    fn compare(&mut self, of: LifeRef, id: RunId) -> Checked {
+        let at = Timestamp(self.wall().0 + 2 * JUMP_MAX);
+        let epoch = self.holding(id.shard()).0;
+        let life = self.life(of).filter(|life| life.owns(id.shard()) == Some(epoch));
+        let Some(mut live) = life.and_then(|life| life.shards.run(id)).cloned() else {
+            return Ok(());
+        };
+        let Some(mut replayed) = self.model.replayed(id)? else {
+            return Err(format!("run {id} is settled but not on disk"));
+        };
+        live.wake(at);
+        replayed.wake(at);
+        if live == replayed {
+            return Ok(());
         }
-        let wall = self.wall();
-        let ids: Vec<RunId> = self.model.runs.keys().copied().collect();
-        for id in ids {
-            let Some(owner) = self.life(of).and_then(|life| life.owns(id.shard())) else {
-                continue;
-            };
-            if self.holding(id.shard()).0 != owner {
-                continue;
-            }
-            let Some(mut live) = self.life(of).and_then(|life| life.shards.run(id)).cloned() else {
-                continue;
-            };
-            match self.model.replayed(id) {
-                Ok(Some(mut replayed)) => {
-                    let at = Timestamp(wall.0 + 7200 * SECOND);
-                    live.wake(at);
-                    replayed.wake(at);
-                    if live != replayed {
-                        self.check(Err(format!(
-                            "run {id}: memory and journal differ:\n{live:#?}\n{replayed:#?}"
-                        )));
-                    }
-                }
-                Ok(None) => self.check(Err(format!("run {id} is settled but not on disk"))),
-                Err(wrong) => self.check(Err(wrong)),
-            }
-        }
+        Err(format!("run {id}: memory and journal differ:\n{live:#?}\n{replayed:#?}"))
     }
 
     pub(super) fn act(&mut self, of: LifeRef, actions: Vec<Action>) {
@@ -271,7 +297,9 @@ impl World {
                     self.later(after, Coming::Value { life: of, tenant, digest });
                 }
                 Action::Damaged { run, why } => {
-                    self.check(Err(format!("run {run} is damaged: {why}")));
+                    if !self.is_rotten(of, run) {
+                        self.check(Err(format!("run {run} is damaged: {why}")));
+                    }
                 }
                 Action::Lost(shard) => self.note(|| format!("{of} lost {shard:?}")),
             }
@@ -280,28 +308,74 @@ impl World {
 
     /// Reads a run now; what was read comes later.
     pub(super) fn load(&mut self, of: LifeRef, tenant: Tenant, run: RunId) {
-        let result = if !self.calm && self.dice.chance(6) {
-            let kinds = self.last_kind(Some(run));
-            self.hit("load_error", &kinds);
-            Err(LoadError::Store(Error::Busy { file: "sim".into() }))
-        } else {
-            self.fold(&tenant, run)
+        let kinds = self.last_of(run);
+        let result = match self.dice.below(100) {
+            0..6 if !self.calm => {
+                self.hits.add(Fault::LoadError, kinds);
+                Err(LoadError::Store(Error::Busy { file: "sim".into() }))
+            }
+            6..9 if !self.calm => self.rotten(of, &tenant, run),
+            _ => self.whole(&tenant, run),
         };
         let slow = !self.calm && self.dice.chance(15);
         let after = if slow { self.dice.range(0, 3 * SECOND) } else { self.dice.range(0, 2 * MS) };
         if slow {
-            let kinds = self.last_kind(Some(run));
-            self.hit("slow_load", &kinds);
+            self.hits.add(Fault::SlowLoad, kinds);
         }
-        self.later(after, Coming::Loaded { life: of, tenant, run, result });
+        self.later(after, Coming::Loaded { life: of, tenant, run, result: Box::new(result) });
     }
 
-    fn fold(&self, tenant: &Tenant, run: RunId) -> Result<Loaded, LoadError> {
-        let entries = self.entries(tenant, run);
-        let plan = self.model.runs.get(&run).and_then(|run| run.plan.clone());
+    /// A run as its journal has it.
+    fn whole(&mut self, tenant: &Tenant, run: RunId) -> Result<Loaded, LoadError> {
+        let known = self.model.runs.get(&run).and_then(RunModel::loaded);
+        if self.dice.below(REPLAYED) > 0 {
+            return known.ok_or(LoadError::NotFound);
+        }
+        let loaded = self.fold(self.entries(tenant, run), run);
+        let same = match (&known, &loaded) {
+            (Some(known), Ok(loaded)) => known.run == loaded.run && known.hash == loaded.hash,
+            (None, Err(LoadError::NotFound)) => true,
+            _ => false,
+        };
+        if !same {
+            self.check(Err(format!("run {run}: a replay gives {loaded:?}")));
+        }
+        loaded
+    }
+
+    /// A run of whose journal a bit has flipped: it is not read as if it were whole.
+    fn rotten(&mut self, of: LifeRef, tenant: &Tenant, run: RunId) -> Result<Loaded, LoadError> {
+        let mut entries = self.entries(tenant, run);
+        let Some(place) = self.dice.pick(&(0..entries.len()).collect::<Vec<_>>()).copied() else {
+            return Err(LoadError::NotFound);
+        };
+        let entry = &mut entries[place];
+        let mut body = entry.body.to_vec();
+        let at = usize::try_from(self.dice.below(body.len() as u64 + 48)).unwrap();
+        let bit = 1 << self.dice.below(8);
+        match at.checked_sub(body.len()) {
+            None => body[at] ^= bit,
+            Some(at @ 0..32) => entry.hash[at] ^= bit,
+            Some(at @ 32..40) => entry.at.0 ^= i64::from(bit) << ((at - 32) * 8),
+            Some(at) => entry.first_seq ^= u64::from(bit) << ((at - 40) * 8),
+        }
+        entry.body = body.into();
+        let loaded = self.fold(entries, run);
+        if !matches!(loaded, Err(LoadError::Damaged(_))) {
+            self.check(Err(format!("run {run}: a flipped bit is not found: {loaded:?}")));
+        }
+        let kinds = self.last_of(run);
+        self.hits.add(Fault::Rot, kinds);
+        self.rots(of, run);
+        loaded
+    }
+
+    fn fold(&self, entries: Vec<Entry>, run: RunId) -> Result<Loaded, LoadError> {
+        let plan = self.model.runs.get(&run).and_then(|run| run.plan.as_ref());
+        let plan = plan.map(|plan| &plan.compiled);
         let mut fold = Fold::default();
         for entry in entries {
-            fold.add(&entry, plan.as_ref())?;
+            fold.add(&entry, plan)?;
         }
         fold.finish().ok_or(LoadError::NotFound)
     }
@@ -366,22 +440,18 @@ impl World {
         self.people.crashed += 1;
         self.people.crashed_in_recovery += u64::from(in_recovery);
         let sent = self.sent_append(of);
-        let mut kinds = sent.as_ref().map_or_else(BTreeSet::new, |(_, kinds)| kinds.clone());
-        if kinds.is_empty() {
-            kinds = self.last_kind(None);
-        }
         let arrives = self.dice.chance(50);
-        let name = match (in_recovery, sent.is_some(), arrives) {
-            (true, _, _) => "crash_recovery",
-            (false, false, _) => "crash_idle",
-            (false, true, true) => "crash_done",
-            (false, true, false) => "crash_lost",
+        let (fault, kinds) = match (sent, arrives) {
+            _ if in_recovery => (Fault::CrashRecovery, self.last_in(|s| life.owns(s).is_some())),
+            (None, _) => (Fault::CrashIdle, self.last_in(|s| life.owns(s).is_some())),
+            (Some((_, kinds)), true) => (Fault::CrashDone, kinds),
+            (Some((_, kinds)), false) => (Fault::CrashLost, kinds),
         };
-        self.hit(name, &kinds);
+        self.hits.add(fault, kinds);
         if let (Some((at, _)), false) = (sent, arrives) {
             self.take_back(at);
         }
-        self.note(|| format!("{of} crashes ({name})"));
+        self.note(|| format!("{of} crashes ({fault:?})"));
         self.connection_lost(of);
         let after = self.dice.range(50 * MS, 5 * SECOND);
         self.later(after, Coming::Restart(of.node));
@@ -391,11 +461,11 @@ impl World {
     pub(super) fn watch(&mut self) {
         for shard in SHARDS {
             let (epoch, owner) = self.holding(shard);
-            let cared_for = self
-                .nodes
-                .iter()
-                .flatten()
-                .any(|life| Some(life.id()) == owner && life.owns(shard) == Some(epoch));
+            let epoch = *epoch;
+            let cared_for =
+                self.nodes.iter().flatten().any(|life| {
+                    Some(&life.id) == owner.as_ref() && life.owns(shard) == Some(epoch)
+                });
             if !cared_for {
                 self.claim_somewhere(shard, epoch);
             }
@@ -427,9 +497,8 @@ impl World {
     }
 
     pub(super) fn claim(&mut self, of: LifeRef, shard: Shard, seen: Epoch) {
-        let owner = NodeId::new(&of.to_string());
-        let won = self.journal.claim(&[(shard, seen)], &owner).now_or_never().unwrap().unwrap();
-        let Some(&(_, epoch)) = won.first() else { return };
+        let Some(owner) = self.life(of).map(|life| life.id.clone()) else { return };
+        let Some(epoch) = self.claim_shard(shard, seen, &owner) else { return };
         let Some(life) = self.life(of) else { return };
         let actions = life.shards.disown(shard);
         life.shards.own(shard, epoch);
@@ -468,8 +537,8 @@ impl World {
             (0..35, Some(of)) => self.crash(of),
             (35..70, Some(of)) => {
                 let seen = self.holding(shard).0;
-                let kinds = self.last_kind(None);
-                self.hit("takeover", &kinds);
+                let kinds = self.last_in(|of| of == shard);
+                self.hits.add(Fault::Takeover, kinds);
                 self.claim(of, shard, seen);
             }
             (70..85, Some(of)) => self.release(of, shard),
@@ -480,15 +549,15 @@ impl World {
     }
 
     /// A node gives a shard up, even in the middle of an append.
-    fn release(&mut self, of: LifeRef, shard: Shard) {
+    pub(super) fn release(&mut self, of: LifeRef, shard: Shard) {
         let Some(life) = self.life(of) else { return };
         let Some(epoch) = life.owns(shard) else { return };
         let actions = life.shards.disown(shard);
         self.note(|| format!("{of} releases {shard:?}"));
-        let kinds = self.last_kind(None);
-        self.hit("release", &kinds);
+        let kinds = self.last_in(|of| of == shard);
+        self.hits.add(Fault::Release, kinds);
         self.act(of, actions);
-        self.journal.release(&[(shard, epoch)]).now_or_never().unwrap().unwrap();
+        self.release_shard(shard, epoch);
         self.poke(of, 0);
     }
 }

@@ -1,12 +1,10 @@
 //! People and programs that want something, and what they were told.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kapelle_core::plan::Plan;
 use kapelle_core::port::journal::SubmitKey;
 use kapelle_core::run::{
-    Blocked, Command, Compiled, Created, EffectId, Join, Outcome, Parts, Resolved, Run, Status,
+    Blocked, Command, Created, EffectId, Join, Outcome, Parts, Resolved, Status,
 };
 use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Value};
 use kapelle_engine::shards::{Offer, Reply, Submission, Tell, Ticket};
@@ -15,7 +13,7 @@ use serde_json::json;
 use super::dice::Dice;
 use super::model::Model;
 use super::node::LifeRef;
-use super::plans;
+use super::plans::{Planned, Stock};
 use super::world::{Coming, MS, SECOND, World};
 
 /// Those who want something.
@@ -29,8 +27,8 @@ pub(super) struct People {
 /// A run that somebody wants, under a key.
 struct Key {
     name: Box<str>,
-    plan: Plan,
-    inputs: Json,
+    content: Digest,
+    plan: Arc<Planned>,
     /// What they were told.
     acknowledged: Option<RunId>,
     asking: u32,
@@ -66,6 +64,16 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
+    /// What it is about, unless that is yet to be.
+    const fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Submit { .. } => None,
+            Self::Wish { run, .. } | Self::Work { run, .. } | Self::Effect { run, .. } => {
+                Some(*run)
+            }
+        }
+    }
+
     const fn life(&self) -> LifeRef {
         match self {
             Self::Submit { life, .. }
@@ -77,22 +85,33 @@ impl Waiting {
 }
 
 impl People {
-    pub(super) fn new(dice: &mut Dice) -> Self {
+    pub(super) fn new(dice: &mut Dice, stock: &Stock) -> Self {
         let mut people = Self { keys: Vec::new(), crashed: 0, crashed_in_recovery: 0, wishes: 0 };
-        (0..3 + dice.below(3)).for_each(|_| people.want_another(dice));
+        (0..3 + dice.below(2)).for_each(|_| people.want_another(dice, stock));
         people
     }
 
-    fn want_another(&mut self, dice: &mut Dice) {
-        let (plan, inputs) = plans::plan(dice);
-        let name = format!("key-{}", self.keys.len()).into();
-        self.keys.push(Key { name, plan, inputs, acknowledged: None, asking: 0 });
+    fn want_another(&mut self, dice: &mut Dice, stock: &Stock) {
+        let plan = stock.pick(dice);
+        let name: Box<str> = format!("key-{}", self.keys.len()).into();
+        let content = Digest::of(name.as_bytes());
+        self.keys.push(Key { name, content, plan, acknowledged: None, asking: 0 });
+    }
+
+    /// The name of the next who wishes for something.
+    fn name(&mut self) -> Box<str> {
+        self.wishes += 1;
+        format!("person-{}", self.wishes).into()
     }
 
     /// The keys that nobody has confirmed.
-    pub(super) fn unanswered(&self) -> Vec<&str> {
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &str> {
         let open = self.keys.iter().filter(|key| key.acknowledged.is_none());
-        open.map(|key| &*key.name).collect()
+        open.map(|key| &*key.name)
+    }
+
+    pub(super) fn all_answered(&self) -> bool {
+        self.unanswered().next().is_none()
     }
 
     /// What was confirmed is there, once.
@@ -111,7 +130,7 @@ impl People {
     }
 }
 
-impl World {
+impl World<'_> {
     pub(super) fn ticket(&mut self, waiting: Waiting) -> Ticket {
         self.serial += 1;
         let ticket = Ticket(self.serial);
@@ -140,7 +159,9 @@ impl World {
         let Some(waiting) = self.waiting.remove(&ticket) else {
             return self.check(Err(format!("{ticket:?} is answered twice, or in vain: {reply:?}")));
         };
-        if let Reply::Damaged(why) = &reply {
+        if let Reply::Damaged(why) = &reply
+            && !waiting.run().is_some_and(|run| self.is_rotten(waiting.life(), run))
+        {
             self.check(Err(format!("{waiting:?}: {why}")));
         }
         match waiting {
@@ -166,7 +187,9 @@ impl World {
                     let checked = self.model.acknowledged(run, seq);
                     return self.check(checked);
                 }
-                if self.life(life).is_some_and(|life| life.owns(run.shard()).is_some()) {
+                // Nobody works on a damaged run until it is mended.
+                let goes_on = !matches!(reply, Reply::Damaged(_));
+                if goes_on && self.life(life).is_some_and(|life| life.owns(run.shard()).is_some()) {
                     self.work(life, tenant, run);
                 }
             }
@@ -207,17 +230,15 @@ impl World {
                 self.help(run);
             }
             let ended = self.model.runs.values().all(|run| run.ended);
-            if ended && self.people.unanswered().is_empty() && self.model.transitions < 200 {
-                let mut dice = Dice::new(self.dice.next());
-                self.people.want_another(&mut dice);
+            if ended && self.people.all_answered() && self.model.transitions < 200 {
+                self.people.want_another(&mut self.dice, self.stock);
             }
             return self.later(2 * SECOND, Coming::People);
         }
         let open = self.open_runs();
-        if open.is_empty() && self.people.unanswered().is_empty() {
+        if open.is_empty() && self.people.all_answered() {
             // Faults need something to go wrong with.
-            let mut dice = Dice::new(self.dice.next());
-            self.people.want_another(&mut dice);
+            self.people.want_another(&mut self.dice, self.stock);
         }
         if let Some(run) = self.dice.pick(&open).copied() {
             if self.dice.chance(50) {
@@ -257,25 +278,22 @@ impl World {
         let run = RunId::new(self.wall(), self.dice.bytes(), shard);
         let key = &mut self.people.keys[index];
         key.asking += 1;
-        let (inputs, payload) = Value::of(key.inputs.clone(), kapelle_core::INLINE_MAX);
-        let plan = serde_json::to_value(&key.plan).unwrap();
+        let plan = key.plan.clone();
         let created = Created {
-            workflow: "sim".into(),
-            plan: Value::Inline(Arc::new(plan)),
-            inputs,
+            workflow: plan.workflow.clone(),
+            plan: plan.plan.clone(),
+            inputs: plan.inputs.clone(),
             root: "/".into(),
             task_id: Some(key.name.clone()),
         };
-        let content = Digest::of(key.name.as_bytes());
-        let submit_key = SubmitKey { key: key.name.clone(), content };
-        let plan = Arc::new(Compiled::new(key.plan.clone()).unwrap());
+        let submit_key = SubmitKey { key: key.name.clone(), content: key.content };
         let ticket = self.ticket(Waiting::Submit { life: of, key: index, run });
         let submission = Submission {
             run,
             tenant: Tenant::default(),
             created,
-            plan,
-            payloads: payload.into_iter().collect(),
+            plan: plan.compiled.clone(),
+            payloads: plan.payloads.clone(),
             key: Some(submit_key),
             ticket,
         };
@@ -285,26 +303,23 @@ impl World {
 
     /// Does what the run waits for.
     fn help(&mut self, run: RunId) {
-        let Some(state) = self.model.runs.get(&run).and_then(|run| run.fold.run()).cloned() else {
-            return;
-        };
-        let by = self.name();
-        if state.status() == Status::Paused && self.dice.chance(60) {
+        let Some(state) = self.model.runs.get(&run).and_then(|run| run.fold.run()) else { return };
+        let (paused, wants) = (state.status() == Status::Paused, state.wants());
+        let deciding = self.dice.pick(&wants.deciding).and_then(|step| state.find(step.as_str()));
+        let by = self.people.name();
+        if paused && self.dice.chance(60) {
             return self.wish(run, Command::Resume { by }, true);
         }
-        let wants = state.wants();
         if let Some(step) = self.dice.pick(&wants.approvals).cloned() {
             let approved = self.calm || self.dice.chance(80);
             let command = Command::Approve { step, approved, by, comment: "".into() };
             return self.wish(run, command, true);
         }
         if let Some((step, why)) = self.dice.pick(&wants.blocked).cloned() {
-            let how = self.resolution(&state, &why);
+            let how = self.resolution(&why);
             return self.wish(run, Command::Resolve { step, how, by, comment: "".into() }, true);
         }
-        if let Some(step) = self.dice.pick(&wants.deciding).cloned()
-            && let Some(by) = state.find(step.as_str())
-        {
+        if let Some(by) = deciding {
             let command = if self.calm || self.dice.chance(60) {
                 Command::Enough { by }
             } else {
@@ -314,7 +329,7 @@ impl World {
         }
     }
 
-    fn resolution(&mut self, _state: &Run, why: &Blocked) -> Resolved {
+    fn resolution(&mut self, why: &Blocked) -> Resolved {
         let value = match why {
             Blocked::InDoubt { ordinal } => json!(ordinal),
             Blocked::NoAgent { .. } => Json::Null,
@@ -329,43 +344,37 @@ impl World {
 
     /// Does something else.
     fn meddle(&mut self, run: RunId) {
-        let Some(state) = self.model.runs.get(&run).and_then(|run| run.fold.run()).cloned() else {
-            return;
-        };
-        let by = self.name();
+        let by = self.people.name();
         match self.dice.below(20) {
             0..6 => self.wish(run, Command::Pause { by, reason: "".into() }, false),
             6..7 => self.wish(run, Command::Cancel { by, reason: "".into() }, false),
             7..9 => self.wish(run, Command::Resume { by }, true),
-            9..16 => {
-                let ready = state.wants().ready;
-                let Some(step) = self.dice.pick(&ready).cloned() else { return };
-                let Some(by) = state.find(step.as_str()) else { return };
-                let parts = Parts::Count(1 + u32::try_from(self.dice.below(3)).unwrap());
-                let join = *self.dice.pick(&[Join::First, Join::Quorum(2), Join::Until]).unwrap();
-                self.wish(run, Command::Grow { by, parts, join }, false);
-            }
+            9..16 => self.grow(run),
             _ => {
                 // Somebody answers what was decided, or asks for what is not there.
-                let steps: BTreeSet<_> = state.steps().iter().map(|step| step.id.clone()).collect();
-                let steps: Vec<_> = steps.into_iter().collect();
-                let Some(step) = self.dice.pick(&steps).cloned() else { return };
-                let command = Command::Approve { step, approved: true, by, comment: "".into() };
-                self.wish(run, command, true);
+                let Some(state) = self.model.runs[&run].fold.run() else { return };
+                let Some(step) = self.dice.pick(state.steps()) else { return };
+                let (step, comment) = (step.id.clone(), "".into());
+                self.wish(run, Command::Approve { step, approved: true, by, comment }, true);
             }
         }
     }
 
-    fn name(&mut self) -> Box<str> {
-        self.people.wishes += 1;
-        format!("person-{}", self.people.wishes).into()
+    /// Has a step that can begin grow.
+    fn grow(&mut self, run: RunId) {
+        let Some(state) = self.model.runs[&run].fold.run() else { return };
+        let by = self.dice.pick(&state.wants().ready).and_then(|step| state.find(step.as_str()));
+        let Some(by) = by else { return };
+        let parts = Parts::Count(1 + u32::try_from(self.dice.below(3)).unwrap());
+        let join = *self.dice.pick(&[Join::First, Join::Quorum(2), Join::Until]).unwrap();
+        self.wish(run, Command::Grow { by, parts, join }, false);
     }
 
     /// Sends a wish to the owner of the run, or to somebody else.
     fn wish(&mut self, run: RunId, command: Command, must_say: bool) {
-        let owner = self.holding(run.shard()).1;
+        let owner = self.holding(run.shard()).1.clone();
         let lives: Vec<LifeRef> = self.nodes.iter().flatten().map(|life| life.at).collect();
-        let owning = self.nodes.iter().flatten().find(|life| Some(life.id()) == owner);
+        let owning = self.nodes.iter().flatten().find(|life| Some(&life.id) == owner.as_ref());
         let owning = owning.map(|life| life.at);
         let of = match owning {
             Some(of) if self.calm || self.dice.chance(90) => of,

@@ -1,17 +1,76 @@
 //! Plans of all kinds, and the agents that they name.
+//!
+//! A block of seeds shares a stock of plans, made ready once: making plans ready is not what the
+//! simulation is about, and would take most of its time.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kapelle_core::Json;
 use kapelle_core::plan::{ForEach, OnFailure, OnTimeout, Plan, Retry, Step, Work};
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::{
     Action, Agent, Answer, Call, Card, Desk, Failure, FailureKind, OnUnknown,
 };
+use kapelle_core::run::Compiled;
+use kapelle_core::{INLINE_MAX, Json, PLAN_INLINE_MAX, Payload, Value};
 use serde_json::json;
 
 use super::dice::Dice;
+
+/// So many seeds share a stock.
+pub(super) const BLOCK: u64 = 1_000;
+/// So many plans are in it.
+const PLANS: u64 = 100;
+
+/// The plans and agents of a block of seeds.
+pub(super) struct Stock {
+    pub(super) agents: Agents,
+    plans: Vec<Arc<Planned>>,
+}
+
+/// A plan made ready, and the inputs of its runs, as somebody would submit them.
+pub(super) struct Planned {
+    pub(super) workflow: Box<str>,
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) plan: Value,
+    pub(super) inputs: Value,
+    pub(super) payloads: Vec<Payload>,
+}
+
+impl Stock {
+    pub(super) fn of_block(block: u64) -> Self {
+        let plans = (0..PLANS).map(|place| {
+            let mut dice = Dice::new(block * PLANS + place);
+            Arc::new(planned(&mut dice, place))
+        });
+        Self { agents: agents(), plans: plans.collect() }
+    }
+
+    /// The stock of the block that `seed` is in.
+    pub(super) fn of_seed(seed: u64) -> Self {
+        Self::of_block(seed / BLOCK)
+    }
+
+    pub(super) fn pick(&self, dice: &mut Dice) -> Arc<Planned> {
+        dice.pick(&self.plans).expect("there are some").clone()
+    }
+
+    /// The plan of a workflow.
+    pub(super) fn find(&self, workflow: &str) -> Option<&Arc<Planned>> {
+        self.plans.get(workflow.strip_prefix("sim-")?.parse::<usize>().ok()?)
+    }
+}
+
+fn planned(dice: &mut Dice, place: u64) -> Planned {
+    let workflow: Box<str> = format!("sim-{place}").into();
+    let (mut plan, inputs) = plan(dice);
+    plan.workflow = workflow.clone();
+    let (inputs, inputs_payload) = Value::of(inputs, INLINE_MAX);
+    let (value, payload) = Value::of(serde_json::to_value(&plan).unwrap(), PLAN_INLINE_MAX);
+    let compiled = Arc::new(Compiled::new(plan).unwrap());
+    let payloads = payload.into_iter().chain(inputs_payload).collect();
+    Planned { workflow, compiled, plan: value, inputs, payloads }
+}
 
 /// The agents of the world: what they do is the world's business (`super::agents`).
 struct Simulated(Card);
@@ -34,7 +93,7 @@ impl Agent for Simulated {
 /// How many attempts of `narrow` a node has at once.
 pub(super) const NARROW: u32 = 1;
 
-pub(super) fn agents() -> Agents {
+fn agents() -> Agents {
     let mut agents = Agents::default();
     for (name, concurrency_max) in [("free", None), ("paid", None), ("narrow", Some(NARROW))] {
         let action = Action {
@@ -55,8 +114,8 @@ pub(super) fn agents() -> Agents {
 }
 
 /// A random plan, and the inputs of its run.
-pub(super) fn plan(dice: &mut Dice) -> (Plan, Json) {
-    let count = dice.range(4, 14);
+fn plan(dice: &mut Dice) -> (Plan, Json) {
+    let count = dice.range(4, 12);
     let mut steps: Vec<Step> = Vec::new();
     for index in 0..count {
         let needs: Vec<String> = steps
@@ -69,7 +128,6 @@ pub(super) fn plan(dice: &mut Dice) -> (Plan, Json) {
         steps.push(step(dice, &format!("s{index}"), &needs));
     }
     let plan = Plan {
-        workflow: "sim".into(),
         steps,
         max_parallel: u32::try_from(dice.range(1, 5)).unwrap(),
         timeout_ms: dice.chance(15).then(|| dice.below(200_000) + 60_000),
@@ -127,8 +185,14 @@ fn work(dice: &mut Dice, read: Option<&str>, grows: bool) -> Work {
         return Work::Approval { by: Vec::new(), timeout_ms, on_timeout };
     }
     let agent = *dice.pick(&["free", "free", "paid", "narrow"]).unwrap();
-    let mut input = json!({"id": "{{ run.id }}", "pad": "{{ inputs.pad }}"});
-    if let Some(read) = read {
+    let mut input = json!({"do": "it"});
+    if dice.chance(10) {
+        input["id"] = json!("{{ run.id }}");
+    }
+    if dice.chance(25) {
+        input["pad"] = json!("{{ inputs.pad }}");
+    }
+    if let Some(read) = read.filter(|_| dice.chance(60)) {
         input["read"] = json!(format!("{{{{ {read} }}}}"));
     }
     if grows {

@@ -1,24 +1,28 @@
 //! The world of a seed: its clock, its journal, what is on its way, and what goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::BitOr;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
-use kapelle_core::port::Agents;
 use kapelle_core::port::journal::{Error, Journal, Part, Settled};
-use kapelle_core::{Digest, Digester, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_engine::shards::{LoadError, Loaded, Offer, Ticket};
 use kapelle_store::{Fate, Memory};
 
 use super::Planted;
 use super::agents::Landing;
 use super::dice::Dice;
-use super::model::{Checked, Model, kind};
+use super::hits::{Fault, Hits, Kinds};
+use super::model::{Checked, Model};
 use super::node::{Life, LifeRef};
 use super::people::{People, Waiting};
+use super::plans::Stock;
 
 /// The shards of the world.
 pub(super) const SHARDS: [Shard; 3] = [Shard(0), Shard(1), Shard(2)];
+/// So many nodes share them.
+const NODES: usize = 3;
 /// So many transitions a seed has at the least.
 const TRANSITIONS_MIN: u64 = 200;
 /// Faults go on at least so long.
@@ -31,44 +35,78 @@ pub(super) const SECOND: i64 = 1_000_000;
 pub(super) const MS: i64 = 1_000;
 
 /// What is on its way.
-#[expect(clippy::large_enum_variant, reason = "a few dozen at a time")]
 pub(super) enum Coming {
     Turn(LifeRef),
-    Append { life: LifeRef, parts: Vec<Part>, overdue: bool },
-    Settled { life: LifeRef, result: Result<Vec<Settled>, Error> },
-    Load { life: LifeRef, tenant: Tenant, run: RunId },
-    Loaded { life: LifeRef, tenant: Tenant, run: RunId, result: Result<Loaded, LoadError> },
-    Value { life: LifeRef, tenant: Tenant, digest: Digest },
-    Offer { life: LifeRef, offer: Offer },
-    Attempt { life: LifeRef, attempt: u64 },
+    Append(Append),
+    Settled {
+        life: LifeRef,
+        runs: Vec<RunId>,
+        result: Result<Vec<Settled>, Error>,
+    },
+    Load {
+        life: LifeRef,
+        tenant: Tenant,
+        run: RunId,
+    },
+    Loaded {
+        life: LifeRef,
+        tenant: Tenant,
+        run: RunId,
+        result: Box<Result<Loaded, LoadError>>,
+    },
+    Value {
+        life: LifeRef,
+        tenant: Tenant,
+        digest: Digest,
+    },
+    Offer {
+        life: LifeRef,
+        offer: Offer,
+    },
+    Attempt {
+        life: LifeRef,
+        attempt: u64,
+    },
     Lands(Box<Landing>),
     Comes(Box<Landing>),
     People,
     Watch,
     Fault,
     Restart(usize),
+    /// Somebody has mended what was found damaged.
+    Mended {
+        life: LifeRef,
+        shard: Shard,
+    },
 }
 
-/// How often each fault met each transition.
-pub(super) type Hits = BTreeMap<(&'static str, &'static str), u64>;
+/// An append on its way to the journal.
+pub(super) struct Append {
+    life: LifeRef,
+    parts: Vec<Part>,
+    /// Nobody waits for it any more.
+    overdue: bool,
+}
 
 /// What a seed came to.
 pub(super) struct Outcome {
     pub(super) hits: Hits,
-    pub(super) trace: Digest,
+    pub(super) trace: u64,
     pub(super) transitions: u64,
     pub(super) runs: usize,
+    pub(super) crashes: u64,
+    pub(super) recoveries: u64,
     pub(super) wrong: Option<String>,
 }
 
-pub(super) struct World {
+pub(super) struct World<'a> {
     pub(super) seed: u64,
+    pub(super) stock: &'a Stock,
     pub(super) now: i64,
     pub(super) dice: Dice,
     pub(super) planted: Option<Planted>,
     pub(super) journal: Memory,
     fate: Arc<Mutex<Fate>>,
-    pub(super) agents: Agents,
     pub(super) nodes: Vec<Option<Life>>,
     pub(super) lives: u32,
     pub(super) model: Model,
@@ -80,38 +118,52 @@ pub(super) struct World {
     /// Attempts that were started: none is started twice.
     pub(super) started: BTreeSet<(RunId, u32, u32)>,
     coming: BTreeMap<(i64, u64), Coming>,
-    read: BTreeMap<Shard, u64>,
-    trace: Digester,
+    /// The shards as the journal has them.
+    holdings: [(Epoch, Option<NodeId>); SHARDS.len()],
+    read: [u64; SHARDS.len()],
+    trace: Trace,
     print: bool,
     wrong: Option<String>,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, planted: Option<Planted>, agents: &Agents, print: bool) -> Self {
+/// What tells one history from another: everything that happened changes it.
+#[derive(Clone, Copy, Default)]
+struct Trace(u64);
+
+impl Trace {
+    const fn add(&mut self, what: u64) {
+        // FNV, by words.
+        self.0 = (self.0 ^ what).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(seed: u64, planted: Option<Planted>, stock: &'a Stock, print: bool) -> Self {
         let mut dice = Dice::new(seed);
         let fate = Arc::new(Mutex::new(Fate::Commit));
         let asked = fate.clone();
         let journal = Memory::with_faults(Box::new(move |_| asked.lock().unwrap().clone()));
-        let nodes = (0..2 + dice.below(2)).map(|_| None).collect();
+        let nodes = (0..NODES).map(|_| None).collect();
         let mut world = Self {
             seed,
             now: 0,
             planted,
             journal,
             fate,
-            agents: agents.clone(),
+            stock,
             nodes,
             lives: 0,
             model: Model::default(),
-            people: People::new(&mut dice),
+            people: People::new(&mut dice, stock),
             waiting: BTreeMap::new(),
             calm: false,
-            hits: Hits::new(),
+            hits: Hits::default(),
             serial: 0,
             started: BTreeSet::new(),
             coming: BTreeMap::new(),
-            read: BTreeMap::new(),
-            trace: Digester::default(),
+            holdings: Default::default(),
+            read: Default::default(),
+            trace: Trace::default(),
             print,
             wrong: None,
             dice,
@@ -129,9 +181,10 @@ impl World {
     pub(super) fn live(mut self) -> Outcome {
         let mut calm_since = 0;
         while self.wrong.is_none() {
-            let Some((&(at, serial), _)) = self.coming.first_key_value() else { break };
-            let coming = self.coming.remove(&(at, serial)).unwrap();
+            let Some(((at, serial), coming)) = self.coming.pop_first() else { break };
             self.now = at;
+            self.trace.add(at.unsigned_abs());
+            self.trace.add(serial);
             self.happen(coming);
             if !self.calm && self.may_calm() {
                 (self.calm, calm_since) = (true, self.now);
@@ -145,7 +198,7 @@ impl World {
                 let open: Vec<_> = open
                     .map(|(id, run)| (id, run.fold.run().map(|run| (run.status(), run.wants()))))
                     .collect();
-                let keys = self.people.unanswered();
+                let keys: Vec<_> = self.people.unanswered().collect();
                 self.wrong = Some(format!(
                     "not everything ends: keys {keys:?}, runs {open:?}, nodes {:?}",
                     self.nodes.iter().flatten().map(Life::state).collect::<Vec<_>>()
@@ -156,13 +209,14 @@ impl World {
             let rest = self.check_rest();
             self.check(rest);
         }
-        let hashes = format!("{}", self.model.transitions);
-        self.trace.update(hashes.as_bytes());
+        self.trace.add(self.dice.next());
         Outcome {
             hits: self.hits,
-            trace: self.trace.finish(),
+            trace: self.trace.0,
             transitions: self.model.transitions,
             runs: self.model.runs.len(),
+            crashes: self.people.crashed,
+            recoveries: self.people.crashed_in_recovery,
             wrong: self.wrong.map(|wrong| format!("seed {}: {wrong}", self.seed)),
         }
     }
@@ -186,7 +240,7 @@ impl World {
         };
         idle && self.coming.values().all(quiet)
             && self.model.runs.values().all(|run| run.ended)
-            && self.people.unanswered().is_empty()
+            && self.people.all_answered()
             && self.model.runs.len() >= 3
             && self.model.transitions >= TRANSITIONS_MIN
             && self.nodes.iter().all(Option::is_some)
@@ -195,10 +249,10 @@ impl World {
     fn happen(&mut self, coming: Coming) {
         match coming {
             Coming::Turn(life) => self.turn(life),
-            Coming::Append { life, parts, overdue } => self.append(life, parts, overdue),
-            Coming::Settled { life, result } => self.settled(life, result),
+            Coming::Append(append) => self.append(append),
+            Coming::Settled { life, runs, result } => self.settled(life, &runs, result),
             Coming::Load { life, tenant, run } => self.load(life, tenant, run),
-            Coming::Loaded { life, tenant, run, result } => self.loaded(life, tenant, run, result),
+            Coming::Loaded { life, tenant, run, result } => self.loaded(life, tenant, run, *result),
             Coming::Value { life, tenant, digest } => self.value(life, &tenant, digest),
             Coming::Offer { life, offer } => self.arrive(life, offer),
             Coming::Attempt { life, attempt } => self.go_on(life, attempt),
@@ -208,6 +262,7 @@ impl World {
             Coming::Watch => self.watch(),
             Coming::Fault => self.fault(),
             Coming::Restart(node) => self.restart(node),
+            Coming::Mended { life, shard } => self.release(life, shard),
         }
     }
 
@@ -224,95 +279,114 @@ impl World {
     }
 
     #[expect(clippy::print_stdout, reason = "a seed by itself is run to be read")]
-    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
-        let line = line();
-        self.trace.update(line.as_bytes());
+    pub(super) fn note(&self, line: impl FnOnce() -> String) {
         if self.print {
-            println!("{:>12.6} {line}", self.now as f64 / 1e6);
+            println!("{:>12.6} {}", self.now as f64 / 1e6, line());
         }
     }
 
-    pub(super) fn hit(&mut self, fault: &'static str, transitions: &BTreeSet<&'static str>) {
-        if transitions.is_empty() {
-            *self.hits.entry((fault, "none")).or_default() += 1;
-        }
-        for transition in transitions {
-            *self.hits.entry((fault, transition)).or_default() += 1;
-        }
+    /// The last transitions of a run.
+    pub(super) fn last_of(&self, run: RunId) -> Kinds {
+        self.model.runs.get(&run).map_or_else(Kinds::default, |run| run.last)
     }
 
-    /// The transitions in an append.
-    pub(super) fn kinds(parts: &[Part]) -> BTreeSet<&'static str> {
-        let bodies = parts.iter().flat_map(|part| &part.runs).map(|run| &run.entry.body);
-        let events = bodies.flat_map(|body| {
-            serde_json::from_slice::<Vec<kapelle_core::run::Event>>(body).unwrap_or_default()
-        });
-        events.map(|event| kind(&event)).collect()
+    /// The last transitions of the runs whose shard is among `shards`.
+    pub(super) fn last_in(&self, shards: impl Fn(Shard) -> bool) -> Kinds {
+        let runs = self.model.runs.iter().filter(|(id, _)| shards(id.shard()));
+        runs.map(|(_, run)| run.last).fold(Kinds::default(), BitOr::bitor)
     }
 
-    /// The last transition of the runs of `shard`, or of all.
-    pub(super) fn last_kind(&self, run: Option<RunId>) -> BTreeSet<&'static str> {
-        let runs = self.model.runs.iter().filter(|(id, _)| run.is_none_or(|run| **id == run));
-        let last = runs.filter_map(|(_, run)| run.events.last()).map(kind);
-        last.collect()
+    /// An append leaves its node.
+    pub(super) fn send_append(&mut self, life: LifeRef, parts: Vec<Part>, after: i64) {
+        self.later(after, Coming::Append(Append { life, parts, overdue: false }));
     }
 
     /// An append reaches the journal.
-    fn append(&mut self, life: LifeRef, mut parts: Vec<Part>, overdue: bool) {
-        if !overdue && !self.calm && self.dice.chance(2) {
-            return self.delay(life, parts);
+    fn append(&mut self, append: Append) {
+        if !append.overdue && !self.calm && self.dice.chance(2) {
+            return self.delay(append);
         }
+        let Append { life, mut parts, overdue } = append;
         if self.planted == Some(Planted::NoEpochs) {
             self.forge(&mut parts);
         }
-        let (name, fate) = self.roll_fate();
-        if let Some(name) = name {
-            let kinds = Self::kinds(&parts);
-            self.hit(name, &kinds);
+        let (fault, fate) = self.roll_fate(life, &parts);
+        if let Some((fault, kinds)) = fault {
+            self.hits.add(fault, kinds.unwrap_or(Kinds::in_append(&parts)));
+        }
+        let injected = matches!(fate, Fate::Refuse(_));
+        if !injected && parts.iter().any(|part| part.epoch != self.holding(part.shard).0) {
+            self.hits.add(Fault::Stale, Kinds::in_append(&parts));
         }
         *self.fate.lock().unwrap() = fate;
-        let kinds = Self::kinds(&parts);
+        let runs: Vec<RunId> =
+            parts.iter().flat_map(|part| &part.runs).map(|run| run.entry.run).collect();
+        let shards: Vec<Shard> = parts.iter().map(|part| part.shard).collect();
         let told = Arc::new(Mutex::new(None));
         let tell = told.clone();
         self.journal.append(parts, Box::new(move |result| *tell.lock().unwrap() = Some(result)));
         let result = told.lock().unwrap().take().expect("memory settles at once");
-        if let Ok(settled) = &result
-            && settled.contains(&Settled::Stale)
+        if let Err(Error::Corrupt { .. }) = &result
+            && !injected
         {
-            self.hit("stale", &kinds);
-        }
-        if let Err(Error::Corrupt { .. }) = &result {
             self.check(Err(format!("an append does not continue the journal: {result:?}")));
         }
-        self.note(|| format!("{life} append {kinds:?}: {result:?}"));
-        self.read_on(life.life);
+        self.note(|| format!("{life} append of {runs:?}: {result:?}"));
+        shards.into_iter().for_each(|shard| self.read_on(shard, life.life));
         if overdue {
             return;
         }
         let after = self.dice.range(0, 3 * MS);
-        self.later(after, Coming::Settled { life, result });
+        self.later(after, Coming::Settled { life, runs, result });
     }
 
     /// The connection breaks, but the append is still on its way.
-    fn delay(&mut self, life: LifeRef, parts: Vec<Part>) {
-        let kinds = Self::kinds(&parts);
-        self.hit("unknown_late", &kinds);
+    fn delay(&mut self, mut append: Append) {
+        self.hits.add(Fault::UnknownLate, Kinds::in_append(&append.parts));
         let result = Err(Error::Unknown { message: "the connection broke".into() });
-        self.later(0, Coming::Settled { life, result });
+        self.later(0, Coming::Settled { life: append.life, runs: Vec::new(), result });
+        append.overdue = true;
         let after = self.dice.range(MS, SECOND);
-        self.later(after, Coming::Append { life, parts, overdue: true });
+        self.later(after, Coming::Append(append));
     }
 
-    fn roll_fate(&mut self) -> (Option<&'static str>, Fate) {
-        let file: Arc<str> = "sim".into();
-        match self.dice.below(100) {
-            _ if self.calm => (None, Fate::Commit),
-            0..3 => (Some("full"), Fate::Refuse(Error::Full { file })),
-            3..5 => (Some("busy"), Fate::Refuse(Error::Busy { file })),
-            5..7 => (Some("unknown_done"), Fate::UnknownCommitted),
-            7..9 => (Some("unknown_lost"), Fate::UnknownLost),
-            _ => (None, Fate::Commit),
-        }
+    /// What becomes of an append, and what that hits if not all that is in it.
+    fn roll_fate(
+        &mut self,
+        life: LifeRef,
+        parts: &[Part],
+    ) -> (Option<(Fault, Option<Kinds>)>, Fate) {
+        let file = || "sim".into();
+        let fate = match self.dice.below(100) {
+            _ if self.calm => return (None, Fate::Commit),
+            0..3 => (Fault::Full, Fate::Refuse(Error::Full { file: file() })),
+            3..5 => (Fault::Busy, Fate::Refuse(Error::Busy { file: file() })),
+            5..7 => (Fault::UnknownDone, Fate::UnknownCommitted),
+            7..9 => (Fault::UnknownLost, Fate::UnknownLost),
+            9 => return self.find_damage(life, parts),
+            _ => return (None, Fate::Commit),
+        };
+        (Some((fate.0, None)), fate.1)
+    }
+
+    /// The journal of one run in the append turns out to be damaged.
+    fn find_damage(
+        &mut self,
+        life: LifeRef,
+        parts: &[Part],
+    ) -> (Option<(Fault, Option<Kinds>)>, Fate) {
+        let known: Vec<_> = parts
+            .iter()
+            .flat_map(|part| &part.runs)
+            .map(|addition| &addition.entry)
+            .filter(|entry| entry.first_seq > 1)
+            .collect();
+        let Some(entry) = self.dice.pick(&known) else { return (None, Fate::Commit) };
+        let (run, seq) = (entry.run, entry.first_seq - 1);
+        self.rots(life, run);
+        let kinds = Kinds::in_body(&entry.body);
+        let error = Error::Corrupt { run, seq, message: "a hash does not match".into() };
+        (Some((Fault::Corrupt, Some(kinds))), Fate::Refuse(error))
     }
 
     /// Makes an append that an old owner sent look like one of the new owner (a planted bug).
@@ -340,23 +414,38 @@ impl World {
     }
 
     /// The epoch of a shard, and its owner.
-    pub(super) fn holding(&self, shard: Shard) -> (Epoch, Option<NodeId>) {
+    pub(super) const fn holding(&self, shard: Shard) -> &(Epoch, Option<NodeId>) {
+        &self.holdings[shard.0 as usize]
+    }
+
+    /// Has a shard claimed; the new epoch if that went well.
+    pub(super) fn claim_shard(&mut self, shard: Shard, seen: Epoch, by: &NodeId) -> Option<Epoch> {
+        let won = self.journal.claim(&[(shard, seen)], by).now_or_never().unwrap().unwrap();
+        self.look_at_shards();
+        won.first().map(|(_, epoch)| *epoch)
+    }
+
+    pub(super) fn release_shard(&mut self, shard: Shard, epoch: Epoch) {
+        self.journal.release(&[(shard, epoch)]).now_or_never().unwrap().unwrap();
+        self.look_at_shards();
+    }
+
+    fn look_at_shards(&mut self) {
         let holdings = self.journal.shards().now_or_never().unwrap().unwrap();
-        let holding = holdings.into_iter().find(|holding| holding.shard == shard).unwrap();
-        (holding.epoch, holding.owner)
+        for (known, holding) in self.holdings.iter_mut().zip(holdings) {
+            *known = (holding.epoch, holding.owner);
+        }
     }
 
     /// Shows the model what is new in the journal.
-    fn read_on(&mut self, writer: u32) {
-        for shard in SHARDS {
-            let after = self.read.get(&shard).copied().unwrap_or(0);
-            let entries = self.journal.tail(shard, after, 1000).now_or_never().unwrap().unwrap();
-            for (pos, entry) in entries {
-                self.read.insert(shard, pos);
-                self.trace.update(&entry.hash);
-                let checked = self.model.entry(&entry, writer);
-                self.check(checked);
-            }
+    fn read_on(&mut self, shard: Shard, writer: u32) {
+        let after = self.read[shard.0 as usize];
+        let entries = self.journal.tail(shard, after, 1000).now_or_never().unwrap().unwrap();
+        for (pos, entry) in entries {
+            self.read[shard.0 as usize] = pos;
+            self.trace.add(u64::from_le_bytes(*entry.hash.first_chunk().unwrap()));
+            let checked = self.model.entry(&entry, writer, self.stock);
+            self.check(checked);
         }
     }
 
@@ -377,9 +466,11 @@ impl World {
     }
 
     /// The append that a node has sent and that has not arrived: when it would, and what is in it.
-    pub(super) fn sent_append(&self, of: LifeRef) -> Option<((i64, u64), BTreeSet<&'static str>)> {
+    pub(super) fn sent_append(&self, of: LifeRef) -> Option<((i64, u64), Kinds)> {
         self.coming.iter().find_map(|(at, coming)| match coming {
-            Coming::Append { life, parts, .. } if *life == of => Some((*at, Self::kinds(parts))),
+            Coming::Append(append) if append.life == of => {
+                Some((*at, Kinds::in_append(&append.parts)))
+            }
             _ => None,
         })
     }
@@ -387,5 +478,12 @@ impl World {
     /// What was on its way is lost.
     pub(super) fn take_back(&mut self, at: (i64, u64)) {
         self.coming.remove(&at);
+    }
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { transitions, runs, crashes, .. } = self;
+        write!(f, "{runs} runs, {transitions} transitions, {crashes} crashes")
     }
 }
