@@ -9,9 +9,24 @@ use serde::{Deserialize, Serialize};
 use crate::port::agent::{Failure, OnUnknown, Safety, Usage};
 use crate::{Artifact, Attempt, Digest, StepNo, Timestamp, Value};
 
+/// Written with its type inside, as the journal has it; read by way of a twin whose type is outside
+/// (`decode`), because serde would put every event aside as a tree first to find its type.
+macro_rules! tagged {
+    ($(#[$about:meta])* pub enum $name:ident { $($variants:tt)* }) => {
+        $(#[$about])*
+        #[derive(Serialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        pub enum $name { $($variants)* }
+
+        #[derive(Deserialize)]
+        #[serde(remote = "Event", rename_all = "snake_case")]
+        pub(super) enum Untagged { $($variants)* }
+    };
+}
+
+tagged! {
 /// A fact of one run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The run exists; always its first event.
     RunCreated(Box<Created>),
@@ -202,6 +217,7 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+}
 }
 
 impl Event {

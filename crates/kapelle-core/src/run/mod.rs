@@ -12,6 +12,7 @@ mod begin;
 mod command;
 mod compiled;
 mod decide;
+mod decode;
 mod event;
 mod group;
 mod ready;

@@ -1,0 +1,184 @@
+//! Reading events: their type first, then straight into their fields.
+//!
+//! **Invariant:** what is read is what serde's own `tag = "type"` reads: unknown fields are passed
+//! over, and the type may be anywhere. Only where it comes first, as we write it, is reading fast.
+
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, MapDeserializer, StrDeserializer};
+use serde::de::{
+    DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, VariantAccess, Visitor,
+};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+
+use super::event::{Event, Untagged};
+use crate::Json;
+
+/// The field that says what an event is.
+const TYPE: &str = "type";
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EventVisitor)
+    }
+}
+
+struct EventVisitor;
+
+impl<'de> Visitor<'de> for EventVisitor {
+    type Value = Event;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
+        match map.next_key_seed(Text(|key: &str| (key != TYPE).then(|| key.to_owned())))? {
+            None => Err(A::Error::missing_field(TYPE)),
+            Some(None) => map.next_value_seed(Text(Kind::of))?.read(map),
+            Some(Some(other)) => type_is_later(other, map),
+        }
+    }
+}
+
+/// An event that was not written by us, or not by this version.
+fn type_is_later<'de, A: MapAccess<'de>>(first: String, mut map: A) -> Result<Event, A::Error> {
+    let mut fields = serde_json::Map::new();
+    fields.insert(first, map.next_value()?);
+    while let Some((key, value)) = map.next_entry::<String, Json>()? {
+        fields.insert(key, value);
+    }
+    let Some(Json::String(kind)) = fields.remove(TYPE) else {
+        return Err(A::Error::missing_field(TYPE));
+    };
+    let rest = MapDeserializer::<_, serde_json::Error>::new(fields.into_iter());
+    Kind::of(&kind).read(rest).map_err(A::Error::custom)
+}
+
+/// The type of an event, as it is written.
+struct Kind(String);
+
+impl Kind {
+    fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// Reads the event of this type that has the fields of `rest`.
+    fn read<'de, A: MapAccess<'de>>(self, rest: A) -> Result<Event, A::Error> {
+        Untagged::deserialize(Tagged { kind: &self.0, rest })
+    }
+}
+
+/// A text that is looked at where it is.
+struct Text<F>(F);
+
+impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for Text<F> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        Ok((self.0)(text))
+    }
+}
+
+/// An event taken apart, for the twin that wants its type outside.
+struct Tagged<'a, A> {
+    kind: &'a str,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> Deserializer<'de> for Tagged<'_, A> {
+    type Error = A::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+        visitor.visit_enum(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, A: MapAccess<'de>> EnumAccess<'de> for Tagged<'_, A> {
+    type Error = A::Error;
+    type Variant = Fields<A>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Fields<A>), A::Error> {
+        let kind = StrDeserializer::<A::Error>::new(self.kind);
+        Ok((seed.deserialize(kind)?, Fields(self.rest)))
+    }
+}
+
+/// What an event holds besides its type.
+struct Fields<A>(A);
+
+impl<'de, A: MapAccess<'de>> VariantAccess<'de> for Fields<A> {
+    type Error = A::Error;
+
+    fn unit_variant(mut self) -> Result<(), A::Error> {
+        while self.0.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
+        seed.deserialize(MapAccessDeserializer::new(self.0))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, A::Error> {
+        visitor.visit_map(self.0)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        visitor.visit_map(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Event, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_type_may_be_anywhere_and_unknown_fields_are_passed_over() {
+        let paused = Event::RunPaused { by: "eva".into(), reason: "lunch".into() };
+        let first = r#"{"type":"run_paused","by":"eva","new":{"a":[1]},"reason":"lunch"}"#;
+        let later = r#"{"new":{"a":[1]},"by":"eva","type":"run_paused","reason":"lunch"}"#;
+        assert_eq!(read(first), Ok(paused.clone()));
+        assert_eq!(read(later), Ok(paused));
+        assert_eq!(read(r#"{"type":"run_started","new":{"a":1}}"#), Ok(Event::RunStarted));
+        assert_eq!(read(r#"{"new":1,"type":"run_adopted"}"#), Ok(Event::RunAdopted));
+    }
+
+    #[test]
+    fn what_is_not_an_event_is_told_as_it_is() {
+        let wrong = |text: &str| read(text).expect_err("it is not an event");
+        assert!(wrong("{}").starts_with("missing field `type`"), "{}", wrong("{}"));
+        assert!(wrong(r#"{"by":"eva"}"#).starts_with("missing field `type`"));
+        assert!(wrong(r#"{"type":"run_paused"}"#).starts_with("missing field `by`"));
+        assert!(wrong(r#"{"type":"run_walked"}"#).starts_with("unknown variant `run_walked`"));
+        assert!(wrong(r#"["run_started"]"#).contains("expected an event"));
+        assert!(wrong(r#"{"type":1}"#).contains("expected a text"));
+    }
+}
