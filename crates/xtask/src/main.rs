@@ -18,9 +18,10 @@ cargo xtask COMMAND
   ci                       everything CI runs: setup, fmt, tidy, clippy, docs, doctests, tests
   setup                    install what the checks need and is missing
   tidy                     the rules of the house: crates, licences, sizes, documents
-  sim   [--seeds N]        the simulations, over N seeds (2,000 unless told)
+  sim   [--seeds N]        the simulations, over N seeds (2,000 unless told), on all cores
   flips [--flips N] [--seed S]
                            turn N bits (10,000 unless told) of a store's files, one at a time
+  mutants [ARG..]          change core in a thousand ways that its tests must notice: hours
   soak                     the long form of all that attacks: hours
   bench [--quick] [ARG..]  build for speed and run `kapelle bench ARG..`
 ";
@@ -32,12 +33,15 @@ fn main() -> ExitCode {
         ["ci"] => stages::ci(),
         ["setup"] => setup::run(),
         ["tidy"] => tidy::run(),
-        ["sim"] => stages::sim("2000"),
-        ["sim", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => stages::sim(seeds),
+        ["sim"] => stages::sim(2_000),
+        ["sim", "--seeds", seeds] if seeds.parse::<u64>().is_ok() => {
+            stages::sim(seeds.parse().expect("it was just tried"))
+        }
         ["flips", rest @ ..] => match stages::Flips::read(rest) {
             Some(flips) => flips.run(),
             None => return misread(),
         },
+        ["mutants", rest @ ..] => stages::mutants(rest),
         ["soak"] => stages::soak(),
         ["bench", rest @ ..] => stages::bench(rest),
         ["help" | "--help" | "-h"] => {

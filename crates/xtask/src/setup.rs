@@ -10,7 +10,13 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cargo;
 
 /// A cargo command, and the crate at the version that brings it.
-const CARGO_TOOLS: [(&str, &str, &str); 1] = [("nextest", "cargo-nextest", "0.9.143")];
+type Tool = (&'static str, &'static str, &'static str);
+
+/// What the checks need.
+const CARGO_TOOLS: [Tool; 1] = [("nextest", "cargo-nextest", "0.9.143")];
+
+/// The same for what is run on demand alone, and so installed then.
+const MUTANTS: Tool = ("mutants", "cargo-mutants", "27.1.0");
 
 /// A program the tests call, and the Debian package that brings it.
 const PROGRAMS: [(&str, &str); 3] =
@@ -19,16 +25,23 @@ const PROGRAMS: [(&str, &str); 3] =
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     programs()?;
-    for (command, package, version) in CARGO_TOOLS {
-        if answers(Command::new(cargo()).arg(command)) {
-            continue;
-        }
-        eprintln!("installing {package} {version}");
-        let mut install = Command::new(cargo());
-        install.args(["install", "--locked", package, "--version", version]);
-        let status = install.status().context("cargo does not start")?;
-        ensure!(status.success(), "`cargo install --locked {package}` ended with {status}");
+    CARGO_TOOLS.into_iter().try_for_each(install)
+}
+
+/// Installs the tool of `cargo xtask mutants`, if it is missing.
+pub(crate) fn mutants() -> Result<()> {
+    install(MUTANTS)
+}
+
+fn install((command, package, version): Tool) -> Result<()> {
+    if answers(Command::new(cargo()).arg(command)) {
+        return Ok(());
     }
+    eprintln!("installing {package} {version}");
+    let mut install = Command::new(cargo());
+    install.args(["install", "--locked", package, "--version", version]);
+    let status = install.status().context("cargo does not start")?;
+    ensure!(status.success(), "`cargo install --locked {package}` ended with {status}");
     Ok(())
 }
 

@@ -48,10 +48,25 @@ pub(crate) fn ci() -> Result<()> {
     TESTS.run()
 }
 
-/// The simulations of core and engine.
-pub(crate) fn sim(seeds: &str) -> Result<()> {
-    let mut command = tests_called("sim", &["kapelle-core", "kapelle-engine"]);
-    run(command.env("KAPELLE_SIM_SEEDS", seeds))
+/// The simulation of the engine, built for speed, on all cores; then that of core over a tenth of
+/// the seeds, for it lives in the engine's as well.
+pub(crate) fn sim(seeds: u64) -> Result<()> {
+    let mut engine = Command::new(cargo());
+    engine.args(["test", "--locked", "--profile", "quick", "--package", "kapelle-engine"]);
+    engine.args(["--test", "it", "--", "sim::", "--nocapture"]);
+    run(engine.env("KAPELLE_SIM_SEEDS", seeds.to_string()))?;
+    let mut core = tests_called("sim", &["kapelle-core"]);
+    run(core.env("KAPELLE_SIM_SEEDS", (seeds / 10).to_string()))
+}
+
+/// Changes core in a thousand ways, one at a time: its tests must notice each of them.
+/// `.cargo/mutants.toml` says how, and which changes make no difference.
+pub(crate) fn mutants(args: &[&str]) -> Result<()> {
+    setup::mutants()?;
+    let mut command = Command::new(cargo());
+    command.args(["mutants", "--package", "kapelle-core"]).args(args);
+    // A few histories kill what they can kill; the scripts are there for the rest.
+    run(command.env("KAPELLE_SIM_SEEDS", "40").env("CARGO_INCREMENTAL", "1"))
 }
 
 /// Which bits of a store's files are turned.
@@ -85,7 +100,7 @@ impl<'a> Flips<'a> {
 
 /// The numbers the design names: a million seeds, ten thousand bits, ten thousand kills.
 pub(crate) fn soak() -> Result<()> {
-    sim("1000000")?;
+    sim(1_000_000)?;
     Flips { flips: "10000", seed: "1" }.run()?;
     let mut command = tests_called("kill", &["kapelle"]);
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))

@@ -63,7 +63,7 @@ impl World<'_> {
         // The same calls in every attempt of a step.
         let calls = match &*agent {
             "paid" => step.0 % 4 + u32::from(run.as_bytes()[9] % 40 == 0) * 12,
-            _ => step.0 % 3,
+            _ => step.0 % 4,
         };
         let live = Live {
             run,

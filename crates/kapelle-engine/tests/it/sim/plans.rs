@@ -186,13 +186,13 @@ fn work(dice: &mut Dice, read: Option<&str>, grows: bool) -> Work {
     }
     let agent = *dice.pick(&["free", "free", "paid", "narrow"]).unwrap();
     let mut input = json!({"do": "it"});
-    if dice.chance(10) {
+    if dice.chance(5) {
         input["id"] = json!("{{ run.id }}");
     }
-    if dice.chance(25) {
+    if dice.chance(15) {
         input["pad"] = json!("{{ inputs.pad }}");
     }
-    if let Some(read) = read.filter(|_| dice.chance(60)) {
+    if let Some(read) = read.filter(|_| dice.chance(40)) {
         input["read"] = json!(format!("{{{{ {read} }}}}"));
     }
     if grows {
