@@ -154,6 +154,10 @@ impl Shards {
                 let mut hosted = Hosted::loaded(loaded.run, tenant, loaded.hash, now);
                 // Its attempts were started here and go on: it is not adopted again.
                 hosted.working = before.working && before.adopting.is_none();
+                if before.working && hosted.run.ended().is_some() {
+                    // Another node has ended it: nobody else will tell its attempts here.
+                    self.actions.push(Action::StopAll { run: id });
+                }
                 if let Some(doubt) = before.adopting {
                     let tenant = hosted.tenant.clone();
                     self.queue.push_back(Offer::Work { tenant, run: id, doubt, ticket: None });

@@ -1,0 +1,245 @@
+//! A loop without its shell, where the store and other nodes change what it holds: the cases that
+//! the simulation has found, each by itself.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use kapelle_core::plan::Plan;
+use kapelle_core::port::Agents;
+use kapelle_core::port::agent::{
+    Action as Verb, Agent, Answer, Call, Card, Desk, Failure, OnUnknown,
+};
+use kapelle_core::port::journal::{Error, Journal, Part, Settled};
+use kapelle_core::run::{Command, Compiled, Created};
+use kapelle_core::{Epoch, Json, NodeId, RunId, Shard, Tenant, Timestamp, Value};
+use kapelle_engine::Slots;
+use kapelle_engine::shards::{
+    Action, Fold, Loaded, Offer, Outside, Reply, Shards, Submission, Tell, Ticket,
+};
+use kapelle_store::Memory;
+use serde_json::json;
+
+const SHARD: Shard = Shard(3);
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// How an append went, once it is known.
+type Told = Option<Result<Vec<Settled>, Error>>;
+
+struct Worker(Card);
+
+#[async_trait]
+impl Agent for Worker {
+    fn card(&self) -> &Card {
+        &self.0
+    }
+
+    fn on_unknown(&self, _action: &str, _input: &Json) -> OnUnknown {
+        OnUnknown::Retry
+    }
+
+    async fn perform(&self, _call: Call, _desk: &dyn Desk) -> Result<Answer, Failure> {
+        unreachable!("nobody is called here")
+    }
+}
+
+fn agents() -> Agents {
+    let action = Verb {
+        name: "do".into(),
+        description: "works".into(),
+        input: json!(true),
+        output: json!(true),
+    };
+    let card = Card {
+        name: "worker".into(),
+        description: "works".into(),
+        actions: vec![action],
+        concurrency_max: None,
+    };
+    let mut agents = Agents::default();
+    agents.register(Arc::new(Worker(card))).unwrap();
+    agents
+}
+
+fn plan() -> Arc<Compiled> {
+    let step = json!({"id": "only", "work": {"agent": {"agent": "worker"}}});
+    let plan = json!({"workflow": "one", "max_parallel": 1, "steps": [step]});
+    Arc::new(Compiled::new(serde_json::from_value::<Plan>(plan).unwrap()).unwrap())
+}
+
+/// A node that owns the shard.
+struct Node {
+    shards: Shards,
+    slots: Slots,
+    agents: Agents,
+    journal: Memory,
+}
+
+impl Node {
+    fn new(journal: &Memory) -> Self {
+        let agents = agents();
+        let slots = Slots::new(4, &agents);
+        let mut node =
+            Self { shards: Shards::new(1 << 20), slots, agents, journal: journal.clone() };
+        node.claim();
+        node
+    }
+
+    /// Takes the shard, from itself if need be.
+    fn claim(&mut self) {
+        let shards = self.journal.shards().now_or_never().unwrap().unwrap();
+        let seen: Epoch = shards.iter().find(|holding| holding.shard == SHARD).unwrap().epoch;
+        let (seen, owner) = ([(SHARD, seen)], NodeId::new("node"));
+        let claim = self.journal.claim(&seen, &owner);
+        let won = claim.now_or_never().unwrap().unwrap();
+        drop(self.shards.disown(SHARD));
+        self.shards.own(SHARD, won[0].1);
+    }
+
+    /// Takes turns until nothing is left to load; what is to be done, and what is to be appended.
+    fn turn(&mut self) -> (Vec<Action>, Option<Vec<Part>>) {
+        let mut done = Vec::new();
+        loop {
+            let outside = Outside { now: NOW, agents: &self.agents, slots: &self.slots };
+            let turned = self.shards.turn(&outside);
+            let loads: Vec<RunId> = turned
+                .actions
+                .iter()
+                .filter_map(|action| match action {
+                    Action::LoadRun { run, .. } => Some(*run),
+                    _ => None,
+                })
+                .collect();
+            done.extend(turned.actions);
+            if loads.is_empty() {
+                return (done, turned.append);
+            }
+            assert!(turned.append.is_none(), "what is loaded comes first in these tests");
+            loads.into_iter().for_each(|run| self.load(run));
+        }
+    }
+
+    fn load(&mut self, run: RunId) {
+        let entries = self.journal.read(&Tenant::default(), run, 1).now_or_never().unwrap();
+        let mut fold = Fold::default();
+        for entry in entries.unwrap() {
+            fold.add(&entry, Some(&plan())).unwrap();
+        }
+        let loaded: Loaded = fold.finish().unwrap();
+        self.shards.loaded(run, Tenant::default(), Ok(loaded), NOW);
+    }
+
+    /// Takes a turn and commits it.
+    fn commit(&mut self) -> Vec<Action> {
+        let (mut actions, append) = self.turn();
+        let told: Arc<Mutex<Told>> = Arc::default();
+        let tell = told.clone();
+        let settled = Box::new(move |result| *tell.lock().unwrap() = Some(result));
+        self.journal.append(append.expect("something is to be written"), settled);
+        let result = told.lock().unwrap().take().unwrap();
+        actions.extend(self.shards.settled(result));
+        actions
+    }
+
+    fn submit(&mut self, run: RunId) {
+        let created = Created {
+            workflow: "one".into(),
+            plan: Value::null(),
+            inputs: Value::Inline(Arc::new(json!({}))),
+            root: "/".into(),
+            task_id: None,
+        };
+        let (tenant, payloads) = Default::default();
+        let (plan, ticket) = (plan(), Ticket(0));
+        let new = Submission { run, tenant, created, plan, payloads, key: None, ticket };
+        self.shards.offer(Offer::Submit(Box::new(new)));
+    }
+
+    fn tell(&mut self, run: RunId, command: Command, ticket: u64) {
+        let (tenant, payloads, references) = Default::default();
+        let ticket = Some(Ticket(ticket));
+        let tell = Tell { tenant, run, command, payloads, references, ticket };
+        self.shards.offer(Offer::Tell(Box::new(tell)));
+    }
+}
+
+fn run(number: u8) -> RunId {
+    RunId::new(NOW, [number; 10], SHARD)
+}
+
+fn pause() -> Command {
+    Command::Pause { by: "eva".into(), reason: "".into() }
+}
+
+fn stops_all(actions: &[Action], of: RunId) -> bool {
+    actions.iter().any(|action| matches!(action, Action::StopAll { run } if *run == of))
+}
+
+#[test]
+fn a_run_that_another_node_has_ended_leaves_no_attempt_behind() {
+    let journal = Memory::new();
+    let mut old = Node::new(&journal);
+    old.submit(run(1));
+    let begun = old.commit();
+    assert!(begun.iter().any(|action| matches!(action, Action::Start(_))));
+    old.tell(run(1), pause(), 1);
+    let (_, append) = old.turn();
+    assert!(append.is_some());
+
+    let mut new = Node::new(&journal);
+    new.tell(run(1), Command::Cancel { by: "tom".into(), reason: "".into() }, 2);
+    new.commit();
+
+    // The old owner does not learn that it is one: its append does not get so far.
+    let mut actions = old.shards.settled(Err(Error::Busy { file: "store".into() }));
+    let reads = actions.iter().any(|action| matches!(action, Action::LoadRun { .. }));
+    assert!(reads, "a refused run is read again: {actions:?}");
+    old.load(run(1));
+    actions.extend(old.turn().0);
+    assert!(stops_all(&actions, run(1)), "the attempt is told: {actions:?}");
+}
+
+#[test]
+fn what_a_damaged_run_had_staged_is_not_told_as_done() {
+    let mut node = Node::new(&Memory::new());
+    node.submit(run(1));
+    node.submit(run(2));
+    node.commit();
+    node.tell(run(1), pause(), 1);
+    assert!(node.turn().1.is_some(), "an append is under way");
+    node.claim();
+    node.tell(run(1), pause(), 2);
+    assert!(node.turn().1.is_none(), "the next one waits for it");
+
+    let why = Error::Corrupt { run: run(1), seq: 2, message: "a hash does not match".into() };
+    let actions = node.shards.settled(Err(why));
+    let told = actions.iter().find_map(|action| match action {
+        Action::Reply(Ticket(2), reply) => Some(reply),
+        _ => None,
+    });
+    assert!(matches!(told, Some(Reply::Damaged(_))), "{actions:?}");
+
+    // The others go on, and nothing of the damaged one goes with them.
+    node.tell(run(2), pause(), 3);
+    let actions = node.commit();
+    let done = |ticket: u64| {
+        actions.iter().any(|action| match action {
+            Action::Reply(of, Reply::Done { .. }) => *of == Ticket(ticket),
+            _ => false,
+        })
+    };
+    assert!(done(3) && !done(2), "{actions:?}");
+}
+
+#[test]
+fn a_damaged_run_of_a_shard_that_was_given_up_is_not_kept() {
+    let mut node = Node::new(&Memory::new());
+    node.submit(run(1));
+    node.commit();
+    node.tell(run(1), pause(), 1);
+    assert!(node.turn().1.is_some(), "an append is under way");
+    drop(node.shards.disown(SHARD));
+    let why = Error::Corrupt { run: run(1), seq: 2, message: "a hash does not match".into() };
+    drop(node.shards.settled(Err(why)));
+    assert!(node.shards.is_empty());
+}
