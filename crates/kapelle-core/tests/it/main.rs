@@ -8,5 +8,6 @@
 
 mod corpus;
 mod driver;
+mod run;
 mod script;
 mod sim;

@@ -1,0 +1,84 @@
+//! What a run says of itself to those who do not replay it, and what scripts cannot show.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kapelle_core::plan::Plan;
+use kapelle_core::port::agent::{Failure, FailureKind, Safety};
+use kapelle_core::run::{Command, Compiled, Created, EffectId, EffectState, Outcome, Run};
+use kapelle_core::{Attempt, Digest, Json, RunId, StepNo, Value};
+use serde_json::json;
+
+use crate::driver::{BIRTH, Driver};
+
+fn steps(count: usize) -> Plan {
+    let step = |no| json!({"id": format!("s{no}"), "work": {"agent": {"agent": "echo"}}});
+    let steps: Vec<Json> = (0..count).map(step).collect();
+    let plan = json!({"workflow": "wide", "max_parallel": 1000, "steps": steps});
+    serde_json::from_value(plan).unwrap()
+}
+
+fn id() -> RunId {
+    RunId::from_bytes([7; 16])
+}
+
+#[test]
+fn a_run_says_what_it_was_made_of() {
+    let created = Created {
+        workflow: "tidy-up".into(),
+        plan: Value::null(),
+        inputs: Value::Inline(Arc::new(json!({"n": 1}))),
+        root: "/work".into(),
+        task_id: Some("spring".into()),
+    };
+    let plan = Arc::new(Compiled::new(steps(3)).unwrap());
+    let run = Run::new(id(), &created, plan.clone(), BIRTH);
+    assert_eq!((run.id(), run.seq(), run.open()), (id(), 1, 3));
+    assert_eq!((run.workflow(), run.root()), ("tidy-up", "/work"));
+    assert_eq!(run.task_id(), Some("spring"));
+    assert_eq!(*run.inputs(), created.inputs);
+    assert_eq!((run.created_at(), run.last_at()), (BIRTH, BIRTH));
+    assert!(Arc::ptr_eq(run.plan(), &plan) && run.ended().is_none());
+    let unnamed = Run::new(id(), &Created { task_id: None, ..created }, plan, BIRTH);
+    assert_eq!(unnamed.task_id(), None);
+}
+
+#[test]
+fn a_call_that_failed_for_certain_is_made_again_under_a_new_key_each_time() {
+    let mut stage = Driver::new(steps(1), json!({}), id());
+    stage.turn();
+    let step = StepNo(0);
+    assert!(stage.run.effects(step).is_empty());
+    for generation in 0..3 {
+        let attempt = Attempt(generation + 1);
+        let effect = EffectId {
+            ordinal: 1,
+            name: "send".into(),
+            input: Digest::of(b"letter"),
+            generation,
+            safety: Safety::Repeatable,
+        };
+        let down = || Failure::new(FailureKind::Unavailable, "down", "down");
+        let outcome = Outcome::Failed(down());
+        stage.tell(Command::RecordEffect { step, attempt, effect, outcome }).unwrap();
+        let mut failure = down();
+        failure.forget_from = Some(1);
+        if generation < 2 {
+            stage.tell(Command::Failed { step, attempt, failure }).unwrap();
+            stage.pass(std::time::Duration::from_secs(60));
+            stage.turn();
+            let effects = stage.run.effects(step);
+            assert_eq!(effects[&1].id.generation, generation + 1);
+            assert_eq!(effects[&1].state, EffectState::Forgotten);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_the_values_of_many_steps_does_not_look_past_them() {
+    let mut stage = Driver::new(steps(300), json!({}), id());
+    stage.run.wake(BIRTH);
+    let aside = |count: u32| (0..count).map(StepNo).collect::<BTreeSet<_>>();
+    assert_eq!(stage.run.next(|_| true, &aside(255)), Some(StepNo(255)));
+    assert_eq!(stage.run.next(|_| true, &aside(256)), None);
+}
