@@ -77,7 +77,8 @@ impl Shards {
         hosted.in_flight = false;
         hosted.sent.clear();
         hosted.committed = true;
-        if events.iter().any(|event| matches!(event, Event::RunAdopted)) {
+        let is_adopted = |event: &Event| matches!(event, Event::RunAdopted);
+        if hosted.is_settled() || events.iter().any(is_adopted) {
             hosted.adopting = None;
         }
         let ended = hosted.is_settled() && hosted.run.ended().is_some();

@@ -203,12 +203,15 @@ impl Shards {
             return;
         }
         let Some(hosted) = self.here(run) else { return };
-        if !hosted.working && hosted.run.ended().is_none() {
+        if !hosted.working {
             hosted.working = true;
-            let at = hosted.time(now);
-            let events = hosted.run.decide(Command::Adopt { doubt }, at).unwrap_or_default();
-            hosted.adopting = (!events.is_empty()).then_some(doubt);
-            hosted.record(events, at);
+            if hosted.run.ended().is_none() {
+                let at = hosted.time(now);
+                let events = hosted.run.decide(Command::Adopt { doubt }, at).unwrap_or_default();
+                hosted.record(events, at);
+            }
+            // What it was adopted on, or has ended by, may not get to disk: then it is adopted anew.
+            hosted.adopting = (!hosted.is_settled()).then_some(doubt);
         }
         let reply = Reply::Done { seq: hosted.run.seq() };
         self.answer_with(Answer { run, ticket, reply, again: None });

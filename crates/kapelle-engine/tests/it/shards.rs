@@ -200,6 +200,27 @@ fn a_run_that_another_node_has_ended_leaves_no_attempt_behind() {
 }
 
 #[test]
+fn a_run_whose_end_did_not_get_to_disk_is_worked_on() {
+    let journal = Memory::new();
+    let mut old = Node::new(&journal);
+    old.submit(run(1));
+    old.commit();
+
+    let mut new = Node::new(&journal);
+    new.tell(run(1), Command::Cancel { by: "tom".into(), reason: "".into() }, 1);
+    let (tenant, doubt, ticket) = (Tenant::default(), false, None);
+    new.shards.offer(Offer::Work { tenant, run: run(1), doubt, ticket });
+    assert!(new.turn().1.is_some(), "the run ends, if this gets to disk");
+    drop(new.shards.settled(Err(Error::Busy { file: "store".into() })));
+    new.load(run(1));
+    // It is adopted, and what was lost with the old node begins again.
+    let actions = new.commit();
+    assert!(actions.iter().any(|action| matches!(action, Action::Publish(_))), "{actions:?}");
+    assert!(new.shards.run(run(1)).is_some_and(|run| run.ended().is_none()));
+    assert!(new.shards.next_timer().is_some(), "the lost attempt is made again");
+}
+
+#[test]
 fn what_a_damaged_run_had_staged_is_not_told_as_done() {
     let mut node = Node::new(&Memory::new());
     node.submit(run(1));
