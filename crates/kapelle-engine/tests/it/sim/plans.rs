@@ -12,7 +12,7 @@ use kapelle_core::port::agent::{
     Action, Agent, Answer, Call, Card, Desk, Failure, FailureKind, OnUnknown,
 };
 use kapelle_core::run::Compiled;
-use kapelle_core::{INLINE_MAX, Json, PLAN_INLINE_MAX, Payload, Value};
+use kapelle_core::{INLINE_MAX, Json, Payload, Value};
 use serde_json::json;
 
 use super::dice::Dice;
@@ -66,7 +66,7 @@ fn planned(dice: &mut Dice, place: u64) -> Planned {
     let (mut plan, inputs) = plan(dice);
     plan.workflow = workflow.clone();
     let (inputs, inputs_payload) = Value::of(inputs, INLINE_MAX);
-    let (value, payload) = Value::of(serde_json::to_value(&plan).unwrap(), PLAN_INLINE_MAX);
+    let (value, payload) = Value::of(serde_json::to_value(&plan).unwrap(), INLINE_MAX);
     let compiled = Arc::new(Compiled::new(plan).unwrap());
     let payloads = payload.into_iter().chain(inputs_payload).collect();
     Planned { workflow, compiled, plan: value, inputs, payloads }
