@@ -98,10 +98,13 @@ impl<'a> Flips<'a> {
     }
 }
 
-/// The numbers the design names: a million seeds, ten thousand bits, ten thousand kills.
+/// The numbers the design names: a million seeds, ten thousand bits, ten thousand kills, two
+/// hundred takeovers, a store of two gigabytes.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
     Flips { flips: "10000", seed: "1" }.run()?;
+    run(tests_called("pair", &["kapelle-engine"]).env("KAPELLE_TAKEOVERS", "200"))?;
+    run(tests_called("large", &["kapelle-store"]).env("KAPELLE_LARGE_MIB", "2048"))?;
     let mut command = tests_called("kill", &["kapelle"]);
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))
 }

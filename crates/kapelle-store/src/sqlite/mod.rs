@@ -16,6 +16,7 @@ mod checkpoint;
 mod ends;
 mod fault;
 mod files;
+mod pace;
 mod read;
 mod schema;
 mod space;

@@ -287,6 +287,21 @@ async fn a_full_disk_refuses_what_needs_space_and_goes_on() {
 }
 
 #[tokio::test]
+async fn another_program_that_writes_makes_the_store_busy_for_a_while_only() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let other = Connection::open(stored.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let part = || vec![Part { shard: SHARD, epoch, runs: vec![plain(run(SHARD, 1), epoch, 1, 1)] }];
+    let error = append(&*stored, part()).await.unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    assert!(error.to_string().contains("kapelle.db` is locked by another process"), "{error}");
+    assert_eq!(stored.tail(SHARD, 0, 9).await.unwrap(), [], "reads go on");
+    other.execute_batch("ROLLBACK").unwrap();
+    append(&*stored, part()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_panic_in_an_answer_ends_nothing() {
     let stored = Stored::new();
     stored.append(vec![], Box::new(|_| panic!("an answer of the caller's making")));

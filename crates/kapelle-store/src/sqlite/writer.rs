@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kapelle_core::port::journal::{Error, OnSettled, Part, Settled};
 use kapelle_core::{Digest, Epoch, NodeId, Shard};
@@ -24,6 +24,7 @@ use super::checkpoint::Copier;
 use super::ends::Ends;
 use super::fault::{Fault, Phase, classify_full};
 use super::files::Files;
+use super::pace::Pace;
 use super::schema::{PATIENCE, check_level};
 use super::space::Space;
 use super::turnstile::Turnstile;
@@ -115,6 +116,7 @@ pub(super) struct Writer {
     copier: Copier,
     ends: Ends,
     space: Space,
+    pace: Pace,
 }
 
 /// What the writer shares with the store it is of.
@@ -140,8 +142,8 @@ impl Writer {
             seen.store(pages.unsigned_abs(), Ordering::Relaxed);
             Ok(())
         }))?;
-        let (conn, memo) = (Some(conn), Memo::default());
-        Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier, ends, space })
+        let (conn, memo, pace) = (Some(conn), Memo::default(), Pace::default());
+        Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier, ends, space, pace })
     }
 
     /// Writes what `batch` wishes, and answers.
@@ -197,7 +199,9 @@ impl Writer {
             }
             Err((_, Stop::Sql(error))) => return Err(self.failed(&error, Phase::Write)),
         }
+        let begin = Instant::now();
         self.execute("COMMIT").map_err(|error| self.failed(&error, Phase::Commit))?;
+        self.pace.took(begin.elapsed(), &self.file);
         let noted = self.ends.note(&std::mem::take(&mut self.memo.new_ends));
         noted.map_err(|error| self.poison.set(self.path(), &format!("noting its end: {error}")))?;
         Ok(Tried::Committed)

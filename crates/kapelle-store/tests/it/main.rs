@@ -9,4 +9,6 @@ mod flips;
 #[cfg(test)]
 mod flips_base;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod processes;

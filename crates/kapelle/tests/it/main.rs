@@ -18,5 +18,7 @@ mod plan;
 mod recover;
 mod repo_check;
 mod run;
+mod size;
+mod slow;
 mod store;
 mod support;

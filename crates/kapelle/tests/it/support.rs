@@ -51,10 +51,7 @@ impl Folder {
 
     /// A process in the background whose events are read one by one.
     pub(crate) fn start(&self, line: &str) -> Running {
-        let mut command = self.command(line);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Running { child, lines, seen: Vec::new() }
+        Running::of(self.command(line))
     }
 }
 
@@ -103,6 +100,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines, seen: Vec::new() }
+    }
+
     /// Reads events until one of this type (about this step, if one is given) has come.
     pub(crate) fn wait_for(&mut self, kind: &str, step: Option<&str>) -> Json {
         loop {
