@@ -165,6 +165,7 @@ impl StagedFile {
             Err(error) if !is_full(&error) => Err(files.poison.set(path, &error.to_string())),
             done => done.map_err(|error| failed(path, &error)),
         };
+        files.poison.check()?;
         sync(self.file.as_ref().expect("kept until it is finished"), &self.path)?;
         let placed = || {
             fs::create_dir_all(folder)?;
@@ -178,6 +179,7 @@ impl StagedFile {
         self.file = None;
         // Its name is there already, so a failed sync cannot be taken back.
         for (file, path) in [(&named, folder), (&all, &files.dir)] {
+            files.poison.check()?;
             file.sync_all().map_err(|error| files.poison.set(path, &error.to_string()))?;
         }
         Ok((digest, self.len))

@@ -128,8 +128,7 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
     }
     // Raised before the file is switched to WAL: so its first page says from the start whose it is.
     raise(&mut conn, file)?;
-    let mode: String =
-        conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    let mode = switch_to_log(&conn).map_err(failed)?;
     if mode != "wal" {
         let message = "its file system cannot share a log; choose a folder on a local disk".into();
         return Err(Error::Unavailable { file: Arc::clone(file), message });
@@ -139,6 +138,16 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
     conn.execute_batch("PRAGMA wal_autocheckpoint = 0").map_err(failed)?;
     empty_log(&conn).map_err(failed)?;
     Ok(conn)
+}
+
+/// Makes the log the way to write, durably; the mode it is in then.
+fn switch_to_log(conn: &Connection) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mode = rows.next()?.map(|row| row.get(0)).transpose()?.unwrap_or_default();
+    // It is committed after its row: who does not ask for the end does not hear of a failure.
+    rows.next()?;
+    Ok(mode)
 }
 
 /// Opens the database at `path`, which another connection has made ready, to copy its log.
