@@ -272,7 +272,7 @@ impl Claims {
             let done = match tokio::time::timeout(PACE, lost.recv()).await {
                 Ok(Some(shard)) => {
                     let done = self.regain(shard).await;
-                    if done.is_err() {
+                    if done.as_ref().is_err_and(|error| !is_final(error)) {
                         // In a moment again: what was worked on here is not left lying.
                         tokio::time::sleep(PACE).await;
                         self.shared.lost.send(shard).ok();
@@ -283,11 +283,11 @@ impl Claims {
                 Err(_) if adopt == Adopt::All => self.adopt_all().await,
                 Err(_) => Ok(()),
             };
-            if let Err(Error::Store(error)) = done {
+            let Err(error) = done else { continue };
+            let is_final = is_final(&error);
+            if let Error::Store(error) = error {
                 tracing::error!(%error, "the store does not answer as it should");
-                let final_one =
-                    matches!(error, journal::Error::Poisoned { .. } | journal::Error::Newer { .. });
-                if final_one {
+                if is_final {
                     fatal.send_replace(Some(error));
                     self.shared.feed.tell_all();
                     return;
@@ -305,4 +305,10 @@ impl Claims {
         }
         self.shared.reader.journal.release(&held).await
     }
+}
+
+/// Whether this process must not touch the store any more.
+fn is_final(error: &Error) -> bool {
+    use journal::Error::{Newer, Poisoned};
+    matches!(error, Error::Store(Poisoned { .. } | Newer { .. }))
 }

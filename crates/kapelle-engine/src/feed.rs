@@ -1,7 +1,8 @@
 //! Who watches which run, told when there is something new.
 //!
 //! What is durable is read from the journal by the watcher itself; the feed only says that there is
-//! more, and carries what is not durable (progress).
+//! more, and carries what is not durable (progress). That a run is left alone is told to those who
+//! come later as well: nothing will ever happen that could tell them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kapelle_core::port::agent::Progress;
 use kapelle_core::run::Ended;
-use kapelle_core::{Attempt, RunId, StepId};
+use kapelle_core::{Attempt, RunId, Shard, StepId};
 use tokio::sync::{broadcast, oneshot};
 
 /// What a watcher is told.
@@ -53,6 +54,7 @@ pub(crate) struct Feed {
 struct Known {
     watched: BTreeMap<RunId, broadcast::Sender<Live>>,
     awaited: BTreeMap<RunId, Vec<oneshot::Sender<End>>>,
+    damaged: BTreeMap<RunId, Arc<str>>,
 }
 
 /// A place among those who watch a run.
@@ -75,13 +77,19 @@ impl Feed {
         let watched = known.watched.entry(run);
         let live = watched.or_insert_with(|| broadcast::channel(NEWS_MAX).0).subscribe();
         self.recount(&known);
+        if let (Some(why), Some(sender)) = (known.damaged.get(&run), known.watched.get(&run)) {
+            sender.send(Live::Damaged(why.clone())).ok();
+        }
         Seat { live, run, feed: self.clone() }
     }
 
     pub(crate) fn await_end(self: &Arc<Self>, run: RunId) -> Vigil {
         let (sender, end) = oneshot::channel();
         let mut known = self.lock();
-        known.awaited.entry(run).or_default().push(sender);
+        match known.damaged.get(&run) {
+            Some(why) => drop(sender.send(Err(why.clone()))),
+            None => known.awaited.entry(run).or_default().push(sender),
+        }
         self.recount(&known);
         Vigil { end, run, feed: self.clone() }
     }
@@ -94,6 +102,18 @@ impl Feed {
             // Nobody listening any more is no fault.
             sender.send(live()).ok();
         }
+    }
+
+    /// A run is left alone.
+    pub(crate) fn damage(&self, run: RunId, why: &Arc<str>) {
+        self.lock().damaged.insert(run, why.clone());
+        self.tell(run, || Live::Damaged(why.clone()));
+        self.tell_end(run, || Err(why.clone()));
+    }
+
+    /// The runs of a shard are read anew.
+    pub(crate) fn forget_damage(&self, shard: Shard) {
+        self.lock().damaged.retain(|run, _| run.shard() != shard);
     }
 
     /// Tells those who wait for the end of a run.
@@ -151,5 +171,22 @@ impl Drop for Vigil {
             }
         }
         self.feed.recount(&known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_after_the_damage_hears_of_it() {
+        let feed = Arc::new(Feed::default());
+        let run = RunId::from_bytes([7; 16]);
+        feed.damage(run, &"it is damaged".into());
+        let told = feed.sit(run).live.try_recv();
+        assert!(matches!(told, Ok(Live::Damaged(_))), "{told:?}");
+        assert!(matches!(feed.await_end(run).end.try_recv(), Ok(Err(_))));
+        feed.forget_damage(run.shard());
+        assert!(feed.sit(run).live.try_recv().is_err());
     }
 }

@@ -230,7 +230,10 @@ impl Shell {
     fn take(&mut self, msg: Msg) -> bool {
         match msg {
             Msg::Offer(offer) => self.shards.offer(offer),
-            Msg::Own(shard, epoch) => self.shards.own(shard, epoch),
+            Msg::Own(shard, epoch) => {
+                self.shared.feed.forget_damage(shard);
+                self.shards.own(shard, epoch);
+            }
             Msg::Disown(shard) => {
                 let actions = self.shards.disown(shard);
                 self.act(actions);
@@ -288,8 +291,7 @@ impl Shell {
                 Action::Publish(published) => self.publish(&published),
                 Action::Damaged { run, why } => {
                     tracing::error!(%run, %why, "the run is left alone");
-                    self.shared.feed.tell(run, || Live::Damaged(why.clone()));
-                    self.shared.feed.tell_end(run, || Err(why));
+                    self.shared.feed.damage(run, &why);
                 }
                 Action::Start(start) => self.start(*start),
                 Action::Stop { run, step, attempt } => {

@@ -65,7 +65,7 @@ async fn one_of_a_pair() {
     let parts = Parts { journal, nodes, agents };
     let engine = Engine::open(parts, Options::default()).await.unwrap();
     let work = async || loop {
-        engine.perform(chain()).await.unwrap();
+        engine.perform(chain(&engine)).await.unwrap();
     };
     let all: Vec<_> = (0..RUNS).map(|_| work()).collect();
     tokio::join!(adopt(&engine), futures_util::future::join_all(all));
@@ -86,7 +86,7 @@ async fn adopt(engine: &Engine) {
     }
 }
 
-fn chain() -> NewRun {
+fn chain(engine: &Engine) -> NewRun {
     let step = |n: u32| Step {
         id: format!("s{n}").parse().unwrap(),
         description: None,
@@ -103,9 +103,10 @@ fn chain() -> NewRun {
         estimate_ms: None,
     };
     let steps = (0..STEPS).map(step).collect();
+    let plan = Plan { workflow: "load".into(), steps, max_parallel: 1, ..Plan::default() };
     NewRun {
         tenant: Tenant::default(),
-        plan: Plan { workflow: "load".into(), steps, max_parallel: 1, ..Plan::default() },
+        plan: engine.prepare(&plan).unwrap(),
         inputs: json!({}),
         root: "/".into(),
         task_id: None,
