@@ -21,6 +21,8 @@ cargo xtask COMMAND
   sim   [--seeds N]        the simulations, over N seeds (2,000 unless told), on all cores
   flips [--flips N] [--seed S]
                            turn N bits (10,000 unless told) of a store's files, one at a time
+  powercut [--cuts N] [--seed S] [--off]
+                           cut the power under a store, as root; `--off`: without syncs
   mutants [ARG..]          change core in a thousand ways that its tests must notice: hours
   soak                     the long form of all that attacks: hours
   bench [--quick] [ARG..]  build for speed and run `kapelle bench ARG..`
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
             None => return misread(),
         },
         ["mutants", rest @ ..] => stages::mutants(rest),
+        ["powercut", rest @ ..] => stages::powercut(rest),
         ["soak"] => stages::soak(),
         ["bench", rest @ ..] => stages::bench(rest),
         ["help" | "--help" | "-h"] => {

@@ -1,4 +1,4 @@
-//! What `ci`, `sim`, `soak` and `bench` run, one command after the other.
+//! What `ci`, `sim`, `powercut`, `soak` and `bench` run, one command after the other.
 //!
 //! **Invariant:** `ci` stops at the first stage that fails, skips none, and ends with the tests,
 //! so that the last thing in a log is their summary; the minutes of the stages before come first.
@@ -98,7 +98,17 @@ impl<'a> Flips<'a> {
     }
 }
 
-/// The numbers the design names: a million seeds, ten thousand bits, ten thousand kills, two
+/// Power cuts under a store, see the example of this name.
+pub(crate) fn powercut(args: &[&str]) -> Result<()> {
+    let mut build = Command::new(cargo());
+    build.args(["build", "--locked", "--package", "kapelle", "--bin", "kapelle"]);
+    run(build.args(["--example", "powercut"]))?;
+    let mut command = Command::new(cargo());
+    command.args(["run", "--quiet", "--locked", "--package", "kapelle", "--example", "powercut"]);
+    run(command.arg("--").args(args))
+}
+
+/// The numbers the design names: a million seeds, ten thousand bits, kills and cuts, every fault, two
 /// hundred takeovers, a store of two gigabytes.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
@@ -106,7 +116,11 @@ pub(crate) fn soak() -> Result<()> {
     run(tests_called("pair", &["kapelle-engine"]).env("KAPELLE_TAKEOVERS", "200"))?;
     run(tests_called("large", &["kapelle-store"]).env("KAPELLE_LARGE_MIB", "2048"))?;
     let mut command = tests_called("kill", &["kapelle"]);
-    run(command.env("KAPELLE_KILL_ROUNDS", "10000"))
+    run(command.env("KAPELLE_KILL_ROUNDS", "10000"))?;
+    let mut command = tests_called("fault", &["kapelle"]);
+    run(command.env("KAPELLE_FAULT_ALL", "1"))?;
+    powercut(&["--off", "--cuts", "100"])?;
+    powercut(&["--cuts", "10000"])
 }
 
 /// `kapelle bench`, built as released, or without the long link.

@@ -18,15 +18,16 @@ pub(crate) struct Hit {
     pub(crate) attempt: u32,
 }
 
+/// What came so far.
 #[derive(Clone, Default)]
-struct Seen {
-    hits: Arc<Mutex<Vec<Hit>>>,
+pub(crate) struct Seen {
+    pub(crate) hits: Arc<Mutex<Vec<Hit>>>,
 }
 
 /// A server on a runtime of its own.
 pub(crate) struct Server {
     pub(crate) url: String,
-    seen: Seen,
+    pub(crate) seen: Seen,
     _runtime: tokio::runtime::Runtime,
 }
 
