@@ -75,13 +75,11 @@ impl Disk {
     }
 
     fn mount(&self) {
-        let (image, at) = (self.image.to_str().unwrap(), self.at.to_str().unwrap());
-        give("mount", &["-o", "loop", image, at]);
+        mount(&self.image, &self.at);
     }
 
     fn unmount(&self) {
-        let unmount = || Command::new("umount").arg(&self.at).output().unwrap().status.success();
-        eventually("the processes of the old world are gone", unmount);
+        unmount(&self.at);
         remove_file(&self.image).unwrap();
     }
 }
@@ -95,12 +93,24 @@ impl Drop for Disk {
     }
 }
 
+/// Mounts a disk that is a file.
+pub(crate) fn mount(image: &Path, at: &Path) {
+    give("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()]);
+}
+
+/// Unmounts what is mounted at `at`, once nobody uses it any more.
+pub(crate) fn unmount(at: &Path) {
+    let unmount = || Command::new("umount").arg(at).output().unwrap().status.success();
+    eventually("the processes that use it are gone", unmount);
+}
+
 fn clone(from: &Path, to: &Path) {
     let (from, to) = (File::open(from).unwrap(), File::create_new(to).unwrap());
     rustix::fs::ioctl_ficlone(&to, &from).unwrap();
 }
 
-fn give(program: &str, args: &[&str]) {
+/// Gives a command that must succeed.
+pub(crate) fn give(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?}: {}: {said}", output.status);

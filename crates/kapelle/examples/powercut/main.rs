@@ -12,6 +12,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a campaign is to show")]
 
 mod disk;
+mod failing;
 mod life;
 mod namespace;
 mod tally;
@@ -58,6 +59,9 @@ struct Args {
     /// The control: every sync returns at once and does nothing
     #[arg(long)]
     off: bool,
+    /// Instead: so many disks that fail in the middle, see [`failing`]
+    #[arg(long, value_name = "N")]
+    failing: Option<u32>,
     /// What this process calls itself with
     #[arg(long, hide = true)]
     inside: bool,
@@ -69,6 +73,9 @@ fn main() -> ExitCode {
         return namespace::enter(args.off);
     }
     namespace::end_with_parent();
+    if let Some(disks) = args.failing {
+        return failing::play(disks, args.off);
+    }
     let tally = play(&args);
     println!("{tally}");
     match (args.off, tally.lost()) {

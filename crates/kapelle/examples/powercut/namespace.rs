@@ -12,12 +12,13 @@ use std::process::{Command, ExitCode, Stdio};
 pub(crate) const ROOT: &str = "/mnt";
 
 /// What is called, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("unshare", "util-linux"),
     ("mount", "mount"),
     ("umount", "mount"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
     ("eatmydata", "eatmydata"),
 ];
 

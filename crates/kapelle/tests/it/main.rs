@@ -5,6 +5,8 @@
 mod api;
 mod approve;
 mod check;
+mod fault;
+mod fault_round;
 mod help;
 mod kill;
 mod kill_check;
