@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
 use crate::disk::{Disk, Shelf};
 use crate::kill_check::{Journal, check, check_kept};
-use crate::kill_node::{Line, Lines, Node, Place, kapelle, now};
+use crate::kill_node::{Line, Place, now};
 use crate::kill_round::{Dice, Kill, Told};
 use crate::kill_server::Server;
+use crate::shift::Shift;
 
 /// The longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often to look after those that approve.
-const GLANCE: Duration = Duration::from_millis(50);
 /// In microseconds: how long after its start a process may still be recovering.
 const START: u64 = 60_000;
 /// The runs of the kill test's workflow; a process of its own works on each.
@@ -63,14 +61,8 @@ pub(crate) struct Life {
     place: Place,
     server: Server,
     dice: Dice,
-    off: bool,
     told: BTreeMap<&'static str, Told>,
-    since: u64,
-    lines: Lines,
-    seen: usize,
-    nodes: Vec<Node>,
-    alive: usize,
-    approvals: BTreeMap<String, Child>,
+    shift: Shift,
     lived: Lived,
 }
 
@@ -89,14 +81,8 @@ impl Life {
             place,
             server: Server::start(),
             dice,
-            off,
             told: tasks.map(|task| (task, Told::default())).collect(),
-            since: now(),
-            lines: Lines::default(),
-            seen: 0,
-            nodes: Vec::new(),
-            alive: 0,
-            approvals: BTreeMap::new(),
+            shift: Shift::new(off),
             lived: Lived::default(),
         }
     }
@@ -109,7 +95,7 @@ impl Life {
         if whole && again {
             self.start();
             let wait = Duration::from_micros(self.dice.below(START));
-            self.attend(Instant::now() + wait, |_| false);
+            self.shift.attend(&self.place, Instant::now() + wait, |_| false);
             whole = self.cut(true);
         }
         if whole {
@@ -122,9 +108,7 @@ impl Life {
 
     /// Starts a process for each run, one way or another.
     fn start(&mut self) {
-        self.since = now();
-        self.lines = Lines::default();
-        self.seen = 0;
+        self.shift.begin();
         let url = format!("server={}", self.server.url);
         let tasks: Vec<_> = self.told.iter().map(|(task, told)| (*task, told.known())).collect();
         for (task, known) in tasks {
@@ -137,20 +121,8 @@ impl Life {
                 args.extend(["run", "workflow.yaml", "--task-id", task, "--input", &url]);
             }
             args.extend(["--json", "--wait"]);
-            let (program, args) = self.program(&args);
-            self.nodes.push(self.place.start(Path::new(&program), &args, &self.lines));
-            self.alive += 1;
+            self.shift.start(&self.place, &args);
         }
-    }
-
-    /// The binary, or what makes its syncs do nothing, with its arguments.
-    fn program<'a>(&self, args: &[&'a str]) -> (String, Vec<&'a str>) {
-        let kapelle = kapelle().display().to_string();
-        if self.off {
-            let kapelle: &str = kapelle.leak();
-            return ("eatmydata".to_owned(), [&[kapelle], args].concat());
-        }
-        (kapelle, args.to_vec())
     }
 
     /// Waits for a moment between the first start and the last event.
@@ -160,75 +132,23 @@ impl Life {
         if !early {
             let lines = self.dice.below(events * self.told.len() as u64);
             let mut left = lines;
-            self.attend(Instant::now() + PATIENCE, |_| {
+            self.shift.attend(&self.place, Instant::now() + PATIENCE, |_| {
                 left = left.saturating_sub(1);
                 left == 0
             });
         }
         let wait = Duration::from_micros(self.dice.below(if early { START } else { 8_000 }));
-        self.attend(Instant::now() + wait, |_| false);
-    }
-
-    /// Looks after the runs until a line is the one, all have ended, or `deadline`.
-    fn attend(&mut self, deadline: Instant, mut is: impl FnMut(&Line) -> bool) {
-        while self.alive > 0 && Instant::now() < deadline {
-            self.approve_again();
-            let Some(line) = self.lines.get(self.seen, deadline.min(Instant::now() + GLANCE))
-            else {
-                continue;
-            };
-            self.seen += 1;
-            if line.text.is_empty() {
-                self.alive -= 1;
-            } else if line.json["type"] == "approval_requested" {
-                self.approve(line.json["run"].as_str().unwrap());
-            }
-            if is(&line) {
-                return;
-            }
-        }
-    }
-
-    fn approve(&mut self, run: &str) {
-        if self.approvals.contains_key(run) {
-            return;
-        }
-        let by = ["sign-off", "--by", "role:maintainer", "--json"];
-        let args = [&["--store", "store", "runs", "approve", run], &by[..]].concat();
-        let (program, args) = self.program(&args);
-        let mut command = self.place.command(Path::new(&program), &args);
-        let approval = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        self.approvals.insert(run.to_owned(), approval);
-    }
-
-    /// The node that was asked may have left, and another have taken over.
-    fn approve_again(&mut self) {
-        let failed = |child: &mut Child| {
-            let status = child.try_wait().unwrap();
-            status.is_some_and(|status| !matches!(status.code(), Some(0 | 2)))
-        };
-        let failed = self.approvals.extract_if(.., |_, child| failed(child));
-        for (run, _) in failed.collect::<Vec<_>>() {
-            self.approve(&run);
-        }
+        self.shift.attend(&self.place, Instant::now() + wait, |_| false);
     }
 
     /// The power goes; whether all that was known before is on the disk.
     fn cut(&mut self, recovering: bool) -> bool {
-        let heard = self.lines.all();
-        let approved = self.approved();
+        let (heard, approved) = (self.shift.heard(), self.shift.approved());
         let (calls, written) = (self.server.count(), self.place.read("ledger").len());
         let at = now();
         let (image, clone) = self.disk.cut();
 
-        for node in self.nodes.drain(..) {
-            node.kill();
-        }
-        for mut approval in std::mem::take(&mut self.approvals).into_values() {
-            approval.kill().ok();
-            approval.wait().unwrap();
-        }
-        self.alive = 0;
+        self.shift.kill();
         self.disk.replace(image);
         // What was said and done since is of a world that is gone.
         self.server.forget_after(calls);
@@ -245,19 +165,10 @@ impl Life {
         lost == 0
     }
 
-    /// The runs whose approval was acknowledged.
-    fn approved(&mut self) -> Vec<String> {
-        let done = |(run, child): (&String, &mut Child)| {
-            let status = child.try_wait().unwrap();
-            status.is_some_and(|status| status.success()).then(|| run.clone())
-        };
-        self.approvals.iter_mut().filter_map(done).collect()
-    }
-
     /// Notes what was said before the cut.
     fn note(&mut self, heard: Vec<Line>, approved: &[String], at: u64) {
         for told in self.told.values_mut() {
-            told.kills.push(Kill { since: self.since, at });
+            told.kills.push(Kill { since: self.shift.since, at });
         }
         for line in heard.into_iter().filter(|line| !line.text.is_empty()) {
             let Some(run) = line.json["run"].as_str().map(str::to_owned) else {
@@ -321,31 +232,14 @@ impl Life {
 
     /// Lets all runs end.
     fn finish(&mut self) {
-        self.attend(Instant::now() + PATIENCE, |_| false);
-        for mut node in self.nodes.drain(..) {
-            if self.alive > 0 {
-                self.lived.wrong.push("a process does not end".to_owned());
-                node.kill();
-                continue;
-            }
-            let status = node.end();
-            if !status.success() {
-                let said = self.place.read("stderr");
-                self.lived.wrong.push(format!("a process ended with {status}: {said}"));
-            }
-        }
-        let mut approved = Vec::new();
-        for (run, approval) in std::mem::take(&mut self.approvals) {
-            // Whoever was not heard: the run has ended, and what is in it is checked.
-            if approval.wait_with_output().unwrap().status.success() {
-                approved.push(run);
-            }
-        }
+        self.shift.attend(&self.place, Instant::now() + PATIENCE, |_| false);
+        let (approved, wrong) = self.shift.end(&self.place);
+        self.lived.wrong.extend(wrong);
         let twice = |told: &&Told| told.approved && approved.contains(&told.id);
         if let Some(told) = self.told.values().find(twice) {
             self.lived.wrong.push(format!("repeated: {} was approved twice", told.id));
         }
-        let (heard, at) = (self.lines.all(), now());
+        let (heard, at) = (self.shift.heard(), now());
         self.note(heard, &approved, at);
     }
 

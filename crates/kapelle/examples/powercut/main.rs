@@ -15,6 +15,7 @@ mod disk;
 mod failing;
 mod life;
 mod namespace;
+mod shift;
 mod tally;
 
 #[allow(dead_code, reason = "the kill test uses more of it")]

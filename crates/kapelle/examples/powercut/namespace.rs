@@ -14,11 +14,11 @@ pub(crate) const ROOT: &str = "/mnt";
 /// What is called, and the Debian package that brings it.
 const PROGRAMS: [(&str, &str); 7] = [
     ("unshare", "util-linux"),
-    ("mount", "mount"),
-    ("umount", "mount"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mkfs.ext4", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),
+    ("mount", "mount"),
+    ("umount", "mount"),
     ("eatmydata", "eatmydata"),
 ];
 
@@ -46,11 +46,12 @@ fn refusal(off: bool) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root may mount disks: give this command as root".to_owned());
     }
-    let missing: Vec<&str> = PROGRAMS
+    let mut missing: Vec<&str> = PROGRAMS
         .iter()
         .filter(|(program, _)| (off || *program != "eatmydata") && !is_there(program))
         .map(|(_, package)| *package)
         .collect();
+    missing.dedup();
     if !missing.is_empty() {
         let missing = missing.join(" ");
         return Some(format!("please install: {missing} (on Debian: apt-get install {missing})"));

@@ -1,7 +1,8 @@
 //! One call to the disk fails, each in turn, and nothing is lost, repeated or made up.
 //!
 //! Every sync of a short piece of work fails once, and a sample of its writes and reads; with
-//! `KAPELLE_FAULT_ALL` every one. A shim of the C library (`fault/shim.c`) makes them fail.
+//! `KAPELLE_FAULT_ALL=1` every one, and of the run that copies the log, whose thousands are much
+//! alike, every tenth. A shim of the C library (`fault/shim.c`) makes them fail.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ use crate::fault_round::{BROKEN, Bench, Call, FULL, Fault, LOAD, Played, WORK};
 const AT_ONCE: usize = 2;
 /// How soon a process has ended after a failure, in microseconds.
 const END_MAX: u64 = 100_000;
+
+/// The calls that fail where all are asked for, beside syncs and cuts.
+const ALL: [usize; WORK.len()] = [1, 1, 1, 10];
 
 /// What fails how, and in which steps of the work: each k-th call where not all are asked for.
 const SYNC: Kind = Kind { op: "sync", errno: BROKEN, each: [1, 1, 1, 1], keep: false };
@@ -98,8 +102,16 @@ impl Stage {
     fn faults(&self, all: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         for Kind { op, errno, each, keep } in KINDS {
+            let few = matches!(op, "sync" | "cut");
+            let each = if all && few {
+                [1; WORK.len()]
+            } else if all {
+                ALL
+            } else {
+                each
+            };
             for (step, each) in each.into_iter().enumerate() {
-                let at = (1..=self.count(step, op)).step_by(if all { 1 } else { each });
+                let at = (1..=self.count(step, op)).step_by(each);
                 faults.extend(at.map(|at| Fault { step, op, at, errno, keep }));
             }
         }
