@@ -27,7 +27,7 @@ const KINDS: [Kind; 6] = [
     SYNC,
     Kind { keep: true, each: [3, 3, 3, 9], ..SYNC },
     Kind { op: "write", errno: BROKEN, each: [8, 8, 8, 500], keep: false },
-    Kind { op: "write", errno: FULL, each: [8, 8, 8, 500], keep: false },
+    Kind { op: "write", errno: FULL, each: [8, 2, 8, 500], keep: false },
     Kind { op: "cut", ..SYNC },
     Kind { op: "read", errno: BROKEN, each: [7, 11, 9, 200], keep: false },
 ];
