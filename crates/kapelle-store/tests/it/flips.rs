@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Instant;
 
-use kapelle_core::port::journal::{Entry, Error, Journal as _, Part, RunQuery, Settled};
+use kapelle_core::port::journal::{Error, Journal as _, Part, RunQuery, Settled};
 use kapelle_core::{Digest, RunId, Shard};
 use kapelle_store::Sqlite;
 use kapelle_store::contract::{append, tenant};
@@ -189,18 +189,18 @@ fn text<T: Debug>(answer: Result<T, Error>) -> Result<String, String> {
 
 /// A run, read as an engine reads it: every entry continues the chain.
 async fn chain(store: &Sqlite, run: RunId) -> Result<String, String> {
-    let (mut entries, mut seq, mut hash) = (Vec::<Entry>::new(), 1, [0; 32]);
+    // The last hash is one of all that came before.
+    let (mut seq, mut hash) = (1, [0; 32]);
     loop {
         let page = store.read(&tenant(), run, seq).await.map_err(|error| error.to_string())?;
         if page.is_empty() {
-            return Ok(format!("{entries:?}"));
+            return Ok(format!("{seq} {hash:?}"));
         }
         for entry in page {
             if entry.first_seq != seq || entry.chained(&hash) != entry.hash {
                 return Err(format!("run `{run}` is damaged at event {seq}"));
             }
             (seq, hash) = (seq + u64::from(entry.count), entry.hash);
-            entries.push(entry);
         }
     }
 }
@@ -216,7 +216,8 @@ async fn tail(store: &Sqlite, shard: Shard) -> Result<String, String> {
         }
         (*seq, *hash) = (*seq + u64::from(entry.count), entry.hash);
     }
-    Ok(format!("{entries:?}"))
+    let places: Vec<_> = entries.iter().map(|(pos, entry)| (pos, entry.run)).collect();
+    Ok(format!("{places:?} {ends:?}"))
 }
 
 async fn payload(store: &Sqlite, digest: Digest) -> Result<String, String> {
