@@ -121,7 +121,7 @@ impl Copying {
     fn copy(&mut self) -> rusqlite::Result<()> {
         let mut progress = self.passive()?;
         for _ in 1..TRIES {
-            if progress.left() > REST_FRAMES {
+            if progress.left() > REST_FRAMES && self.poison.check().is_ok() {
                 progress = self.passive()?;
             }
         }
@@ -137,7 +137,8 @@ impl Copying {
                 return Ok(());
             }
         }
-        let done = self.finish(&progress);
+        // A commit may have failed meanwhile.
+        let done = self.poison.check().map_or(Ok(()), |()| self.finish(&progress));
         self.turnstile.leave().unwrap_or_else(|error| self.poisoned(&error));
         done
     }

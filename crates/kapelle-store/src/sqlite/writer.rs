@@ -202,6 +202,8 @@ impl Writer {
         let begin = Instant::now();
         self.execute("COMMIT").map_err(|error| self.failed(&error, Phase::Commit))?;
         self.pace.took(begin.elapsed(), &self.file);
+        // Beside it a checkpoint's sync may have failed, and taken with it what this one vouched for.
+        self.poison.check()?;
         let noted = self.ends.note(&std::mem::take(&mut self.memo.new_ends));
         noted.map_err(|error| self.poison.set(self.path(), &format!("noting its end: {error}")))?;
         Ok(Tried::Committed)

@@ -1,5 +1,6 @@
 //! One round of the fault test: a command in which one call to the disk fails, and what comes after.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -51,6 +52,7 @@ pub(crate) struct Fault {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) op: String,
+    pub(crate) thread: u64,
     pub(crate) at: u64,
     pub(crate) errno: i32,
     /// Below the store.
@@ -249,12 +251,13 @@ fn is_over(lines: &Lines) -> bool {
 
 fn calls(log: &str, store: &Path) -> Vec<Call> {
     let call = |line: &str| {
-        let [op, _, at, errno, file] = line.splitn(5, ' ').collect::<Vec<_>>()[..] else {
+        let [op, thread, at, errno, file] = line.splitn(5, ' ').collect::<Vec<_>>()[..] else {
             panic!("a line of the shim: {line}")
         };
         let file = file.strip_prefix(&store.display().to_string()).unwrap().trim_start_matches('/');
-        let (at, errno) = (at.parse().unwrap(), errno.parse().unwrap());
-        Call { op: op.to_owned(), at, errno, file: file.to_owned() }
+        let (thread, at) = (thread.parse().unwrap(), at.parse().unwrap());
+        let errno = errno.parse().unwrap();
+        Call { op: op.to_owned(), thread, at, errno, file: file.to_owned() }
     };
     log.lines().map(call).collect()
 }
@@ -263,8 +266,10 @@ fn calls(log: &str, store: &Path) -> Vec<Call> {
 /// the log's index, which is made anew. SQLite does not mind whether its syncs of the folder work;
 /// ours, after the files are made, is the one that counts.
 fn is_vital(call: &Call) -> bool {
-    // `.probe` holds nothing: it is written to learn whether it was space that was missing.
-    let elsewhere = ["nodes", "runs", ".probe"].iter().any(|name| call.file.starts_with(name));
+    // Two files hold nothing: one is written to learn whether it was space that was missing, the
+    // other keeps some.
+    let elsewhere =
+        ["nodes", "runs", ".probe", "ballast"].iter().any(|name| call.file.starts_with(name));
     !elsewhere && !call.file.ends_with("-shm") && !call.file.is_empty() && !is_staged(call)
 }
 
@@ -298,16 +303,15 @@ fn check_rest(fault: &Fault, calls: &[Call], at: usize, wrong: &mut Vec<String>)
     if fault.errno == FULL || fault.op == "read" || is_new || !is_vital(&calls[at]) {
         return;
     }
-    let is_payload = |call: &Call| call.file.starts_with("payloads");
-    let touches = |call: &&Call| call.op != "read" && is_vital(call);
-    let (same, other): (Vec<_>, Vec<_>) = calls[at + 1..]
-        .iter()
-        .filter(touches)
-        .partition(|call| is_payload(call) == is_payload(&calls[at]));
-    // Payloads and the log are written by threads of their own: what the other one was in the
-    // middle of, a commit or a file, comes to its end.
-    let is_sync = |call: &&&Call| call.op == "sync";
-    let second = same.first().or_else(|| other.iter().filter(is_sync).nth(1));
+    // The log, its copy and payloads are written by threads of their own: what another one was in
+    // the middle of, a commit, a checkpoint or a file, comes to its end.
+    let mut ends: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut second = calls[at + 1..].iter().filter(|call| call.op != "read" && is_vital(call));
+    let second = second.find(|call| {
+        let syncs = ends.entry(call.thread).or_default();
+        *syncs += usize::from(call.op == "sync");
+        call.thread == calls[at].thread || *syncs > 1
+    });
     if let Some(call) = second {
         wrong.push(format!("after the failure: {call:?}"));
     }

@@ -3,7 +3,8 @@
 //
 // FAULT_OP (sync, write, cut, read) and FAULT_AT (from 1) say which, FAULT_ERRNO with what. A sync that
 // fails takes with it what was appended to the file since the last one that did not, as a disk may,
-// unless FAULT_KEEP is set. A line of the log: operation, number, microseconds since 1970, errno, file.
+// unless FAULT_KEEP is set; every other descriptor of the file hears of it at its next sync, as Linux
+// has it. A line of the log: operation, thread, microseconds since 1970, errno, file.
 //
 // Only in this process: its children start without it.
 
@@ -33,6 +34,8 @@ static long fail_at, counts[OPS];
 // How long each file was when it was synced last.
 static struct { dev_t dev; ino_t ino; off_t len; } synced[256];
 static int files;
+// The file whose sync has failed, and the descriptors that have heard of it.
+static struct { dev_t dev; ino_t ino; char heard[1024]; } lost;
 
 __attribute__((constructor)) static void begin(void) {
     const char *at = getenv("FAULT_DIR"), *to = getenv("FAULT_LOG"), *op = getenv("FAULT_OP");
@@ -60,13 +63,18 @@ static off_t *synced_len(const struct stat *file) {
     return &synced[files++].len;
 }
 
-static void look_at(int fd, enum op op, int fails) {
+// Takes note of the call; whether it fails because a sync of the file has failed.
+static int look_at(int fd, enum op op, int fails) {
     struct stat file;
-    if (fstat(fd, &file) || !S_ISREG(file.st_mode)) return;
+    if (fstat(fd, &file) || !S_ISREG(file.st_mode)) return 0;
     off_t *len = synced_len(&file);
-    if (op != SYNC) return;
-    if (!fails) *len = file.st_size;
-    else if (!keep && file.st_size > *len && ftruncate(fd, *len)) abort();
+    if (op != SYNC) return 0;
+    int again = lost.ino == file.st_ino && lost.dev == file.st_dev && !lost.heard[fd];
+    if (fails) lost.ino = file.st_ino, lost.dev = file.st_dev;
+    if (fails || again) lost.heard[fd] = 1;
+    else *len = file.st_size;
+    if (fails && !keep && file.st_size > *len && ftruncate(fd, *len)) abort();
+    return again;
 }
 
 // Whether this call is to fail; errno is set then.
@@ -77,17 +85,16 @@ static int fails(enum op op, int fd) {
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t len = readlink(link, path, sizeof path - 1);
     errno = saved;
-    if (len <= 0) return 0;
+    if (len <= 0 || fd >= (int)sizeof lost.heard) return 0;
     path[len] = 0;
     // The folder itself is one of its files.
     if (strncmp(path, dir, strlen(dir) - 1)) return 0;
     pthread_mutex_lock(&lock);
-    long n = ++counts[op];
-    int failing = (int)op == fail_op && n == fail_at;
-    look_at(fd, op, failing);
+    int failing = (int)op == fail_op && ++counts[op] == fail_at;
+    failing |= look_at(fd, op, failing);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    int size = snprintf(line, sizeof line, "%s %ld %ld %d %s\n", NAMES[op], n,
+    int size = snprintf(line, sizeof line, "%s %ld %ld %d %s\n", NAMES[op], syscall(SYS_gettid),
                         now.tv_sec * 1000000 + now.tv_nsec / 1000, failing ? fail_errno : 0, path);
     syscall(SYS_write, log_to, line, (size_t)size);
     pthread_mutex_unlock(&lock);
