@@ -177,11 +177,12 @@ impl Shell {
                 agents: &self.shared.agents,
                 slots: &self.shared.slots,
             };
+            let alone = !self.shards.is_appending();
             let turned = self.shards.turn(&outside);
             self.act(turned.actions);
             if let Some(parts) = turned.append {
                 // With nothing else to do until then, this thread may as well write it itself.
-                let here = self.live.is_empty() && !self.shards.is_busy();
+                let here = alone && self.live.is_empty() && !self.shards.is_busy();
                 self.append(parts, here);
             }
             if self.is_at_rest() {

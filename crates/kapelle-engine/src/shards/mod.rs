@@ -1,7 +1,7 @@
 //! The runs of a loop, without I/O: commands go in, appends and actions come out.
 //!
 //! **Invariants:** nothing leaves before its commit: no answer, no event, no start of an attempt;
-//! at most one append is under way, the next one is gathered meanwhile; what was refused is
+//! at most two appends are under way, of different runs, and settled in order; what was refused is
 //! forgotten and decided again on what the journal has. There is no clock, thread or store here:
 //! the shell (`crate::shell`) and the simulation drive it.
 
@@ -201,6 +201,10 @@ pub struct Turned {
     pub actions: Vec<Action>,
 }
 
+/// How many appends are under way at the most, each of other runs: while one is being written, the
+/// next one waits at the store, not here.
+const FLIGHTS_MAX: usize = 2;
+
 /// The runs of a loop.
 pub struct Shards {
     epochs: BTreeMap<Shard, Epoch>,
@@ -216,9 +220,11 @@ pub struct Shards {
     /// Who waits for a value.
     loading: BTreeMap<Digest, BTreeSet<(RunId, Option<StepNo>)>>,
     values: Cache,
+    /// Runs with something staged and nothing under way.
     touched: BTreeSet<RunId>,
     answers: Vec<Answer>,
-    in_flight: Option<settle::Flight>,
+    /// The appends that are under way, oldest first.
+    in_flight: VecDeque<settle::Flight>,
     /// Runs that lost to an older one with their key, until all who wait for them are told.
     left_out: BTreeMap<RunId, Reply>,
     /// Nothing new is begun here.
@@ -272,7 +278,7 @@ impl Shards {
             values: Cache::new(values_max),
             touched: BTreeSet::new(),
             answers: Vec::new(),
-            in_flight: None,
+            in_flight: VecDeque::new(),
             left_out: BTreeMap::new(),
             resting: false,
             reloading: BTreeMap::new(),
@@ -303,8 +309,8 @@ impl Shards {
 
     /// Whether an append is under way.
     #[must_use]
-    pub const fn is_appending(&self) -> bool {
-        self.in_flight.is_some()
+    pub fn is_appending(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// Whether a turn would find something to do at once.
@@ -312,7 +318,19 @@ impl Shards {
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
             || !self.hungry.is_empty()
-            || (self.in_flight.is_none() && !self.touched.is_empty())
+            || (self.may_append() && !self.touched.is_empty())
+    }
+
+    fn may_append(&self) -> bool {
+        self.in_flight.len() < FLIGHTS_MAX
+    }
+
+    /// Has what is staged for a run gathered, once what is under way of it is settled.
+    fn mark(&mut self, run: RunId) {
+        let ready = |hosted: &mut Hosted| !hosted.in_flight && !hosted.staged.events.is_empty();
+        if self.here(run).is_some_and(ready) {
+            self.touched.insert(run);
+        }
     }
 
     /// When time alone makes a turn necessary.

@@ -9,11 +9,17 @@ use kapelle_core::{RunId, Shard};
 use super::hosted::Taken;
 use super::{Action, Answer, Offer, Place, Published, Reloading, Reply, Shards, StoreError};
 
-/// An append that is under way.
+/// An append that is under way, or was.
 #[derive(Default)]
 pub(super) struct Flight {
     pub(super) parts: Vec<FlightPart>,
     pub(super) answers: Vec<Answer>,
+}
+
+impl Flight {
+    pub(super) fn has(&self, run: RunId) -> bool {
+        self.parts.iter().flat_map(|part| &part.runs).any(|taken| taken.run == run)
+    }
 }
 
 /// What an append holds of one shard.
@@ -27,7 +33,7 @@ pub(super) struct FlightPart {
 impl Shards {
     /// Takes note of how the append went that is under way.
     pub fn settled(&mut self, result: Result<Vec<Settled>, Error>) -> Vec<Action> {
-        let Some(flight) = self.in_flight.take() else { return Vec::new() };
+        let Some(flight) = self.in_flight.pop_front() else { return Vec::new() };
         match result {
             Ok(settled) => {
                 let mut lost = BTreeSet::new();
@@ -174,8 +180,8 @@ impl Shards {
 
     fn give_up(&mut self, shard: Shard) {
         self.epochs.remove(&shard);
-        let mut flight = self.in_flight.take();
-        for part in flight.iter_mut().flat_map(|flight| &mut flight.parts) {
+        let mut flights = std::mem::take(&mut self.in_flight);
+        for part in flights.iter_mut().flat_map(|flight| &mut flight.parts) {
             if part.shard == shard {
                 part.given_up = true;
                 for start in part.runs.iter_mut().flat_map(|taken| taken.starts.drain(..)) {
@@ -183,7 +189,7 @@ impl Shards {
                 }
             }
         }
-        self.in_flight = flight;
+        self.in_flight = flights;
         let ids: Vec<RunId> =
             self.runs.keys().filter(|run| run.shard() == shard).copied().collect();
         for run in ids {

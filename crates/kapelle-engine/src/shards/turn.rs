@@ -96,7 +96,7 @@ impl Shards {
         self.runs.insert(id, Place::Here(Box::new(hosted)));
         let reply = Reply::Done { seq: 1 };
         self.answers.push(Answer { run: id, ticket: Some(ticket), reply, again: None });
-        self.touched.insert(id);
+        self.mark(id);
         self.note_timer(id);
         self.make_hungry(id);
     }
@@ -175,11 +175,15 @@ impl Shards {
         let Some(Place::Here(hosted)) = self.runs.get(&answer.run) else {
             return self.reply(answer.ticket, answer.reply);
         };
-        match &mut self.in_flight {
-            _ if hosted.is_settled() => self.reply(answer.ticket, answer.reply),
-            // It rests on what is under way, not on an append that may never come.
-            Some(flight) if hosted.staged.events.is_empty() => flight.answers.push(answer),
-            _ => self.answers.push(answer),
+        if hosted.is_settled() {
+            return self.reply(answer.ticket, answer.reply);
+        }
+        // It rests on what is under way, not on an append that may never come.
+        let rests = hosted.staged.events.is_empty();
+        let mut flights = self.in_flight.iter_mut().rev();
+        match flights.find(|flight| rests && flight.has(answer.run)) {
+            Some(flight) => flight.answers.push(answer),
+            None => self.answers.push(answer),
         }
     }
 
@@ -219,9 +223,7 @@ impl Shards {
     }
 
     fn touch(&mut self, run: RunId) {
-        if self.here(run).is_some_and(|hosted| !hosted.staged.events.is_empty()) {
-            self.touched.insert(run);
-        }
+        self.mark(run);
         self.note_timer(run);
         self.make_hungry(run);
     }
@@ -324,7 +326,7 @@ impl Shards {
                 if hosted.parked.is_empty() && !hosted.end_parked {
                     hosted.pins.clear();
                 }
-                self.touched.insert(id);
+                self.mark(id);
                 started
             }
             Err(missing) => {
@@ -347,7 +349,7 @@ impl Shards {
             Ok(begun) => {
                 hosted.keep(begun.payloads);
                 hosted.record(begun.events, at);
-                self.touched.insert(id);
+                self.mark(id);
             }
             Err(missing) => {
                 hosted.end_parked = true;
@@ -367,9 +369,10 @@ impl Shards {
         }
     }
 
-    /// Gathers all that is staged into one append, if none is under way.
+    /// Gathers what is staged for runs of which nothing is under way into one append, if there may be
+    /// another one.
     pub fn gather(&mut self) -> Option<Vec<Part>> {
-        if self.touched.is_empty() || self.in_flight.is_some() {
+        if self.touched.is_empty() || !self.may_append() {
             return None;
         }
         let mut parts: Vec<Part> = Vec::new();
@@ -394,8 +397,15 @@ impl Shards {
             parts[part].runs.push(addition);
             flight.parts[part].runs.push(taken);
         }
-        flight.answers = std::mem::take(&mut self.answers);
-        self.in_flight = Some(flight);
+        if parts.is_empty() {
+            return None;
+        }
+        for answer in std::mem::take(&mut self.answers) {
+            let staged = self.here(answer.run).is_some_and(|of| !of.staged.events.is_empty());
+            let answers = if staged { &mut self.answers } else { &mut flight.answers };
+            answers.push(answer);
+        }
+        self.in_flight.push_back(flight);
         Some(parts)
     }
 }

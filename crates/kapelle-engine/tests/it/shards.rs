@@ -228,9 +228,11 @@ fn what_a_damaged_run_had_staged_is_not_told_as_done() {
     node.commit();
     node.tell(run(1), pause(), 1);
     assert!(node.turn().1.is_some(), "an append is under way");
+    node.tell(run(2), pause(), 9);
+    assert!(node.turn().1.is_some(), "and one of another run");
     node.claim();
     node.tell(run(1), pause(), 2);
-    assert!(node.turn().1.is_none(), "the next one waits for it");
+    assert!(node.turn().1.is_none(), "the next one waits for them");
 
     let why = Error::Corrupt { run: run(1), seq: 2, message: "a hash does not match".into() };
     let actions = node.shards.settled(Err(why));
@@ -241,6 +243,7 @@ fn what_a_damaged_run_had_staged_is_not_told_as_done() {
     assert!(matches!(told, Some(Reply::Damaged(_))), "{actions:?}");
 
     // The others go on, and nothing of the damaged one goes with them.
+    drop(node.shards.settled(Ok(vec![Settled::Stale])));
     node.tell(run(2), pause(), 3);
     let actions = node.commit();
     let done = |ticket: u64| {

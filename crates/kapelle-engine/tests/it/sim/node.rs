@@ -1,6 +1,6 @@
 //! A node: the shell around `Shards`, without threads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,6 +37,11 @@ pub(super) struct Life {
     rotten: BTreeSet<RunId>,
     /// It is to crash after so many more turns of a recovery.
     pub(super) doomed: Option<u64>,
+    /// The runs of each append that is under way, with their epochs.
+    under_way: VecDeque<BTreeSet<(RunId, Epoch)>>,
+    /// Its appends arrive, and are settled, in the order in which it sent them.
+    arrives: i64,
+    pub(super) settles: i64,
 }
 
 /// Names a life.
@@ -125,6 +130,9 @@ impl World<'_> {
             recovering: BTreeSet::new(),
             rotten: BTreeSet::new(),
             doomed,
+            under_way: VecDeque::new(),
+            arrives: 0,
+            settles: 0,
         });
         self.note(|| format!("{at} starts"));
     }
@@ -173,13 +181,9 @@ impl World<'_> {
         }
         life.turn_at = None;
         let local = Timestamp(wall.0 + life.offset);
-        let was_appending = life.shards.is_appending();
         let outside = Outside { now: local, agents, slots: &life.slots };
         let turned = life.shards.turn(&outside);
         let doomed = !life.recovering.is_empty() && life.doomed.is_some();
-        if was_appending && turned.append.is_some() {
-            self.check(Err("two appends are under way".into()));
-        }
         self.act(of, turned.actions);
         if let Some(parts) = turned.append {
             self.send(of, parts);
@@ -210,12 +214,27 @@ impl World<'_> {
     }
 
     fn send(&mut self, of: LifeRef, parts: Vec<Part>) {
+        let entries = parts.iter().flat_map(|part| &part.runs).map(|run| &run.entry);
+        let runs: BTreeSet<_> = entries.map(|entry| (entry.run, entry.epoch)).collect();
+        let Some(life) = self.life(of) else { return };
+        let twice = life.under_way.iter().flatten().find(|run| runs.contains(run)).copied();
+        life.under_way.push_back(runs);
+        let many = life.under_way.len() > 2;
+        if let Some((run, _)) = twice {
+            self.check(Err(format!("two appends of {run} are under way")));
+        } else if many {
+            self.check(Err("three appends are under way".into()));
+        }
         let slow = self.dice.chance(5) && !self.calm;
         let after = if slow {
             self.dice.range(SECOND / 10, 4 * SECOND)
         } else {
             self.dice.range(100, 8 * MS)
         };
+        let now = self.now;
+        let Some(life) = self.life(of) else { return };
+        life.arrives = life.arrives.max(now + after);
+        let after = life.arrives - now;
         if self.planted == Some(Planted::ActBeforeCommit) {
             let done = parts.iter().map(|_| Settled::Done { left_out: Vec::new() }).collect();
             self.send_append(of, parts, after);
@@ -240,6 +259,12 @@ impl World<'_> {
             result => result,
         };
         let actions = life.shards.settled(result);
+        life.under_way.pop_front();
+        // As the shell does: what was gathered meanwhile is sent before anything is acted upon.
+        let next = life.shards.gather();
+        if let Some(parts) = next {
+            self.send(of, parts);
+        }
         self.act(of, actions);
         for run in runs {
             if self.dice.chance(COMPARED) {

@@ -337,6 +337,21 @@ impl<'a> World<'a> {
             return;
         }
         let after = self.dice.range(0, 3 * MS);
+        self.settle(after, life, runs, result);
+    }
+
+    /// A node hears how its append went, not before it has heard of those it sent earlier.
+    fn settle(
+        &mut self,
+        after: i64,
+        life: LifeRef,
+        runs: Vec<RunId>,
+        result: Result<Vec<Settled>, Error>,
+    ) {
+        let now = self.now;
+        let Some(of) = self.life(life) else { return };
+        of.settles = of.settles.max(now + after);
+        let after = of.settles - now;
         self.later(after, Coming::Settled { life, runs, result });
     }
 
@@ -344,7 +359,7 @@ impl<'a> World<'a> {
     fn delay(&mut self, mut append: Append) {
         self.hits.add(Fault::UnknownLate, Kinds::in_append(&append.parts));
         let result = Err(Error::Unknown { message: "the connection broke".into() });
-        self.later(0, Coming::Settled { life: append.life, runs: Vec::new(), result });
+        self.settle(0, append.life, Vec::new(), result);
         append.overdue = true;
         let after = self.dice.range(MS, SECOND);
         self.later(after, Coming::Append(append));
