@@ -39,8 +39,19 @@ fn a_run_says_what_it_was_made_of() {
     assert_eq!(*run.inputs(), created.inputs);
     assert_eq!((run.created_at(), run.last_at()), (BIRTH, BIRTH));
     assert!(Arc::ptr_eq(run.plan(), &plan) && run.ended().is_none());
+    assert!(!plan.is_empty() && Compiled::new(steps(0)).unwrap().is_empty());
     let unnamed = Run::new(id(), &Created { task_id: None, ..created }, plan, BIRTH);
     assert_eq!(unnamed.task_id(), None);
+}
+
+#[test]
+fn two_plans_are_the_same_if_their_steps_are() {
+    let compiled = |count| Compiled::new(steps(count)).unwrap();
+    let plan = compiled(3);
+    assert_eq!(plan, plan);
+    assert_eq!(plan, compiled(3));
+    assert_ne!(plan, compiled(2));
+    assert_eq!(format!("{plan:?}"), "Compiled(`wide`, 3 steps)");
 }
 
 #[test]
