@@ -5,11 +5,14 @@
 
 mod counted;
 mod limits;
+mod recover;
 mod rounds;
 mod start;
+mod waiting;
 mod workload;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -28,9 +31,9 @@ pub(crate) struct Args {
     /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, fanout 10000, sleep 50]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// How many runs a round has [default: 1, many 1000]
-    #[arg(long, value_name = "N")]
-    runs: Option<usize>,
+    /// How many runs a round has, or are open; several numbers are measured one after another [default: 1, many and recover 1000, waiting 10000]
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    runs: Vec<usize>,
     /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, fanout 1000, sleep 10]
     #[arg(long, value_name = "N")]
     concurrency: Option<usize>,
@@ -40,6 +43,48 @@ pub(crate) struct Args {
     /// Print one JSON object a workload
     #[arg(long)]
     json: bool,
+    /// What a process does that another one of `bench` measures
+    #[arg(long, hide = true)]
+    role: Option<Role>,
+}
+
+/// What a process of `bench` does for another one.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Role {
+    /// Leaves open runs behind when it is killed.
+    Leave,
+    /// Takes over what was left.
+    Adopt,
+    /// Holds runs that wait.
+    HoldRuns,
+    /// Holds a run whose steps wait.
+    HoldSteps,
+}
+
+impl Role {
+    /// A process with this role, on a store of its own in `folder`.
+    fn process(self, folder: &Path, runs: usize) -> Result<tokio::process::Command, Stop> {
+        use clap::ValueEnum as _;
+        let name = self.to_possible_value().expect("no role is skipped");
+        let mut command = tokio::process::Command::new(std::env::current_exe()?);
+        command.args(["bench", "--role", name.get_name(), "--runs", &runs.to_string()]);
+        command.arg("--store").arg(folder.join("store"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.kill_on_drop(true);
+        Ok(command)
+    }
+
+    async fn perform(self, runs: usize, settings: &Settings) -> Result<(), Stop> {
+        let Place::Folder(store) = &settings.place else {
+            return Err(Stop::usage("it needs a folder as the store"));
+        };
+        match self {
+            Self::Leave => recover::leave(store, runs).await,
+            Self::Adopt => recover::adopt(store).await,
+            Self::HoldRuns => waiting::hold_runs(store, runs).await,
+            Self::HoldSteps => waiting::hold_steps(store, runs).await,
+        }
+    }
 }
 
 /// What was measured.
@@ -56,6 +101,9 @@ struct Measured {
     commits: usize,
     events: u64,
     of_limit: Option<f64>,
+    /// How much memory each run or step takes; by [`Workload::Waiting`] only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kib_each: Option<f64>,
 }
 
 impl Measured {
@@ -99,30 +147,43 @@ const HEADER: &str =
     "workload             steps  seconds     steps/s    p50 ms    p99 ms  commits  rss MB of limit";
 
 pub(crate) async fn bench(args: Args, settings: &Settings) -> Result<Exit, Stop> {
+    if let Some(role) = args.role {
+        let runs = args.runs.first().copied().unwrap_or(1);
+        role.perform(runs, settings).await?;
+        return Ok(Exit::Done);
+    }
     if !args.json {
         out::line(HEADER)?;
     }
     for workload in &args.workload {
-        let shape = Shape::new(*workload, &args);
-        let at_least = Duration::from_secs(args.seconds);
-        let watched = Watched::new(*workload, args.seconds);
-        // A store of its own, on the same disk: other people's runs are not measured along.
-        let scratch = match &settings.place {
-            Place::Folder(store) => Some(Scratch::new(store)?),
-            Place::Memory => None,
-        };
-        let folder = scratch.as_ref().map(|scratch| scratch.0.as_path());
-        let measured = match workload {
-            Workload::Start => vec![start::measure(folder, at_least).await?],
-            Workload::Limits => limits::measure(folder, &shape, at_least).await?,
-            _ => vec![rounds::measure(folder, &shape, settings, at_least).await?],
-        };
-        drop(watched);
-        for measured in measured {
-            if args.json { out::json(&measured)? } else { out::line(&measured.line())? }
+        let numbers = args.runs.iter().copied().map(Some);
+        let numbers: Vec<_> = if args.runs.is_empty() { vec![None] } else { numbers.collect() };
+        for runs in numbers {
+            let shape = Shape::new(*workload, &args, runs);
+            for measured in measure(&shape, settings, args.seconds).await? {
+                if args.json { out::json(&measured)? } else { out::line(&measured.line())? }
+            }
         }
     }
     Ok(Exit::Done)
+}
+
+async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Vec<Measured>, Stop> {
+    let at_least = Duration::from_secs(s);
+    let _watched = Watched::new(shape.workload, s);
+    // A store of its own, on the same disk: other people's runs are not measured along.
+    let scratch = match &settings.place {
+        Place::Folder(store) => Some(Scratch::new(store)?),
+        Place::Memory => None,
+    };
+    let folder = scratch.as_ref().map(|scratch| scratch.0.as_path());
+    Ok(match shape.workload {
+        Workload::Start => vec![start::measure(folder, at_least).await?],
+        Workload::Limits => limits::measure(folder, shape, at_least).await?,
+        Workload::Recover => recover::measure(folder, shape, at_least).await?,
+        Workload::Waiting => waiting::measure(folder, shape).await?,
+        _ => vec![rounds::measure(folder, shape, settings, at_least).await?],
+    })
 }
 
 /// A count as a number to divide by.

@@ -108,20 +108,18 @@ async fn round(
 
 /// One run to its end.
 async fn one(engine: &Engine, plan: PreparedPlan) -> Result<RunId, Stop> {
-    let new = NewRun {
-        tenant: Tenant::default(),
-        plan,
-        inputs: json!({}),
-        root: "/".into(),
-        task_id: None,
-        key: None,
-    };
-    let (run, ended) = engine.perform(new).await?;
+    let (run, ended) = engine.perform(new_run(plan)).await?;
     if ended.verdict == Verdict::Completed {
         Ok(run)
     } else {
         Err(Stop::new(Exit::Failed, format!("run {run} did not complete: {}", ended.detail)))
     }
+}
+
+/// A run of a plan, without inputs.
+pub(super) fn new_run(plan: PreparedPlan) -> NewRun {
+    let (tenant, inputs) = (Tenant::default(), json!({}));
+    NewRun { tenant, plan, inputs, root: "/".into(), task_id: None, key: None }
 }
 
 fn replay(bare: &mut Bare, appends: &[Load]) -> Result<Duration, Stop> {

@@ -24,18 +24,24 @@ pub(super) enum Workload {
     Sleep,
     /// A process from its start to the end of its first step
     Start,
+    /// Open runs of a process that is killed: from then to their next step's end, and until all are taken over
+    Recover,
+    /// What runs and steps that wait for a person take in memory
+    Waiting,
     /// What the disk and SQLite do by themselves
     Limits,
 }
 
 impl Workload {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Chain,
         Self::Fanout,
         Self::Layers,
         Self::Many,
         Self::Sleep,
         Self::Start,
+        Self::Recover,
+        Self::Waiting,
         Self::Limits,
     ];
 }
@@ -58,18 +64,20 @@ pub(super) const NAP_MS: usize = 100;
 const WIDTH: usize = 10;
 
 impl Shape {
-    pub(super) fn new(workload: Workload, args: &Args) -> Self {
+    pub(super) fn new(workload: Workload, args: &Args, wanted: Option<usize>) -> Self {
         let (steps, runs, concurrency) = match workload {
             Workload::Chain | Workload::Layers => (100, 1, 1),
             Workload::Fanout => (10_000, 1, 1_000),
             Workload::Many => (5, 1_000, 50),
             Workload::Sleep => (50, 1, 10),
             Workload::Start | Workload::Limits => (1, 1, 50),
+            Workload::Recover => (1, 1_000, 50),
+            Workload::Waiting => (1, 10_000, 50),
         };
         Self {
             workload,
             steps: args.steps.unwrap_or(steps).max(1),
-            runs: args.runs.unwrap_or(runs).max(1),
+            runs: wanted.unwrap_or(runs).max(1),
             concurrency: args.concurrency.unwrap_or(concurrency).max(1),
         }
     }
@@ -98,12 +106,7 @@ impl Shape {
             Workload::Sleep => (0..self.steps).map(nap).collect(),
             _ => (0..self.steps).map(|n| step(n, n.checked_sub(1))).collect(),
         };
-        let json = json!({ "workflow": "bench", "max_parallel": self.in_flight(), "steps": steps });
-        let mut plan: Plan = serde_json::from_value(json).map_err(Stop::usage)?;
-        match plan::check(&mut plan, Some(agents)).first() {
-            Some(problem) => Err(Stop::usage(problem)),
-            None => Ok(plan),
-        }
+        checked(&steps, self.in_flight(), agents)
     }
 
     /// How many steps of a run go on at once.
@@ -120,6 +123,21 @@ impl Shape {
         let naps = u32::try_from(naps).unwrap_or(u32::MAX);
         (self.workload == Workload::Sleep).then(|| f64::from(naps) / 1e3)
     }
+}
+
+/// A plan of these steps.
+pub(super) fn checked(steps: &[Json], at_once: usize, agents: &Agents) -> Result<Plan, Stop> {
+    let json = json!({ "workflow": "bench", "max_parallel": at_once, "steps": steps });
+    let mut plan: Plan = serde_json::from_value(json).map_err(Stop::usage)?;
+    match plan::check(&mut plan, Some(agents)).first() {
+        Some(problem) => Err(Stop::usage(problem)),
+        None => Ok(plan),
+    }
+}
+
+/// A step that waits for a person.
+pub(super) fn asking(n: usize) -> Json {
+    json!({ "id": name(n), "work": { "approval": {} } })
 }
 
 fn step(n: usize, needs: impl IntoIterator<Item = usize>) -> Json {
@@ -144,6 +162,12 @@ fn layers(steps: usize) -> Vec<Json> {
 }
 
 fn nap(n: usize) -> Json {
-    let input = json!({ "value": n, "delay": format!("{NAP_MS}ms") });
-    json!({ "id": name(n), "work": { "agent": { "agent": "echo", "input": input } } })
+    napping(n, NAP_MS, None)
+}
+
+/// A step that takes so long.
+pub(super) fn napping(n: usize, ms: usize, needs: Option<usize>) -> Json {
+    let needs: Vec<String> = needs.into_iter().map(name).collect();
+    let input = json!({ "value": n, "delay": format!("{ms}ms") });
+    json!({ "id": name(n), "needs": needs, "work": { "agent": { "agent": "echo", "input": input } } })
 }
