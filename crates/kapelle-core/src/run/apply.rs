@@ -104,6 +104,7 @@ impl Run {
         else {
             return;
         };
+        self.budget.begin(*attempt);
         let step = &mut self.steps[no.index()];
         step.attempt = Some(*attempt);
         step.generation = *generation;
@@ -117,6 +118,7 @@ impl Run {
     }
 
     fn retry_step(&mut self, no: StepNo, failure: &Failure, next: Timestamp, definite: bool) {
+        self.budget.retry(failure);
         let step = &mut self.steps[no.index()];
         let bad_output = &*failure.code == super::decide::BAD_OUTPUT;
         step.tries += u32::from(failure.kind != FailureKind::Lost && !bad_output);

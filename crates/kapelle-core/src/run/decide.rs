@@ -29,7 +29,8 @@ impl Run {
             }
             Command::Failed { step, attempt, failure } => {
                 self.expect_running(step, attempt)?;
-                Ok(vec![self.after_failure(step, attempt, failure, now)])
+                let then = self.after_failure(step, attempt, failure, now);
+                Ok(self.within_budget(vec![then]))
             }
             Command::StartEffect { step, attempt, effect } => {
                 self.expect_running(step, attempt)?;
@@ -41,7 +42,7 @@ impl Run {
             Command::RecordEffect { step, attempt, effect, outcome } => {
                 self.record_effect(step, attempt, effect, outcome)
             }
-            Command::Tick => Ok(self.tick(now)),
+            Command::Tick => Ok(self.within_budget(self.tick(now))),
             Command::Adopt { doubt } => Ok(self.adopt(doubt, now)),
             Command::Pause { by, reason } => self.pause(by, reason),
             Command::Resume { by } => self.resume(by),

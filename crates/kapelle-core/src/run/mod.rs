@@ -9,6 +9,7 @@
 mod apply;
 mod arena;
 mod begin;
+mod budget;
 mod command;
 mod compiled;
 mod decide;
@@ -72,6 +73,7 @@ pub struct Run {
     retries: BTreeSet<(Timestamp, StepNo)>,
     dues: VecDeque<Due>,
     clock: ActiveClock,
+    budget: budget::Budget,
 }
 
 /// How a run ended, and with what.
@@ -145,6 +147,7 @@ impl Run {
             retries: BTreeSet::new(),
             dues: VecDeque::new(),
             clock: ActiveClock::default(),
+            budget: budget::Budget::default(),
             plan,
         };
         for no in run.plan.sources().collect::<Vec<_>>() {

@@ -1,4 +1,4 @@
-//! What a run costs, in steps looked at.
+//! What a run costs: in steps looked at, and in attempts when all goes wrong.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,8 +77,12 @@ fn mapped(_width: usize) -> Json {
     json!({"workflow": "map", "max_parallel": 100, "steps": [each, step("last", &["each".into()])]})
 }
 
-/// Does the whole run, one answer at a time; every tenth attempt fails once. How many steps were looked at?
-fn looks_of(plan: Json, width: usize) -> usize {
+/// Does the whole run, one answer at a time, and counts its retries.
+fn done(
+    plan: Json,
+    width: usize,
+    ended: impl Fn(StepNo, crate::Attempt) -> Command,
+) -> (Run, usize) {
     let plan: Plan = serde_json::from_value(plan).expect("it is a plan");
     let inputs = json!({"items": (0..width).collect::<Vec<_>>()});
     let created = Created {
@@ -93,12 +97,12 @@ fn looks_of(plan: Json, width: usize) -> usize {
     let id = RunId::new(now, [1; 10], Shard(1));
     let mut run = Run::new(id, &created, plan, now);
     let (agents, values) = (echo(), AtHand(Arc::new(inputs["items"].clone())));
-    let mut going = VecDeque::new();
+    let (mut going, mut retries) = (VecDeque::new(), 0);
     while run.ended().is_none() {
         now = now.after(Duration::from_millis(1));
         run.wake(now);
         let world = World { now, values: &values, agents: &agents };
-        let mut events = Vec::new();
+        let events;
         if let Some(no) = run.next(|_| true, &BTreeSet::new()) {
             events = run.begin(no, &world).expect("all is at hand").events;
         } else if let Some((step, attempt)) = going.pop_front() {
@@ -107,11 +111,14 @@ fn looks_of(plan: Json, width: usize) -> usize {
             events = run.end(&world).expect("all is at hand").events;
         } else {
             now = run.next_timer().expect("something will happen");
+            run.wake(now);
+            events = run.decide(Command::Tick, now).expect("it goes on");
         }
         for event in events {
             if let Event::StepStarted { step, attempt, .. } = &event {
                 going.push_back((*step, *attempt));
             }
+            retries += usize::from(matches!(event, Event::StepRetrying { .. }));
             run.apply(&event, now);
             while let Some(event) = run.follow() {
                 run.apply(&event, now);
@@ -119,9 +126,10 @@ fn looks_of(plan: Json, width: usize) -> usize {
         }
     }
     assert!(run.steps().len() > width && run.open() == 0);
-    run.steps.looks()
+    (run, retries)
 }
 
+/// Every tenth attempt fails once.
 fn ended(step: StepNo, attempt: crate::Attempt) -> Command {
     if step.0 % 10 == 3 && attempt.0 == 1 {
         let failure = Failure::new(FailureKind::Unavailable, "down", "down");
@@ -135,8 +143,51 @@ fn ended(step: StepNo, attempt: crate::Attempt) -> Command {
 #[test]
 fn ten_times_the_steps_cost_about_ten_times_the_looks() {
     for plan in [written, mapped] {
-        let [small, large] = [10_000, 100_000].map(|width| looks_of(plan(width), width));
+        let [small, large] =
+            [10_000, 100_000].map(|width| done(plan(width), width, ended).0.steps.looks());
         assert!(large <= small * 13, "{small} looks, then {large}");
         assert!(large <= 100_000 * 200, "{large} looks for 100,000 steps");
     }
+}
+
+/// All goes wrong; with `wish` the other side says when to come again.
+fn down(wish: Option<Duration>) -> impl Fn(StepNo, crate::Attempt) -> Command {
+    move |step, attempt| {
+        let mut failure = Failure::new(FailureKind::Unavailable, "down", "it is down");
+        failure.retry_after_ms = wish.map(|wish| wish.as_secs() * 1_000);
+        Command::Failed { step, attempt, failure }
+    }
+}
+
+#[test]
+fn the_retries_of_a_wide_run_are_a_fifth_of_its_steps() {
+    let (run, retries) = done(mapped(0), 1_000, down(None));
+    assert_eq!(retries, 200, "of 1,000 items");
+    let last = run.steps().last().and_then(|step| step.failure.clone()).expect("it failed");
+    assert_eq!((last.kind, &*last.code), (FailureKind::Unavailable, "down"));
+    let why = "it is down; not tried again, the run has used up its retries (`retry_budget`)";
+    assert_eq!(&*last.message, why);
+
+    let (_, told) = done(mapped(0), 1_000, down(Some(Duration::from_secs(1))));
+    assert_eq!(told, 2_002, "what the other side asked for does not count");
+}
+
+#[test]
+fn what_a_step_is_given_it_gets_in_a_small_run() {
+    let mut plan = json!({"workflow": "poll", "max_parallel": 9, "steps": [step("poll", &[])]});
+    let retry = crate::plan::Retry { attempts_max: 100, ..crate::plan::Retry::default() };
+    plan["steps"][0]["retry"] = serde_json::to_value(retry).expect("it is data");
+    assert_eq!(done(plan, 0, down(None)).1, 99);
+
+    let few: Vec<Json> = (0..50).map(|i| step(&format!("s{i}"), &[])).collect();
+    let plan = json!({"workflow": "few", "max_parallel": 9, "steps": few});
+    assert_eq!(done(plan, 0, down(None)).1, 100);
+}
+
+#[test]
+fn attempts_that_time_out_together_share_what_is_left() {
+    let steps: Vec<Json> = (0..150).map(|i| step(&format!("s{i}"), &[])).collect();
+    let plan = json!({"workflow": "slow", "max_parallel": 1_000, "steps": steps});
+    let never = |_, _| Command::Tick;
+    assert_eq!(done(plan, 0, never).1, 100);
 }
