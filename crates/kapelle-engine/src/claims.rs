@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt};
 use kapelle_core::port::journal::Holding;
 use kapelle_core::port::nodes::Node;
 use kapelle_core::port::{Nodes, journal};
+use kapelle_core::run::Status;
 use kapelle_core::{Epoch, NodeId, RunId, Shard, Tenant};
 use tokio::sync::mpsc;
 
@@ -218,11 +219,16 @@ impl Claims {
 
     /// This node works on the run from here on; its shard has been claimed.
     pub(crate) async fn work(&self, tenant: &Tenant, run: RunId) -> Result<Reply, Error> {
-        self.shared.asked().insert(run, tenant.clone());
         let doubt = self.wait_for_orphans().await?;
+        Ok(self.work_in(tenant, run, doubt).await)
+    }
+
+    /// The same once children of dead nodes have been waited for.
+    async fn work_in(&self, tenant: &Tenant, run: RunId, doubt: bool) -> Reply {
+        self.shared.asked().insert(run, tenant.clone());
         let tenant = tenant.clone();
         let offer = |ticket| Offer::Work { tenant, run, doubt, ticket: Some(ticket) };
-        Ok(self.shared.ask(run.shard(), offer).await)
+        self.shared.ask(run.shard(), offer).await
     }
 
     /// Takes over all that is free, and all open runs in it.
@@ -234,14 +240,18 @@ impl Claims {
         }
         let busy: BTreeSet<Shard> =
             self.shared.reader.journal.open_counts().await?.into_iter().map(|(s, _)| s).collect();
+        // All shards were claimed before: whoever owned them is dead, and looked for once.
+        let doubt = self.wait_for_orphans().await?;
+        let mut rows = Vec::new();
         for shard in won.into_iter().filter(|shard| busy.contains(shard)) {
-            let rows = self.shared.reader.journal.open_runs(shard).await?;
-            let work = stream::iter(rows).map(Ok);
-            work.try_for_each_concurrent(LOADS_MAX, async |row| {
-                self.work(&row.tenant, row.run).await.map(drop)
-            })
-            .await?;
+            rows.extend(self.shared.reader.journal.open_runs(shard).await?);
         }
+        // Those that only wait for a person can wait a little longer.
+        rows.sort_by_key(|row| *row.status == *Status::Waiting.as_str());
+        let work = stream::iter(rows).for_each_concurrent(LOADS_MAX, async |row| {
+            self.work_in(&row.tenant, row.run, doubt).await;
+        });
+        work.await;
         Ok(())
     }
 

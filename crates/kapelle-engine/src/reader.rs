@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kapelle_core::port::Journal;
 use kapelle_core::port::journal::{Content, Entry, Error};
 use kapelle_core::run::{Compiled, Missing, Run, Values};
-use kapelle_core::{Digest, Json, RunId, Tenant, Value};
+use kapelle_core::{Digest, Json, RunId, Tenant, Value, canonical};
 
 use crate::shards::{Fold, LoadError, Loaded};
 
@@ -15,7 +15,13 @@ use crate::shards::{Fold, LoadError, Loaded};
 #[derive(Default)]
 pub(crate) struct Plans {
     inner: Mutex<Known>,
+    /// Who compiles a plan holds its lane, so that many runs of one plan that are read at once do
+    /// not each compile it.
+    lanes: [tokio::sync::Mutex<()>; LANES],
 }
+
+/// How many plans are compiled side by side.
+const LANES: usize = 16;
 
 #[derive(Default)]
 struct Known {
@@ -80,14 +86,18 @@ impl Reader {
 
     async fn plan_of(&self, tenant: &Tenant, first: &Entry) -> Result<Arc<Compiled>, LoadError> {
         let created = Fold::created(first)?;
+        let digest = match &created.plan {
+            Value::Digest { digest, .. } => *digest,
+            Value::Inline(json) => Digest::of(canonical(json).as_bytes()),
+            Value::List { .. } | Value::Picked(_) => Digest::of(b"null"),
+        };
+        let _one = self.plans.lanes[usize::from(digest.as_bytes()[0]) % LANES].lock().await;
+        if let Some(plan) = self.plans.get(&digest) {
+            return Ok(plan);
+        }
         let json = match &created.plan {
             Value::Inline(json) => json.clone(),
-            Value::Digest { digest, .. } => {
-                if let Some(plan) = self.plans.get(digest) {
-                    return Ok(plan);
-                }
-                self.value(tenant, *digest).await?.0
-            }
+            Value::Digest { digest, .. } => self.value(tenant, *digest).await?.0,
             Value::List { .. } | Value::Picked(_) => Arc::default(),
         };
         let unusable = |why: &dyn std::fmt::Display| {
@@ -97,9 +107,7 @@ impl Reader {
         };
         let plan = serde_json::from_value((*json).clone()).map_err(|error| unusable(&error))?;
         let plan = Arc::new(Compiled::new(plan).map_err(|error| unusable(&error))?);
-        if let Some(digest) = created.plan.digest() {
-            self.plans.insert(digest, plan.clone());
-        }
+        self.plans.insert(digest, plan.clone());
         Ok(plan)
     }
 
