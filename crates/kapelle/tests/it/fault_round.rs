@@ -285,6 +285,10 @@ fn check_end(fault: &Fault, failed: &Failed, ran: &Ran, wrong: &mut Vec<String>)
         // The store goes on; a command that could not even begin says so.
         (FULL, _) => failed.code == undisturbed || stopped && says_full(ran),
         (_, "read") => failed.code == undisturbed || stopped,
+        // All is in the log and its command may have been over: then the error is all there is to say.
+        _ if ran.calls[failed.call].file == "kapelle.db" => {
+            stopped || failed.code == undisturbed && ran.said.contains("cannot be trusted")
+        }
         _ if is_vital(&ran.calls[failed.call]) => stopped,
         _ => failed.code == undisturbed || stopped,
     };
@@ -304,13 +308,17 @@ fn check_rest(fault: &Fault, calls: &[Call], at: usize, wrong: &mut Vec<String>)
         return;
     }
     // The log, its copy and payloads are written by threads of their own: what another one was in
-    // the middle of, a commit, a checkpoint or a file, comes to its end.
-    let mut ends: BTreeMap<u64, usize> = BTreeMap::new();
+    // the middle of, a commit, a file or a checkpoint, which syncs the log and then the database,
+    // comes to its end.
+    let mut ends: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
     let mut second = calls[at + 1..].iter().filter(|call| call.op != "read" && is_vital(call));
     let second = second.find(|call| {
-        let syncs = ends.entry(call.thread).or_default();
-        *syncs += usize::from(call.op == "sync");
-        call.thread == calls[at].thread || *syncs > 1
+        let synced = ends.entry(call.thread).or_default();
+        let again = synced.len() > 1 || synced.contains(&&*call.file);
+        if call.op == "sync" {
+            synced.push(&call.file);
+        }
+        call.thread == calls[at].thread || call.op == "sync" && again
     });
     if let Some(call) = second {
         wrong.push(format!("after the failure: {call:?}"));
