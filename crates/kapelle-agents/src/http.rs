@@ -64,6 +64,10 @@ impl Agent for Http {
         &self.card
     }
 
+    fn is_one_service(&self) -> bool {
+        false
+    }
+
     fn on_unknown(&self, _action: &str, input: &Json) -> OnUnknown {
         let method = input["method"].as_str().unwrap_or_default().to_ascii_uppercase();
         let harmless = matches!(&*method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");

@@ -7,6 +7,7 @@
 //! implementation of recovery: a run that was left behind is loaded, adopted, and turned like any other.
 
 mod attempt;
+mod breaker;
 mod claims;
 mod clock;
 mod desk;
@@ -22,6 +23,6 @@ mod watch;
 
 pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
 pub use feed::Progressed;
-pub use slots::Slots;
+pub use slots::{Slots, Taken};
 pub use submit::PreparedPlan;
 pub use watch::{Seen, SeenEvent};

@@ -253,8 +253,7 @@ impl Shell {
             Msg::Value(digest, value) => self.shards.value_loaded(digest, value),
             Msg::Finished(key, agent, offer) => {
                 self.live.remove(&key);
-                self.shards.offer(offer);
-                self.give_slot(&agent);
+                self.end(&agent, offer);
                 self.start_held(key.0, key.1);
             }
             Msg::Wake => {}
@@ -272,7 +271,12 @@ impl Shell {
         true
     }
 
-    fn give_slot(&self, agent: &str) {
+    /// Passes on what an attempt reports; its slot is free.
+    fn end(&mut self, agent: &str, offer: Offer) {
+        if let Offer::Tell(tell) = &offer {
+            self.shared.slots.note(agent, &tell.command, self.shared.clock.now());
+        }
+        self.shards.offer(offer);
         self.shared.slots.give(agent);
         // Only another loop has to be told: this one turns anyway.
         if self.shared.loops.len() > 1 {
@@ -303,7 +307,7 @@ impl Shell {
                     self.stop(of_step(run, StepNo(0), StepNo(u32::MAX)));
                 }
                 Action::GiveSlot { agent } => {
-                    self.shared.slots.give(&agent);
+                    self.shared.slots.give_unused(&agent);
                     self.shared.send_all(|| Msg::Wake);
                 }
                 Action::LoadRun { tenant, run, later } => self.load_run(tenant, run, later),
@@ -331,7 +335,7 @@ impl Shell {
         }
         let held: Vec<Key> = self.held.range(keys).map(|(key, _)| *key).collect();
         for start in held.iter().filter_map(|key| self.held.remove(key)) {
-            self.shared.slots.give(&start.agent);
+            self.shared.slots.give_unused(&start.agent);
             self.shards.offer(crate::attempt::not_begun(&start));
             self.own.send(Msg::Wake).ok();
         }
@@ -360,8 +364,7 @@ impl Shell {
         let mut work = Box::pin(work);
         // What ends at its first poll needs no task and no way there and back.
         if immediate && let Some(offer) = work.as_mut().now_or_never() {
-            self.shards.offer(offer);
-            return self.give_slot(&agent);
+            return self.end(&agent, offer);
         }
         self.live.insert(key, token);
         let own = self.own.clone();

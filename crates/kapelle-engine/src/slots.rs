@@ -1,14 +1,22 @@
-//! How many attempts go on at once: a node's counters, shared by its loops.
+//! How many attempts go on at once: a node's counters, shared by its loops. An agent in trouble gets
+//! no new ones for a while.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use kapelle_core::Timestamp;
 use kapelle_core::port::Agents;
+use kapelle_core::run::Command;
+
+use crate::breaker::{Breaker, is_trouble};
 
 /// The counters of a node.
 #[derive(Debug)]
 pub struct Slots {
     inner: Mutex<Inner>,
+    /// Whether any agent had a bad end since its last good one: if none, good ends need no look.
+    troubled: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -16,6 +24,21 @@ struct Inner {
     free: u32,
     /// Only agents that have a limit of their own.
     by_agent: BTreeMap<Box<str>, u32>,
+    /// Agents whose last end was bad, of those that are one service.
+    troubled: BTreeMap<Box<str>, Breaker>,
+    /// Agents whose calls have nothing to do with each other.
+    many: Vec<Box<str>>,
+}
+
+/// What came of asking for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is taken.
+    Yes,
+    /// There is none until one is given back.
+    No,
+    /// The agent is left alone until then.
+    NotBefore(Timestamp),
 }
 
 impl Slots {
@@ -24,34 +47,88 @@ impl Slots {
     pub fn new(max: u32, agents: &Agents) -> Self {
         let cards = agents.iter().map(|agent| agent.agent.card());
         let limits = cards.filter_map(|card| Some((card.name.clone(), card.concurrency_max?)));
-        Self { inner: Mutex::new(Inner { free: max, by_agent: limits.collect() }) }
+        let many = agents.iter().filter(|agent| !agent.agent.is_one_service());
+        let inner = Inner {
+            free: max,
+            by_agent: limits.collect(),
+            troubled: BTreeMap::new(),
+            many: many.map(|agent| agent.agent.card().name.clone()).collect(),
+        };
+        Self { inner: Mutex::new(inner), troubled: AtomicBool::new(false) }
     }
 
     /// Takes a slot for `agent`, if there is one.
-    pub fn take(&self, agent: &str) -> bool {
+    pub fn take(&self, agent: &str, now: Timestamp) -> Taken {
         let mut inner = self.lock();
-        if inner.free == 0 {
-            return false;
+        if inner.free == 0 || inner.by_agent.get(agent) == Some(&0) {
+            return Taken::No;
         }
-        match inner.by_agent.get_mut(agent) {
-            Some(0) => return false,
-            Some(left) => *left -= 1,
-            None => {}
+        if let Some(breaker) = inner.troubled.get_mut(agent)
+            && let Err(until) = breaker.pass(now)
+        {
+            return Taken::NotBefore(until);
+        }
+        if let Some(left) = inner.by_agent.get_mut(agent) {
+            *left -= 1;
         }
         inner.free -= 1;
-        true
+        Taken::Yes
     }
 
     /// Gives it back.
     pub fn give(&self, agent: &str) {
+        self.lock().give(agent);
+    }
+
+    /// Gives it back for an attempt that has not begun.
+    pub fn give_unused(&self, agent: &str) {
         let mut inner = self.lock();
-        inner.free += 1;
-        if let Some(left) = inner.by_agent.get_mut(agent) {
-            *left += 1;
+        inner.give(agent);
+        if let Some(breaker) = inner.troubled.get_mut(agent) {
+            breaker.pass_unused();
         }
+    }
+
+    /// Takes note of what an attempt of `agent` reports.
+    pub fn note(&self, agent: &str, report: &Command, now: Timestamp) {
+        match report {
+            Command::Answered { .. } if self.troubled.load(Ordering::Relaxed) => self.well(agent),
+            Command::Failed { failure, .. } if is_trouble(failure) => self.badly(agent, now),
+            _ => {}
+        }
+    }
+
+    fn well(&self, agent: &str) {
+        let mut inner = self.lock();
+        let before = inner.troubled.remove(agent);
+        self.troubled.store(!inner.troubled.is_empty(), Ordering::Relaxed);
+        if before.is_some_and(|breaker| breaker.is_at_rest()) {
+            tracing::warn!(agent, "the agent answers again");
+        }
+    }
+
+    fn badly(&self, agent: &str, now: Timestamp) {
+        let mut inner = self.lock();
+        if inner.many.iter().any(|many| **many == *agent) {
+            return;
+        }
+        let breaker = inner.troubled.entry(agent.into()).or_default();
+        if let Some(pause) = breaker.bad_end(now) {
+            tracing::warn!(agent, ?pause, "the agent is left alone: it failed many times in a row");
+        }
+        self.troubled.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn give(&mut self, agent: &str) {
+        self.free += 1;
+        if let Some(left) = self.by_agent.get_mut(agent) {
+            *left += 1;
+        }
     }
 }

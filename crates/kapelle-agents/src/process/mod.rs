@@ -68,6 +68,10 @@ impl Agent for Process {
         &self.card
     }
 
+    fn is_one_service(&self) -> bool {
+        false
+    }
+
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
         expect_action("process", "run", &call.action)?;
         let input = Input::read(&call.input)?;

@@ -35,6 +35,12 @@ pub trait Agent: Send + Sync {
         false
     }
 
+    /// Whether all calls go to one service: then many bad ends in a row, in whatever runs, mean that
+    /// it is in trouble, and it is left alone for a while.
+    fn is_one_service(&self) -> bool {
+        true
+    }
+
     /// Works on `call` to its end. What it needs meanwhile is at the desk.
     ///
     /// Once `desk` says cancelled it has ten seconds; then its future is dropped.

@@ -216,6 +216,8 @@ pub struct Shards {
     /// Hungry runs that found no slot.
     starved: VecDeque<RunId>,
     is_starved: BTreeSet<RunId>,
+    /// When an agent that was left alone can be asked again.
+    next_ask: Option<Timestamp>,
     timers: BTreeSet<(Timestamp, RunId)>,
     /// Who waits for a value.
     loading: BTreeMap<Digest, BTreeSet<(RunId, Option<StepNo>)>>,
@@ -273,6 +275,7 @@ impl Shards {
             is_hungry: BTreeSet::new(),
             starved: VecDeque::new(),
             is_starved: BTreeSet::new(),
+            next_ask: None,
             timers: BTreeSet::new(),
             loading: BTreeMap::new(),
             values: Cache::new(values_max),
@@ -336,7 +339,8 @@ impl Shards {
     /// When time alone makes a turn necessary.
     #[must_use]
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.next_ask).min()
     }
 
     /// How many runs are in memory.

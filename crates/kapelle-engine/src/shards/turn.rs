@@ -13,7 +13,7 @@ use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value}
 use super::hosted::{Hosted, Start};
 use super::settle::{Flight, FlightPart};
 use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticket, Turned};
-use crate::slots::Slots;
+use crate::slots::{Slots, Taken};
 use crate::values::Cache;
 
 /// At most so many offers are decided in one turn: the next ones while these are being written.
@@ -258,11 +258,14 @@ impl Shards {
 
     fn begin_all(&mut self, outside: &Outside<'_>) {
         if self.resting {
+            self.next_ask = None;
             self.hungry.clear();
             self.is_hungry.clear();
             return;
         }
-        for _ in 0..self.starved.len().min(STARVED_MIN) {
+        let all = self.next_ask.take_if(|at| *at <= outside.now).is_some();
+        let asked = if all { self.starved.len() } else { STARVED_MIN.min(self.starved.len()) };
+        for _ in 0..asked {
             if let Some(run) = self.starved.pop_front() {
                 self.is_starved.remove(&run);
                 self.make_hungry(run);
@@ -297,21 +300,30 @@ impl Shards {
                 Lane::Agent(number) => Some(Box::<str>::from(hosted.run.plan().agent(number))),
             };
             if let Some(agent) = &agent
-                && !outside.slots.take(agent)
+                && let refused @ (Taken::No | Taken::NotBefore(_)) =
+                    outside.slots.take(agent, outside.now)
             {
+                self.ask_again(refused);
                 closed.insert(lane);
                 continue;
             }
             *left -= 1;
             let started = self.begin_step(id, step, outside);
             if let Some(agent) = agent.filter(|_| !started) {
-                outside.slots.give(&agent);
+                outside.slots.give_unused(&agent);
             }
         }
         if !closed.is_empty() && self.is_starved.insert(id) {
             self.starved.push_back(id);
         }
         self.note_timer(id);
+    }
+
+    /// A slot that is refused until a certain time is asked for again then.
+    fn ask_again(&mut self, refused: Taken) {
+        if let Taken::NotBefore(at) = refused {
+            self.next_ask = Some(self.next_ask.map_or(at, |next| next.min(at)));
+        }
     }
 
     /// Begins one step; whether an attempt started.

@@ -2,17 +2,18 @@
 //! the simulation has found, each by itself.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::{
-    Action as Verb, Agent, Answer, Call, Card, Desk, Failure, OnUnknown,
+    Action as Verb, Agent, Answer, Call, Card, Desk, Failure, FailureKind, OnUnknown,
 };
 use kapelle_core::port::journal::{Error, Journal, Part, Settled};
-use kapelle_core::run::{Command, Compiled, Created};
-use kapelle_core::{Epoch, Json, NodeId, RunId, Shard, Tenant, Timestamp, Value};
+use kapelle_core::run::{Command, Compiled, Created, Produced};
+use kapelle_core::{Attempt, Epoch, Json, NodeId, RunId, Shard, StepNo, Tenant, Timestamp, Value};
 use kapelle_engine::Slots;
 use kapelle_engine::shards::{
     Action, Fold, Loaded, Offer, Outside, Reply, Shards, Submission, Tell, Ticket,
@@ -73,14 +74,15 @@ struct Node {
     slots: Slots,
     agents: Agents,
     journal: Memory,
+    now: Timestamp,
 }
 
 impl Node {
     fn new(journal: &Memory) -> Self {
         let agents = agents();
         let slots = Slots::new(4, &agents);
-        let mut node =
-            Self { shards: Shards::new(1 << 20), slots, agents, journal: journal.clone() };
+        let (shards, journal) = (Shards::new(1 << 20), journal.clone());
+        let mut node = Self { shards, slots, agents, journal, now: NOW };
         node.claim();
         node
     }
@@ -100,7 +102,7 @@ impl Node {
     fn turn(&mut self) -> (Vec<Action>, Option<Vec<Part>>) {
         let mut done = Vec::new();
         loop {
-            let outside = Outside { now: NOW, agents: &self.agents, slots: &self.slots };
+            let outside = Outside { now: self.now, agents: &self.agents, slots: &self.slots };
             let turned = self.shards.turn(&outside);
             let loads: Vec<RunId> = turned
                 .actions
@@ -169,6 +171,17 @@ fn run(number: u8) -> RunId {
 
 fn pause() -> Command {
     Command::Pause { by: "eva".into(), reason: "".into() }
+}
+
+fn answered() -> Command {
+    let (value, json) = (Value::null(), Arc::new(Json::Null));
+    let (artifacts, usage, engine) = Default::default();
+    let answer = Box::new(Produced { value, json, artifacts, usage, engine });
+    Command::Answered { step: StepNo(0), attempt: Attempt(1), answer }
+}
+
+fn starts(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Start(_))).count()
 }
 
 fn stops_all(actions: &[Action], of: RunId) -> bool {
@@ -266,4 +279,27 @@ fn a_damaged_run_of_a_shard_that_was_given_up_is_not_kept() {
     let why = Error::Corrupt { run: run(1), seq: 2, message: "a hash does not match".into() };
     drop(node.shards.settled(Err(why)));
     assert!(node.shards.is_empty());
+}
+
+#[test]
+fn an_agent_in_trouble_is_left_alone_and_its_steps_wait() {
+    let mut node = Node::new(&Memory::new());
+    let failure = Failure::new(FailureKind::Unavailable, "down", "it is down");
+    let down = Command::Failed { step: StepNo(0), attempt: Attempt(1), failure };
+    (0..10).for_each(|_| node.slots.note("worker", &down, NOW));
+    node.submit(run(1));
+    node.submit(run(2));
+    assert_eq!(starts(&node.commit()), 0);
+    let at = NOW.after(Duration::from_secs(1));
+    assert_eq!(node.shards.next_timer(), Some(at), "the loop wakes up by itself");
+
+    node.now = at;
+    assert_eq!(starts(&node.commit()), 1, "one goes through");
+    node.slots.note("worker", &answered(), at);
+    let again = node.shards.next_timer().unwrap();
+    assert_eq!(again, at.after(Duration::from_secs(1)), "the other one is asked about again");
+    node.now = again;
+    assert_eq!(starts(&node.commit()), 1);
+    let taken = |id| node.shards.run(id).and_then(|run| run.step(StepNo(0))?.attempt);
+    assert_eq!([taken(run(1)), taken(run(2))], [Some(Attempt(1)); 2], "waiting cost no attempt");
 }

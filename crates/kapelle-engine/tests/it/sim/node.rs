@@ -8,8 +8,8 @@ use futures_util::FutureExt as _;
 use kapelle_core::port::journal::{Entry, Error, Journal, Part, Settled};
 use kapelle_core::run::Command;
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
-use kapelle_engine::Slots;
 use kapelle_engine::shards::{Action, Fold, LoadError, Loaded, Offer, Outside, Shards, Ticket};
+use kapelle_engine::{Slots, Taken};
 
 use super::Planted;
 use super::agents::Live;
@@ -86,9 +86,12 @@ impl Life {
 
     /// No slot is missing and no run is left in memory.
     pub(super) fn check_rest(&self) -> Checked {
-        let free = (0..).take_while(|_| self.slots.take("free")).count();
+        let late = Timestamp(i64::MAX / 2);
+        let takes =
+            |agent| (0..).take_while(|_| self.slots.take(agent, late) == Taken::Yes).count();
+        let free = takes("free");
         (0..free).for_each(|_| self.slots.give("free"));
-        let narrow = (0..).take_while(|_| self.slots.take("narrow")).count();
+        let narrow = takes("narrow");
         if free != self.slots_max as usize || narrow != NARROW as usize {
             return Err(format!(
                 "{}: {free} slots are left of {}, {narrow}",
@@ -309,7 +312,7 @@ impl World<'_> {
                 Action::StopAll { run } => self.stop(of, |live| live.is(run, None)),
                 Action::GiveSlot { agent } => {
                     if let Some(life) = self.life(of) {
-                        life.slots.give(&agent);
+                        life.slots.give_unused(&agent);
                     }
                     self.poke(of, MS);
                 }
