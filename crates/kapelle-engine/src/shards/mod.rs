@@ -1,7 +1,7 @@
 //! The runs of a loop, without I/O: commands go in, appends and actions come out.
 //!
 //! **Invariants:** nothing leaves before its commit: no answer, no event, no start of an attempt;
-//! at most two appends are under way, of different runs, and settled in order; what was refused is
+//! a few appends are under way, of different runs, and settled in order; what was refused is
 //! forgotten and decided again on what the journal has. There is no clock, thread or store here:
 //! the shell (`crate::shell`) and the simulation drive it.
 
@@ -195,15 +195,15 @@ pub struct Published {
 /// What a turn came to.
 #[derive(Debug, Default)]
 pub struct Turned {
-    /// To be appended; then call [`Shards::settled`]. Never while another one is under way.
+    /// To be appended, after those before it; then call [`Shards::settled`], in the same order.
     pub append: Option<Vec<Part>>,
     /// To be done now.
     pub actions: Vec<Action>,
 }
 
 /// How many appends are under way at the most, each of other runs: while one is being written, the
-/// next one waits at the store, not here.
-const FLIGHTS_MAX: usize = 2;
+/// next ones wait at the store, not here. With 50 runs at a time four are a quarter faster than two.
+const FLIGHTS_MAX: usize = 4;
 
 /// The runs of a loop.
 pub struct Shards {

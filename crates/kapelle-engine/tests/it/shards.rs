@@ -236,13 +236,14 @@ fn a_run_whose_end_did_not_get_to_disk_is_worked_on() {
 #[test]
 fn what_a_damaged_run_had_staged_is_not_told_as_done() {
     let mut node = Node::new(&Memory::new());
-    node.submit(run(1));
-    node.submit(run(2));
+    (1..=4).for_each(|n| node.submit(run(n)));
     node.commit();
     node.tell(run(1), pause(), 1);
     assert!(node.turn().1.is_some(), "an append is under way");
-    node.tell(run(2), pause(), 9);
-    assert!(node.turn().1.is_some(), "and one of another run");
+    for n in 2..=4 {
+        node.tell(run(n), pause(), 9);
+        assert!(node.turn().1.is_some(), "and one of another run");
+    }
     node.claim();
     node.tell(run(1), pause(), 2);
     assert!(node.turn().1.is_none(), "the next one waits for them");
@@ -256,7 +257,9 @@ fn what_a_damaged_run_had_staged_is_not_told_as_done() {
     assert!(matches!(told, Some(Reply::Damaged(_))), "{actions:?}");
 
     // The others go on, and nothing of the damaged one goes with them.
-    drop(node.shards.settled(Ok(vec![Settled::Stale])));
+    for _ in 2..=4 {
+        drop(node.shards.settled(Ok(vec![Settled::Stale])));
+    }
     node.tell(run(2), pause(), 3);
     let actions = node.commit();
     let done = |ticket: u64| {

@@ -222,11 +222,11 @@ impl World<'_> {
         let Some(life) = self.life(of) else { return };
         let twice = life.under_way.iter().flatten().find(|run| runs.contains(run)).copied();
         life.under_way.push_back(runs);
-        let many = life.under_way.len() > 2;
+        let many = life.under_way.len() > 4;
         if let Some((run, _)) = twice {
             self.check(Err(format!("two appends of {run} are under way")));
         } else if many {
-            self.check(Err("three appends are under way".into()));
+            self.check(Err("five appends are under way".into()));
         }
         let slow = self.dice.chance(5) && !self.calm;
         let after = if slow {
