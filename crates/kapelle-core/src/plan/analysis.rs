@@ -1,7 +1,8 @@
 //! What can be said of a plan before it runs: waves, the critical path, how long it takes.
 //!
 //! **Invariant:** linear in steps and needs but for the schedule, which sorts what is ready. The
-//! plan must be checked: needs exist and have no cycle.
+//! plan must be checked: needs exist and have no cycle. In tests it is counted how many steps and
+//! needs are looked at ([`Graph::after`]).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -40,6 +41,7 @@ impl Graph {
                 step.needs.iter().filter_map(|id| places.get(id.as_str()).copied()).collect();
             needs.sort_unstable();
             needs.dedup();
+            looks::add(1 + needs.len());
             for need in &needs {
                 graph.dependents[*need as usize].push(place);
             }
@@ -58,7 +60,7 @@ impl Graph {
         let mut done = 0;
         while let Some(&place) = order.get(done) {
             done += 1;
-            for &dependent in &self.dependents[place as usize] {
+            for &dependent in self.after(place) {
                 unmet[dependent as usize] -= 1;
                 if unmet[dependent as usize] == 0 {
                     order.push(dependent);
@@ -73,11 +75,18 @@ impl Graph {
     pub fn remaining_ms(&self, estimates: &[u64]) -> Vec<u64> {
         let mut remaining = estimates.to_vec();
         for place in self.order().into_iter().rev() {
-            let place = place as usize;
-            let after = self.dependents[place].iter().map(|next| remaining[*next as usize]).max();
-            remaining[place] = estimates[place].saturating_add(after.unwrap_or(0));
+            let after = self.after(place).iter().map(|next| remaining[*next as usize]).max();
+            remaining[place as usize] =
+                estimates[place as usize].saturating_add(after.unwrap_or(0));
         }
         remaining
+    }
+
+    /// The steps that need this one.
+    fn after(&self, place: u32) -> &[u32] {
+        let after = &self.dependents[place as usize];
+        looks::add(1 + after.len());
+        after
     }
 }
 
@@ -166,7 +175,7 @@ fn waves(graph: &Graph) -> Vec<usize> {
     let mut waves = vec![0; graph.needs.len()];
     for place in graph.order() {
         let wave = waves[place as usize];
-        for &dependent in &graph.dependents[place as usize] {
+        for &dependent in graph.after(place) {
             waves[dependent as usize] = waves[dependent as usize].max(wave + 1);
         }
     }
@@ -182,7 +191,7 @@ fn critical_path(plan: &Plan, graph: &Graph, remaining: &[u64]) -> Vec<StepId> {
     let mut path = Vec::new();
     while let Some(place) = next {
         path.push(plan.steps[place as usize].id.clone());
-        next = longest(&mut graph.dependents[place as usize].iter().copied());
+        next = longest(&mut graph.after(place).iter().copied());
     }
     path
 }
@@ -207,13 +216,27 @@ fn schedule(plan: &Plan, graph: &Graph, estimates: &[u64], remaining: &[u64]) ->
         }
         let Some(Reverse((end, place))) = running.pop() else { return now };
         now = end;
-        for &dependent in &graph.dependents[place as usize] {
+        for &dependent in graph.after(place) {
             unmet[dependent as usize] -= 1;
             if unmet[dependent as usize] == 0 {
                 ready.push(pressing(dependent));
             }
         }
     }
+}
+
+mod looks {
+    #[cfg(test)]
+    thread_local!(pub(super) static COUNT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+    #[cfg(test)]
+    pub(super) fn add(count: usize) {
+        COUNT.set(COUNT.get() + count);
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    pub(super) const fn add(_count: usize) {}
 }
 
 #[cfg(test)]
@@ -249,20 +272,33 @@ mod tests {
         assert_eq!(analysis.estimated_duration_ms, 4_000, "ten steps, three at once");
     }
 
-    #[test]
-    fn a_hundred_thousand_steps_are_each_looked_at_once() {
-        let ids: Vec<String> = (0..100_000).map(|i| format!("s{i}")).collect();
-        let needs: Vec<Vec<&str>> = (0..ids.len())
-            .map(|i| if i < 100 { vec![] } else { vec![ids[i - 100].as_str(), &ids[i - 37]] })
-            .collect();
+    /// A plan of `len` steps, each of which needs those that `needs` says.
+    fn large(len: usize, needs: impl Fn(usize) -> std::ops::Range<usize>) -> Plan {
+        let ids: Vec<String> = (0..len).map(|i| format!("s{i}")).collect();
+        let needs: Vec<Vec<&str>> =
+            (0..len).map(|i| ids[needs(i)].iter().map(String::as_str).collect()).collect();
         let steps: Vec<(&str, &[&str])> =
             ids.iter().map(String::as_str).zip(needs.iter().map(Vec::as_slice)).collect();
-        let plan = plan(&steps);
-        let graph = Graph::of(&plan);
-        assert_eq!(graph.order().len(), ids.len());
-        let edges: usize = graph.dependents.iter().map(Vec::len).sum();
-        assert_eq!(edges, 2 * (ids.len() - 100));
-        let analysis = analyze(&plan);
+        plan(&steps)
+    }
+
+    fn looks(plan: &Plan) -> usize {
+        looks::COUNT.set(0);
+        let analysis = analyze(plan);
         assert_eq!(analysis.critical_path.len(), analysis.waves.len());
+        looks::COUNT.get()
+    }
+
+    #[test]
+    fn ten_times_the_steps_cost_about_ten_times_the_looks() {
+        let chain = |len| large(len, |i| i.saturating_sub(1)..i);
+        let layers = |len| large(len, |i| i.saturating_sub(103)..i.saturating_sub(100));
+        // One, all the others beside each other, and one that needs them all.
+        let fan = |len| large(len, move |i| if i + 1 == len { 1..i } else { 0..i.min(1) });
+        for plan in [&chain as &dyn Fn(usize) -> Plan, &layers, &fan] {
+            let [small, many] = [10_000, 100_000].map(|len| looks(&plan(len)));
+            assert!(many <= small * 13, "{small} looks, then {many}");
+            assert!(many <= 100_000 * 25, "{many} looks for 100,000 steps");
+        }
     }
 }
