@@ -5,9 +5,12 @@
 //! be named literally, so [`uses_of_template`] finds every dependency.
 //!
 //! Absent on purpose: statements (`{% %}`), functions, includes, methods. `docs/workflows.md` has
-//! the language; `scan` finds names, `value` carries JSON in and out, `filters` is the list.
+//! the language; `scan` finds names, `plain` looks up those that are all of an expression, `program`
+//! keeps the others compiled, `value` carries JSON in and out, `filters` is the list.
 
 mod filters;
+mod plain;
+mod program;
 mod scan;
 mod value;
 
@@ -23,7 +26,8 @@ use minijinja::{Environment, UndefinedBehavior};
 use crate::{Json, StepId};
 #[cfg(test)]
 pub(crate) use filters::FILTERS;
-use scan::{Part, Ref, Scanned};
+pub use program::Programs;
+use scan::{Part, Scanned};
 use value::Budget;
 
 /// The most, in bytes, that one evaluation may give.
@@ -47,6 +51,8 @@ pub struct Scope {
     pub item: Option<(Box<str>, Arc<Json>, u32)>,
     /// What is known of the run, an object.
     pub run: Arc<Json>,
+    /// The expressions that are compiled already.
+    pub programs: Arc<Programs>,
 }
 
 /// What expressions see of a step.
@@ -166,26 +172,14 @@ pub fn list(source: &str, scope: &Scope) -> Result<Vec<Json>, ExprError> {
     }
 }
 
-/// What every string inside `template` refers to. Fails if one cannot be read.
-pub fn uses_of_template(template: &Json) -> Result<Uses, ExprError> {
-    let mut uses = Uses::default();
-    collect(template, &mut uses)?;
-    Ok(uses)
-}
-
-/// What the template in one string refers to.
+/// What the template in one string refers to. Fails if it cannot be read.
 pub fn uses_of_text(template: &str) -> Result<Uses, ExprError> {
-    let mut uses = Uses::default();
-    collect_text(template, &mut uses)?;
-    Ok(uses)
+    Programs::default().uses_of_text(template)
 }
 
 /// What an expression refers to. Fails if it cannot be read.
 pub fn uses_of_expression(source: &str) -> Result<Uses, ExprError> {
-    let (inner, offset) = scan::bare(source);
-    let mut uses = Uses::default();
-    collect_expression(inner, &mut uses).map_err(|error| error.moved(offset))?;
-    Ok(uses)
+    Programs::default().uses_of_expression(source)
 }
 
 /// Whether `text` holds a template.
@@ -209,54 +203,6 @@ pub fn has_template(json: &Json) -> bool {
 #[must_use]
 pub fn is_value(text: &str) -> bool {
     is_template(text) && matches!(scan::parts(text).as_deref(), Ok([Part::Expression(_, _)]))
-}
-
-fn collect(template: &Json, uses: &mut Uses) -> Result<(), ExprError> {
-    match template {
-        Json::String(text) => collect_text(text, uses),
-        Json::Array(items) => items.iter().try_for_each(|item| collect(item, uses)),
-        Json::Object(map) => map.values().try_for_each(|value| collect(value, uses)),
-        Json::Null | Json::Bool(_) | Json::Number(_) => Ok(()),
-    }
-}
-
-fn collect_text(template: &str, uses: &mut Uses) -> Result<(), ExprError> {
-    if !is_template(template) {
-        return Ok(());
-    }
-    for part in scan::parts(template)? {
-        if let Part::Expression(source, offset) = part {
-            collect_expression(source, uses).map_err(|error| error.moved(offset))?;
-        }
-    }
-    Ok(())
-}
-
-fn collect_expression(source: &str, uses: &mut Uses) -> Result<(), ExprError> {
-    let scanned = scan::scan(source)?;
-    let compiled = compile(&scanned)?;
-    for reference in &scanned.refs {
-        match reference {
-            Ref::Input(name) => _ = uses.inputs.insert(name.clone()),
-            Ref::Step { id, field } => {
-                uses.steps.insert(id.clone());
-                if *field == scan::Field::Output {
-                    uses.outputs.insert(id.clone());
-                }
-            }
-        }
-    }
-    let names: BTreeSet<_> = compiled.undeclared_variables(false).into_iter().collect();
-    for name in names {
-        match name.as_str() {
-            "inputs" => uses.inputs_whole = true,
-            "run" => uses.run = true,
-            "item" | "index" => uses.item = true,
-            other if other.starts_with("__") => (),
-            other => _ = uses.names.insert(other.into()),
-        }
-    }
-    Ok(())
 }
 
 fn render_in(
@@ -327,35 +273,11 @@ fn evaluate_in(
     budget: &Arc<Budget>,
     left: &mut usize,
 ) -> Result<Json, ExprError> {
-    let scanned = scan::scan(source)?;
-    let compiled = compile(&scanned)?;
-    let context = value::context(&scanned.refs, scope, budget)
-        .map_err(|error| error.in_source(&scanned, source))?;
-    let known: BTreeSet<_> = compiled.undeclared_variables(false).into_iter().collect();
-    for name in known {
-        if !name.starts_with("__") && !value::sees(scope, &name) {
-            return Err(scan::unknown_name(&scanned, &name, scope));
-        }
+    if let Some(found) = plain::find(source, scope) {
+        value::charge(&found, left).map_err(|_| too_large(source))?;
+        return Ok(found.into_owned());
     }
-    let given = compiled.eval(context);
-    if budget.is_spent() {
-        return Err(too_large(source));
-    }
-    let given = given.map_err(|error| {
-        let error = from_minijinja(&error, &scanned, source);
-        scan::missing_input(&scanned, &error.at, scope).unwrap_or(error)
-    })?;
-    value::to_json(&given, budget, left).map_err(|error| error.in_source(&scanned, source))
-}
-
-fn compile(scanned: &Scanned<'_>) -> Result<minijinja::Expression<'static, 'static>, ExprError> {
-    if scanned.original.len() > SOURCE_MAX {
-        let message = format!("an expression has at most {SOURCE_MAX} bytes");
-        return Err(ExprError::new(ExprErrorKind::Syntax, message, 0..scanned.original.len()));
-    }
-    ENVIRONMENT
-        .compile_expression_owned(scanned.source.clone())
-        .map_err(|error| from_minijinja(&error, scanned, scanned.original))
+    scope.programs.evaluate(source, scope, budget, left)
 }
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {

@@ -331,7 +331,7 @@ pub(super) fn variable(index: usize) -> String {
     format!("__{index}")
 }
 
-const fn is_id(byte: u8) -> bool {
+pub(super) const fn is_id(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 

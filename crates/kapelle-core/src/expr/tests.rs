@@ -29,11 +29,25 @@ fn scope() -> Scope {
         .into(),
         item: Some(("file".into(), Arc::new(json!({"path": "src"})), 3)),
         run: Arc::new(json!({"id": "r1"})),
+        programs: Arc::default(),
     }
 }
 
+/// What an expression gives, which is the same where it is compiled already, and by the engine alone.
 fn value(source: &str) -> Result<Json, ExprError> {
-    render(&json!(format!("{{{{ {source} }}}}")), &scope())
+    let template = json!(format!("{{{{ {source} }}}}"));
+    let mut scope = scope();
+    let value = render(&template, &scope);
+    let mut programs = Programs::default();
+    if let Ok(uses) = programs.uses_of_template(&template) {
+        assert_eq!(programs.uses_of_template(&template), Ok(uses), "{source}");
+        let (budget, mut left) = (Budget::new(), OUTPUT_MAX);
+        let by_engine = programs.evaluate(source, &scope, &budget, &mut left);
+        assert_eq!(by_engine.ok(), value.clone().ok(), "{source}");
+        scope.programs = programs.into();
+        assert_eq!(render(&template, &scope), value, "{source}");
+    }
+    value
 }
 
 #[test]
@@ -159,7 +173,7 @@ fn conditions_are_booleans_and_lists_are_lists() {
 fn uses_are_found_wherever_they_are() {
     let template =
         json!(["{{ steps.a-b.output ~ steps.c.status }}", {"x": "{{ inputs.in-1 }} {{ file.x }}"}]);
-    let uses = uses_of_template(&template).unwrap();
+    let uses = Programs::default().uses_of_template(&template).unwrap();
     let set = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<BTreeSet<_>>();
     assert_eq!(uses.steps, set(&["a-b", "c"]));
     assert_eq!(uses.outputs, set(&["a-b"]));
@@ -258,6 +272,21 @@ proptest! {
         prop_assert_eq!(given.to_string(), json!([json]).to_string());
         let given = render(&json!("{{ inputs.x | tojson | fromjson }}"), &scope).unwrap();
         prop_assert_eq!(given.to_string(), json.to_string());
+    }
+
+    #[test]
+    fn a_plain_reference_gives_what_the_engine_gives(
+        root in prop::sample::select(vec![
+            "inputs", "inputs.map", "inputs.n", "inputs.changed-files", "inputs.none", "run", "item", "file",
+            "index", "steps.per-file.output", "steps.7-zip.output", "steps.broken.error", "steps.broken",
+            "steps.broken.status", "true", "none", "not", "in", "7", "steps",
+        ]),
+        members in prop::collection::vec(
+            prop::sample::select(vec!["map", "a", "z", "code", "path", "id", "0", "7", "-1", "is", "not", "keys"]),
+            0..3,
+        ),
+    ) {
+        drop(value(&[&[root], &members[..]].concat().join(".")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 
-use super::scan::{self, Field, Ref, Scanned};
+use super::scan::{self, Field, Ref};
 use super::{ExprError, ExprErrorKind, OUTPUT_MAX, Scope};
 use crate::Json;
 
@@ -60,11 +60,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) fn in_source(self, scanned: &Scanned<'_>, source: &str) -> ExprError {
+    pub(super) fn in_source(self, refs: &[Ref], source: &str) -> ExprError {
         let whole = 0..source.len();
         match self {
             Self::NoStep(index) => {
-                let id = match &scanned.refs[index] {
+                let id = match &refs[index] {
                     Ref::Step { id, .. } | Ref::Input(id) => id,
                 };
                 let message = format!("`steps.{id}` is not defined");
@@ -292,7 +292,7 @@ fn number(value: &Value) -> Result<Json, Trouble> {
 }
 
 /// Counts what a copy of `json` takes.
-fn charge(json: &Json, left: &mut usize) -> Result<(), Trouble> {
+pub(super) fn charge(json: &Json, left: &mut usize) -> Result<(), Trouble> {
     spend(left, ITEM_BYTES)?;
     match json {
         Json::String(text) => spend(left, text.len()),

@@ -1,10 +1,11 @@
 //! A plan made ready to run: who needs whom, by number, and what each expression reads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::ready::Lane;
 use super::step::Step;
-use crate::expr::{self, Uses};
+use crate::expr::{ExprError, Programs, Uses};
 use crate::plan::analysis::ASSUMED_MS;
 use crate::plan::{Graph, Plan, Work};
 use crate::{StepId, StepNo};
@@ -16,6 +17,7 @@ pub struct Compiled {
     by_id: BTreeMap<StepId, StepNo>,
     agents: Vec<Box<str>>,
     steps: Vec<CompiledStep>,
+    pub(super) programs: Arc<Programs>,
     pub(super) output_uses: Uses,
     /// The steps that nothing needs.
     pub(super) sinks: Vec<StepNo>,
@@ -75,9 +77,11 @@ impl Compiled {
         }
         let remaining = graph.remaining_ms(&estimates);
         let edges = graph.needs.into_iter().zip(graph.dependents).zip(remaining);
+        let mut programs = Programs::default();
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (step, ((needs, dependents), remaining_ms)) in plan.steps.iter().zip(edges) {
-            let uses = uses_of(step).map_err(|error| bad(step.id.as_str(), error.to_string()))?;
+            let uses = uses_of(step, &mut programs);
+            let uses = uses.map_err(|error| bad(step.id.as_str(), error.to_string()))?;
             let output = step.output.as_ref().map(jsonschema::validator_for).transpose();
             steps.push(CompiledStep {
                 needs: u32::try_from(needs.len()).expect("needs are few"),
@@ -91,11 +95,13 @@ impl Compiled {
         let sinks = (0..steps.len()).filter(|i| steps[*i].dependents.is_empty());
         let sinks = sinks.map(StepNo::from_index).collect();
         let output_uses = match &plan.output {
-            Some(template) => expr::uses_of_template(template)
+            Some(template) => programs
+                .uses_of_template(template)
                 .map_err(|error| bad("output", error.to_string()))?,
             None => Uses::default(),
         };
-        Ok(Self { plan, by_id, agents, steps, output_uses, sinks })
+        let programs = Arc::new(programs);
+        Ok(Self { plan, by_id, agents, steps, programs, output_uses, sinks })
     }
 
     /// How many steps are written in it.
@@ -176,18 +182,18 @@ fn lane_of(work: &Work, agents: &mut Vec<Box<str>>) -> Lane {
     Lane::Agent(u32::try_from(number).expect("agents are few"))
 }
 
-fn uses_of(step: &crate::plan::Step) -> Result<StepUses, expr::ExprError> {
+fn uses_of(step: &crate::plan::Step, programs: &mut Programs) -> Result<StepUses, ExprError> {
     let mut uses = StepUses::default();
     if let Some(when) = &step.when {
-        uses.when = expr::uses_of_expression(when)?;
+        uses.when = programs.uses_of_expression(when)?;
     }
     if let Some(for_each) = &step.for_each {
-        uses.list = expr::uses_of_expression(&for_each.list)?;
+        uses.list = programs.uses_of_expression(&for_each.list)?;
     }
     if let Work::Agent { input, prompt, .. } = &step.work {
-        uses.input = expr::uses_of_template(input)?;
+        uses.input = programs.uses_of_template(input)?;
         if let Some(prompt) = prompt {
-            uses.prompt = expr::uses_of_template(&crate::Json::String(prompt.to_string()))?;
+            uses.prompt = programs.uses_of_text(prompt)?;
         }
     }
     Ok(uses)

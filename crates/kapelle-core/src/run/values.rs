@@ -105,7 +105,8 @@ impl Run {
         let mut loader = self.loader(values);
         let reads_inputs = uses.iter().any(|uses| uses.inputs_whole || !uses.inputs.is_empty());
         let inputs = if reads_inputs { loader.load(&self.inputs) } else { Arc::default() };
-        let mut scope = Scope { inputs, steps: BTreeMap::new(), item: None, run: Arc::default() };
+        let (steps, run, programs) = (BTreeMap::new(), Arc::default(), self.plan.programs.clone());
+        let mut scope = Scope { inputs, steps, item: None, run, programs };
         for name in uses.iter().flat_map(|uses| &uses.steps) {
             if let Some(found) = self.plan.find(name) {
                 let read = uses.iter().any(|uses| uses.outputs.contains(name));
