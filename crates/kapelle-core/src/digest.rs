@@ -34,11 +34,18 @@ impl Digest {
     /// The 64 hexadecimal digits, without `sha256:`; a file name.
     #[must_use]
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string");
-            hex
-        })
+        self.with_digits(str::to_owned)
+    }
+
+    /// Shows the digits without taking memory for them: an entry names many digests.
+    fn with_digits<T>(&self, show: impl FnOnce(&str) -> T) -> T {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        show(str::from_utf8(&hex).expect("digits are ASCII"))
     }
 }
 
@@ -61,7 +68,8 @@ impl Digester {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        f.write_str("sha256:")?;
+        self.with_digits(|hex| f.write_str(hex))
     }
 }
 
@@ -76,13 +84,14 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, BadId> {
         let bad = || BadId::new(text, "a digest (`sha256:` and 64 hexadecimal digits)");
-        let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        if hex.len() != 64 || !hex.is_ascii() {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text).as_bytes();
+        if hex.len() != 64 {
             return Err(bad());
         }
+        let digit = |byte: u8| char::from(byte).to_digit(16).ok_or_else(bad);
         let mut bytes = [0; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).map_err(|_| bad())?;
+        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).map_err(|_| bad())?;
         }
         Ok(Self(bytes))
     }
