@@ -138,7 +138,7 @@ pub enum EventKind {
     },
     /// The step cannot go on without somebody's help.
     StepBlocked {
-        /// `in_doubt` or `no_agent`.
+        /// `in_doubt`, `no_agent`, or `poison`: node after node died soon after it had begun it.
         reason: String,
         /// The attempt it is about.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use kapelle_core::port::journal::Holding;
 use kapelle_core::port::nodes::Node;
 use kapelle_core::port::{Nodes, journal};
-use kapelle_core::run::Status;
+use kapelle_core::run::{Status, Takeover};
 use kapelle_core::{Epoch, NodeId, RunId, Shard, Tenant};
 use tokio::sync::mpsc;
 
@@ -32,6 +32,8 @@ const RUNS_PER_SHARD: u64 = 4_096;
 pub(crate) struct Claims {
     shared: Arc<Shared>,
     nodes: Arc<dyn Nodes>,
+    /// A person watches what this node does.
+    watched: bool,
     held: Mutex<Held>,
     /// One claim at a time: the answer of one is what the next one sees.
     claiming: tokio::sync::Mutex<()>,
@@ -48,12 +50,14 @@ struct Place {
     epoch: Epoch,
     /// How many runs were created here.
     created: u64,
+    /// Whoever had it before died.
+    died: bool,
 }
 
 impl Claims {
-    pub(crate) fn new(shared: Arc<Shared>, nodes: Arc<dyn Nodes>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, nodes: Arc<dyn Nodes>, watched: bool) -> Self {
         let (held, claiming, searching) = Default::default();
-        Self { shared, nodes, held, claiming, searching }
+        Self { shared, nodes, watched, held, claiming, searching }
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -112,7 +116,7 @@ impl Claims {
     /// Claims those of `seen` that no living node owns.
     async fn claim_free(&self, seen: Vec<Holding>) -> Result<Vec<Shard>, journal::Error> {
         let _one = self.claiming.lock().await;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut orphaned) = (Vec::new(), BTreeSet::new());
         let mut dead: BTreeMap<NodeId, bool> = BTreeMap::new();
         for Holding { shard, epoch, owner } in seen {
             if self.holds(shard) {
@@ -123,7 +127,10 @@ impl Claims {
                     Some(other) => *other,
                     None => self.is_other(&owner).await?,
                 };
-                dead.insert(owner.clone(), other);
+                if owner != self.nodes.me().id {
+                    orphaned.insert(shard);
+                }
+                dead.insert(owner, other);
                 if other {
                     continue;
                 }
@@ -135,7 +142,8 @@ impl Claims {
         }
         let won = self.shared.reader.journal.claim(&wanted, &self.nodes.me().id).await?;
         for (shard, epoch) in &won {
-            self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0 });
+            let died = orphaned.contains(shard);
+            self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0, died });
             // What is left of an earlier epoch is not taken over.
             self.shared.send(*shard, Msg::Disown(*shard));
             self.shared.send(*shard, Msg::Own(*shard, *epoch));
@@ -227,7 +235,9 @@ impl Claims {
     async fn work_in(&self, tenant: &Tenant, run: RunId, doubt: bool) -> Reply {
         self.shared.asked().insert(run, tenant.clone());
         let tenant = tenant.clone();
-        let offer = |ticket| Offer::Work { tenant, run, doubt, ticket: Some(ticket) };
+        let died = self.held().shards.get(&run.shard()).is_some_and(|place| place.died);
+        let takeover = Takeover { doubt, died, watched: self.watched };
+        let offer = |ticket| Offer::Work { tenant, run, takeover, ticket: Some(ticket) };
         self.shared.ask(run.shard(), offer).await
     }
 

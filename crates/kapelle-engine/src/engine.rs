@@ -41,11 +41,19 @@ pub struct Options {
     pub adopt: Adopt,
     /// How many bytes of values a loop keeps at hand.
     pub values_max: u64,
+    /// A person watches what it does: a step that seems to kill its nodes is begun all the same.
+    pub watched: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { loops: None, slots: 1_000, adopt: Adopt::Asked, values_max: 64 << 20 }
+        Self {
+            loops: None,
+            slots: 1_000,
+            adopt: Adopt::Asked,
+            values_max: 64 << 20,
+            watched: false,
+        }
     }
 }
 
@@ -159,7 +167,7 @@ impl Engine {
                     message: error.to_string().into(),
                 })?;
         }
-        let claims = Arc::new(Claims::new(shared.clone(), parts.nodes));
+        let claims = Arc::new(Claims::new(shared.clone(), parts.nodes, options.watched));
         if options.adopt == Adopt::All {
             claims.adopt_all().await?;
         }

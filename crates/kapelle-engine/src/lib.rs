@@ -23,6 +23,6 @@ mod watch;
 
 pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
 pub use feed::Progressed;
-pub use slots::{Slots, Taken};
+pub use slots::{Alone, Slots, Taken};
 pub use submit::PreparedPlan;
 pub use watch::{Seen, SeenEvent};

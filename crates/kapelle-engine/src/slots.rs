@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kapelle_core::Timestamp;
 use kapelle_core::port::Agents;
-use kapelle_core::run::Command;
+use kapelle_core::run::{Command, SUSPECT_FOR};
 
 use crate::breaker::{Breaker, is_trouble};
 
@@ -28,6 +28,8 @@ struct Inner {
     troubled: BTreeMap<Box<str>, Breaker>,
     /// Agents whose calls have nothing to do with each other.
     many: Vec<Box<str>>,
+    /// The suspect that has begun last, and until when it counts as one.
+    suspect: (Weak<()>, Timestamp),
 }
 
 /// What came of asking for a slot.
@@ -41,6 +43,9 @@ pub enum Taken {
     NotBefore(Timestamp),
 }
 
+/// What a step that nodes may have died of keeps while it is at work; dropped, the next one may begin.
+pub type Alone = Arc<()>;
+
 impl Slots {
     /// Slots for `max` attempts, and for each of `agents` as many as it takes.
     #[must_use]
@@ -53,6 +58,7 @@ impl Slots {
             by_agent: limits.collect(),
             troubled: BTreeMap::new(),
             many: many.map(|agent| agent.agent.card().name.clone()).collect(),
+            suspect: Default::default(),
         };
         Self { inner: Mutex::new(inner), troubled: AtomicBool::new(false) }
     }
@@ -89,6 +95,19 @@ impl Slots {
         }
     }
 
+    /// Lets a suspect begin, if no other one is at work that has begun so lately; else says when to
+    /// ask again, should that one go on for so long. Only they wait: what is not suspected begins.
+    pub fn take_alone(&self, now: Timestamp) -> Result<Alone, Timestamp> {
+        let mut inner = self.lock();
+        let (suspect, until) = &inner.suspect;
+        if suspect.strong_count() > 0 && now < *until {
+            return Err(*until);
+        }
+        let alone = Alone::default();
+        inner.suspect = (Arc::downgrade(&alone), now.after(SUSPECT_FOR));
+        Ok(alone)
+    }
+
     /// Takes note of what an attempt of `agent` reports.
     pub fn note(&self, agent: &str, report: &Command, now: Timestamp) {
         match report {
@@ -119,7 +138,7 @@ impl Slots {
         self.troubled.store(true, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -111,6 +111,7 @@ impl Run {
         step.input = Some(input.clone());
         step.on_unknown = *on_unknown;
         step.started_at.get_or_insert(at);
+        step.begun_at = at;
         // Left with the old deadline, entered with the new one: a timer's key is its time.
         self.leave(no);
         self.steps[no.index()].deadline = *deadline;
@@ -123,6 +124,7 @@ impl Run {
         let bad_output = &*failure.code == super::decide::BAD_OUTPUT;
         step.tries += u32::from(failure.kind != FailureKind::Lost && !bad_output);
         step.generation += u32::from(definite);
+        step.count_death(failure);
         step.bad_outputs += u32::from(bad_output);
         if let (Some(from), Some(effects)) = (failure.forget_from, step.effects.as_deref_mut()) {
             for (_, effect) in effects.range_mut(from..) {
@@ -137,7 +139,10 @@ impl Run {
         let step = &mut self.steps[no.index()];
         let Status::Blocked(why) = &step.status else { return };
         let ordinal = match why {
-            Blocked::InDoubt { ordinal } => *ordinal,
+            Blocked::InDoubt { ordinal, .. } => {
+                step.deaths = 0;
+                *ordinal
+            }
             Blocked::NoAgent { .. } => 0,
         };
         let effect = step.effects.as_deref_mut().and_then(|effects| effects.get_mut(&ordinal));
@@ -292,7 +297,11 @@ impl Run {
         let step = &self.steps[no.index()];
         let grows = step.part_of.is_none() && self.spec(no).for_each.is_some();
         let asks = self.plan.plan.manual && !step.released;
-        if grows || asks { super::Lane::Free } else { self.plan.lane(step.spec) }
+        match self.plan.lane(step.spec) {
+            _ if grows || asks => super::Lane::Free,
+            super::Lane::Agent(number) if step.is_suspect() => super::Lane::Alone(number),
+            lane => lane,
+        }
     }
 
     /// The lane of a step, and its rank there.

@@ -50,10 +50,7 @@ pub enum Command {
     /// Time has passed.
     Tick,
     /// A node took the run over, and none of its attempts is alive there.
-    Adopt {
-        /// Children of the node before may still be at work: nothing is called again unasked.
-        doubt: bool,
-    },
+    Adopt(Takeover),
     /// No new attempts.
     Pause {
         /// Who wants it.
@@ -109,6 +106,17 @@ pub enum Command {
         /// Which step.
         by: StepNo,
     },
+}
+
+/// How a run comes to another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Takeover {
+    /// Children of the node before may still be at work: nothing is called again unasked.
+    pub doubt: bool,
+    /// The node before died; else it gave the run up, and what it did is not to blame.
+    pub died: bool,
+    /// A person watches the run here: a step that seems to kill its nodes is not kept from them.
+    pub watched: bool,
 }
 
 /// An agent's answer, made ready for the journal by its attempt.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::command::{Command, Produced, Refusal};
+use super::command::{Command, Produced, Refusal, Takeover};
 use super::event::{Blocked, EffectId, Event, Join, Outcome, Parts, Resolved, Skipped, Verdict};
 use super::group::PARTS_MAX;
 use super::step::{EffectState, Status, Step};
@@ -43,7 +43,7 @@ impl Run {
                 self.record_effect(step, attempt, effect, outcome)
             }
             Command::Tick => Ok(self.within_budget(self.tick(now))),
-            Command::Adopt { doubt } => Ok(self.adopt(doubt, now)),
+            Command::Adopt(takeover) => Ok(self.adopt(takeover, now)),
             Command::Pause { by, reason } => self.pause(by, reason),
             Command::Resume { by } => self.resume(by),
             Command::Cancel { by, reason } => Ok(self.cancel(by, reason)),
@@ -128,7 +128,7 @@ impl Run {
     }
 
     /// What an attempt's bad end leads to: another attempt, a question, or the end of the step.
-    fn after_failure(
+    pub(super) fn after_failure(
         &self,
         step: StepNo,
         attempt: Attempt,
@@ -141,7 +141,7 @@ impl Run {
             return failed(failure);
         }
         let in_doubt = |ordinal| {
-            let why = Blocked::InDoubt { ordinal };
+            let why = Blocked::InDoubt { ordinal, deaths: 0 };
             Event::StepBlocked { step, attempt: Some(attempt), why }
         };
         if let Some(ordinal) = self.open_effects(step).next() {
@@ -227,7 +227,7 @@ impl Run {
     }
 
     /// What was running with another node is lost: nobody will answer for it.
-    fn adopt(&self, doubt: bool, now: Timestamp) -> Vec<Event> {
+    fn adopt(&self, takeover: Takeover, now: Timestamp) -> Vec<Event> {
         let agentless = self.blocked.iter().filter(|step| {
             matches!(self.steps[step.index()].status, Status::Blocked(Blocked::NoAgent { .. }))
         });
@@ -239,12 +239,11 @@ impl Run {
         });
         let lost = self.running.iter().map(|step| {
             let attempt = self.steps[step.index()].attempt.unwrap_or(Attempt(1));
-            if doubt {
-                let why = Blocked::InDoubt { ordinal: 0 };
+            if takeover.doubt {
+                let why = Blocked::InDoubt { ordinal: 0, deaths: 0 };
                 return Event::StepBlocked { step: *step, attempt: Some(attempt), why };
             }
-            let failure = Failure::new(FailureKind::Lost, "lost", "the node that did it is gone");
-            self.after_failure(*step, attempt, failure.uncertain(), now)
+            self.lost(*step, attempt, takeover, now)
         });
         let mut events: Vec<Event> = retried.chain(lost).collect();
         // A wait that ran out while nobody was there would count from then on.
@@ -332,7 +331,7 @@ impl Run {
         let Status::Blocked(why) = &self.steps[no.index()].status else {
             return Err(Refusal::NotBlocked(step.clone()));
         };
-        let about = |n: u32| matches!(why, Blocked::InDoubt { ordinal } if *ordinal == n);
+        let about = |n: u32| matches!(why, Blocked::InDoubt { ordinal, .. } if *ordinal == n);
         let effect_in_doubt = matches!(why, Blocked::InDoubt { .. }) && !about(0);
         let attempt = self.steps[no.index()].attempt;
         let then = match &how {
@@ -349,7 +348,7 @@ impl Run {
                 self.open_effects(no).find(|open| !about(*open)).map(|ordinal| Event::StepBlocked {
                     step: no,
                     attempt,
-                    why: Blocked::InDoubt { ordinal },
+                    why: Blocked::InDoubt { ordinal, deaths: 0 },
                 })
             }
             Resolved::Skip => Some(Event::StepSkipped { step: no, why: Skipped::Person }),

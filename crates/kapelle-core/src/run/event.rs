@@ -322,6 +322,9 @@ pub enum Blocked {
     InDoubt {
         /// Which call.
         ordinal: u32,
+        /// It would be made again, but so many nodes died of it in a row, as it seems. 0: it would not.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        deaths: u32,
     },
     /// No agent of this name is at hand.
     NoAgent {

@@ -16,6 +16,7 @@ mod decide;
 mod decode;
 mod event;
 mod group;
+mod poison;
 mod ready;
 mod step;
 mod values;
@@ -29,11 +30,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use begin::{Begun, Prepared, World};
-pub use command::{Command, Produced, Refusal};
+pub use command::{Command, Produced, Refusal, Takeover};
 pub use compiled::{BadPlan, Compiled};
 pub use event::{
     Blocked, Created, EffectId, Event, Join, Outcome, Parts, Resolved, Skipped, Verdict,
 };
+pub use poison::SUSPECT_FOR;
 pub use ready::Lane;
 pub use step::{Effect, EffectState, Effects, Group, Status as StepStatus, Step};
 pub use values::{Missing, Values};

@@ -15,6 +15,8 @@ pub enum Lane {
     Free,
     /// A slot of an agent: its number among the agents of the plan.
     Agent(u32),
+    /// The same for a step that nodes may have died of: while no other one has just begun there.
+    Alone(u32),
 }
 
 /// Where a step stands in its lane: smaller is earlier.

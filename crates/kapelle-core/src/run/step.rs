@@ -34,8 +34,11 @@ pub struct Step {
     pub(super) tries: u32,
     pub(super) generation: u32,
     pub(super) bad_outputs: u32,
+    pub(super) deaths: u32,
     pub(super) on_unknown: OnUnknown,
     pub(super) deadline: Timestamp,
+    /// When its last attempt began.
+    pub(super) begun_at: Timestamp,
     /// The input of its last attempt.
     pub(super) input: Option<Value>,
     /// A person let it go on (manual mode).
@@ -158,8 +161,10 @@ impl Step {
             tries: 0,
             generation: 0,
             bad_outputs: 0,
+            deaths: 0,
             on_unknown: OnUnknown::Retry,
             deadline: Timestamp::default(),
+            begun_at: Timestamp::default(),
             input: None,
             released: false,
             effects: None,

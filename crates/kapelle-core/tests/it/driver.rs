@@ -13,7 +13,8 @@ use kapelle_core::port::agent::{
     Action, Agent, Agents, Answer, Call, Card, Desk, Failure, OnUnknown,
 };
 use kapelle_core::run::{
-    Begun, Command, Compiled, Created, Event, Lane, Missing, Refusal, Run, Values, World,
+    Begun, Command, Compiled, Created, Event, Lane, Missing, Refusal, Run, SUSPECT_FOR, Step,
+    Values, World,
 };
 use kapelle_core::{Digest, Json, RunId, StepNo, Timestamp, Value};
 
@@ -29,8 +30,8 @@ pub(crate) struct Driver {
     pub(crate) slots: BTreeMap<Box<str>, usize>,
     pub(crate) agents: Agents,
     pub(crate) values: Payloads,
-    /// Who does the running steps.
-    busy: BTreeMap<StepNo, Box<str>>,
+    /// Who does the running steps, and since when.
+    busy: BTreeMap<StepNo, (Box<str>, Timestamp)>,
     plan: Arc<Compiled>,
     created: Created,
     id: RunId,
@@ -89,7 +90,7 @@ impl Driver {
     /// Decides a command and takes note of what follows.
     pub(crate) fn tell(&mut self, command: Command) -> Result<(), Refusal> {
         // Who takes a run over says so first: what ran out meanwhile ran out for nobody.
-        if !matches!(command, Command::Adopt { .. }) {
+        if !matches!(command, Command::Adopt(_)) {
             self.run.wake(self.now);
         }
         for event in self.run.decide(command, self.now)? {
@@ -102,7 +103,7 @@ impl Driver {
     /// Takes note of an event.
     pub(crate) fn happened(&mut self, event: Event) {
         if let Event::StepStarted { step, agent, .. } = &event {
-            self.busy.insert(*step, agent.clone());
+            self.busy.insert(*step, (agent.clone(), self.now));
         }
         self.run.apply(&event, self.now);
         let text = serde_json::to_string(&event).unwrap();
@@ -151,12 +152,24 @@ impl Driver {
     }
 
     fn has_slot(&self, lane: Lane) -> bool {
-        let Lane::Agent(number) = lane else { return true };
+        let (Lane::Agent(number) | Lane::Alone(number)) = lane else { return true };
+        if matches!(lane, Lane::Alone(_)) && self.has_suspect() {
+            return false;
+        }
         let agent = self.plan.agent(number);
         let Some(limit) = self.slots.get(agent) else { return true };
-        let busy =
-            self.run.running().filter(|(no, _)| self.busy.get(no).is_some_and(|a| **a == *agent));
+        let busy = self
+            .run
+            .running()
+            .filter(|(no, _)| self.busy.get(no).is_some_and(|(a, _)| **a == *agent));
         busy.count() < *limit
+    }
+
+    /// Whether a step that nodes may have died of has just begun.
+    fn has_suspect(&self) -> bool {
+        let is_suspect = |no| self.run.step(no).is_some_and(Step::is_suspect);
+        let is_new = |no| self.now.since(self.busy[&no].1) < SUSPECT_FOR;
+        self.run.running().any(|(no, _)| is_suspect(no) && is_new(no))
     }
 
     /// The run as its events make it.

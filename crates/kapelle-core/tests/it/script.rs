@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_core::port::agent::{Failure, FailureKind, Safety};
-use kapelle_core::run::{Command, EffectId, Join, Outcome, Parts, Produced, Resolved};
+use kapelle_core::run::{Command, EffectId, Join, Outcome, Parts, Produced, Resolved, Takeover};
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, RunId, StepNo, Value, parse_duration};
 
 use crate::driver::{Driver, Player};
@@ -112,7 +112,8 @@ fn perform(stage: &mut Driver, line: &str) -> Result<(), String> {
         }
         "crash" => {
             stage.crash();
-            refused(stage.tell(Command::Adopt { doubt: false }))?;
+            let (died, watched) = (words.contains(&"dead"), words.contains(&"watched"));
+            refused(stage.tell(Command::Adopt(Takeover { doubt: false, died, watched })))?;
         }
         "pass" => stage.pass(span_of(words[0])),
         "tick" => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use kapelle_core::port::agent::{Agents, Failure, FailureKind, Safety};
 use kapelle_core::run::{
-    Blocked, Command, EffectId, Event, Join, Outcome, Parts, Produced, Resolved, Run,
+    Blocked, Command, EffectId, Event, Join, Outcome, Parts, Produced, Resolved, Run, Takeover,
 };
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, RunId, StepNo, Timestamp, Value};
 
@@ -333,14 +333,21 @@ impl World {
             self.stage.crash();
             what = "crash again";
         }
-        self.tell(Command::Adopt { doubt: false });
+        let takeover = self.takeover();
+        self.tell(Command::Adopt(takeover));
         if self.dice.one_in(3) {
             self.commit("crash");
             self.stage.crash();
-            self.tell(Command::Adopt { doubt: false });
+            let takeover = self.takeover();
+            self.tell(Command::Adopt(takeover));
             what = "crash in recovery";
         }
         what
+    }
+
+    fn takeover(&mut self) -> Takeover {
+        let (died, watched) = (self.dice.one_in(2), self.dice.one_in(4));
+        Takeover { doubt: false, died, watched }
     }
 
     fn set_agents(&mut self, names: &[&str]) {

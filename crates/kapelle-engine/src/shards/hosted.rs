@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use kapelle_core::port::agent::Call;
 use kapelle_core::port::journal::{Addition, Entry, LEVEL, Row, RunRow, SubmitKey};
-use kapelle_core::run::{Effects, Event, Run, Status};
+use kapelle_core::run::{Effects, Event, Run, Status, Takeover};
 use kapelle_core::{Attempt, Digest, Epoch, Json, Payload, RunId, StepNo, Tenant, Timestamp};
+
+use crate::slots::Alone;
 
 /// About how many bytes an event takes.
 const EVENT_BYTES: usize = 256;
@@ -35,7 +37,7 @@ pub(crate) struct Hosted {
     /// Whether the journal knows the run.
     pub(super) committed: bool,
     /// It is being adopted, not yet on disk.
-    pub(super) adopting: Option<bool>,
+    pub(super) adopting: Option<Takeover>,
     hash: [u8; 32],
     row_status: Option<Status>,
 }
@@ -68,6 +70,8 @@ pub struct Start {
     pub effects: Effects,
     /// Whose run it is.
     pub tenant: Tenant,
+    /// It is the one suspect that may begin, for as long as this is kept.
+    pub alone: Option<Alone>,
 }
 
 /// Which attempt.

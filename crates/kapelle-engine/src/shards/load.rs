@@ -158,9 +158,9 @@ impl Shards {
                     // Another node has ended it: nobody else will tell its attempts here.
                     self.actions.push(Action::StopAll { run: id });
                 }
-                if let Some(doubt) = before.adopting {
+                if let Some(takeover) = before.adopting {
                     let tenant = hosted.tenant.clone();
-                    self.queue.push_back(Offer::Work { tenant, run: id, doubt, ticket: None });
+                    self.queue.push_back(Offer::Work { tenant, run: id, takeover, ticket: None });
                 }
                 self.runs.insert(id, Place::Here(Box::new(hosted)));
                 self.note_timer(id);

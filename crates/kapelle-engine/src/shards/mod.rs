@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kapelle_core::port::journal::{Part, SubmitKey};
-use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run};
+use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run, Takeover};
 use kapelle_core::{Attempt, Digest, Epoch, Payload, RunId, Shard, StepNo, Tenant, Timestamp};
 
 use hosted::Hosted;
@@ -42,8 +42,8 @@ pub enum Offer {
         tenant: Tenant,
         /// Which run.
         run: RunId,
-        /// Children of the node before may still be alive: what they do is in doubt.
-        doubt: bool,
+        /// What is known of the node before.
+        takeover: Takeover,
         /// Who waits for it.
         ticket: Option<Ticket>,
     },
@@ -216,7 +216,8 @@ pub struct Shards {
     /// Hungry runs that found no slot.
     starved: VecDeque<RunId>,
     is_starved: BTreeSet<RunId>,
-    /// When an agent that was left alone can be asked again.
+    /// When something can be asked for again that was refused until then: an agent that is left alone,
+    /// or the place of a suspect.
     next_ask: Option<Timestamp>,
     timers: BTreeSet<(Timestamp, RunId)>,
     /// Who waits for a value.
@@ -242,7 +243,7 @@ pub struct Shards {
 #[derive(Clone, Copy, Debug, Default)]
 struct Reloading {
     working: bool,
-    adopting: Option<bool>,
+    adopting: Option<Takeover>,
 }
 
 /// Where a run is.

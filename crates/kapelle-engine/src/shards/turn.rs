@@ -7,13 +7,13 @@ use std::time::Duration;
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::Call;
 use kapelle_core::port::journal::Part;
-use kapelle_core::run::{Begun, Command, Event, Lane, Run, Values, World};
+use kapelle_core::run::{Begun, Command, Event, Lane, Run, Takeover, Values, World};
 use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value};
 
 use super::hosted::{Hosted, Start};
 use super::settle::{Flight, FlightPart};
 use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticket, Turned};
-use crate::slots::{Slots, Taken};
+use crate::slots::{Alone, Slots, Taken};
 use crate::values::Cache;
 
 /// At most so many offers are decided in one turn: the next ones while these are being written.
@@ -68,8 +68,8 @@ impl Shards {
                 self.tell(tell, now);
                 self.leave_if_over(run);
             }
-            Offer::Work { tenant, run, doubt, ticket } => {
-                self.work(tenant, run, doubt, ticket, now);
+            Offer::Work { tenant, run, takeover, ticket } => {
+                self.work(tenant, run, takeover, ticket, now);
                 self.leave_if_over(run);
             }
         }
@@ -144,7 +144,7 @@ impl Shards {
                 hosted.record(events, at);
                 if changes && !hosted.working && matches!(tell.command, Command::Cancel { .. }) {
                     // Nobody will answer for what another node had begun: the run can end now.
-                    let lost = hosted.run.decide(Command::Adopt { doubt: false }, at);
+                    let lost = hosted.run.decide(Command::Adopt(Takeover::default()), at);
                     hosted.record(lost.unwrap_or_default(), at);
                 }
                 if changes {
@@ -198,11 +198,11 @@ impl Shards {
         &mut self,
         tenant: Tenant,
         run: RunId,
-        doubt: bool,
+        takeover: Takeover,
         ticket: Option<Ticket>,
         now: Timestamp,
     ) {
-        let offer = || Offer::Work { tenant: tenant.clone(), run, doubt, ticket };
+        let offer = || Offer::Work { tenant: tenant.clone(), run, takeover, ticket };
         if !self.find(&tenant, run, offer) {
             return;
         }
@@ -211,11 +211,11 @@ impl Shards {
             hosted.working = true;
             if hosted.run.ended().is_none() {
                 let at = hosted.time(now);
-                let events = hosted.run.decide(Command::Adopt { doubt }, at).unwrap_or_default();
+                let events = hosted.run.decide(Command::Adopt(takeover), at).unwrap_or_default();
                 hosted.record(events, at);
             }
             // What it was adopted on, or has ended by, may not get to disk: then it is adopted anew.
-            hosted.adopting = (!hosted.is_settled()).then_some(doubt);
+            hosted.adopting = (!hosted.is_settled()).then_some(takeover);
         }
         let reply = Reply::Done { seq: hosted.run.seq() };
         self.answer_with(Answer { run, ticket, reply, again: None });
@@ -297,18 +297,28 @@ impl Shards {
             let lane = hosted.run.lane(step);
             let agent = match lane {
                 Lane::Free => None,
-                Lane::Agent(number) => Some(Box::<str>::from(hosted.run.plan().agent(number))),
+                Lane::Agent(number) | Lane::Alone(number) => {
+                    Some(Box::<str>::from(hosted.run.plan().agent(number)))
+                }
+            };
+            let alone =
+                matches!(lane, Lane::Alone(_)).then(|| outside.slots.take_alone(outside.now));
+            let Ok(alone) = alone.transpose().map_err(|until| self.ask_again(until)) else {
+                closed.insert(lane);
+                continue;
             };
             if let Some(agent) = &agent
                 && let refused @ (Taken::No | Taken::NotBefore(_)) =
                     outside.slots.take(agent, outside.now)
             {
-                self.ask_again(refused);
+                if let Taken::NotBefore(at) = refused {
+                    self.ask_again(at);
+                }
                 closed.insert(lane);
                 continue;
             }
             *left -= 1;
-            let started = self.begin_step(id, step, outside);
+            let started = self.begin_step(id, step, alone, outside);
             if let Some(agent) = agent.filter(|_| !started) {
                 outside.slots.give_unused(&agent);
             }
@@ -319,22 +329,26 @@ impl Shards {
         self.note_timer(id);
     }
 
-    /// A slot that is refused until a certain time is asked for again then.
-    fn ask_again(&mut self, refused: Taken) {
-        if let Taken::NotBefore(at) = refused {
-            self.next_ask = Some(self.next_ask.map_or(at, |next| next.min(at)));
-        }
+    /// What is refused until a certain time is asked for again then.
+    fn ask_again(&mut self, at: Timestamp) {
+        self.next_ask = Some(self.next_ask.map_or(at, |next| next.min(at)));
     }
 
     /// Begins one step; whether an attempt started.
-    fn begin_step(&mut self, id: RunId, step: StepNo, outside: &Outside<'_>) -> bool {
+    fn begin_step(
+        &mut self,
+        id: RunId,
+        step: StepNo,
+        alone: Option<Alone>,
+        outside: &Outside<'_>,
+    ) -> bool {
         let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return false };
         let at = hosted.time(outside.now);
         let values = AtHand { hosted, cache: &self.values };
         let world = World { now: at, values: &values, agents: outside.agents };
         match hosted.run.begin(step, &world) {
             Ok(begun) => {
-                let started = stage_begun(hosted, step, begun, at);
+                let started = stage_begun(hosted, step, begun, alone, at);
                 if hosted.parked.is_empty() && !hosted.end_parked {
                     hosted.pins.clear();
                 }
@@ -440,7 +454,13 @@ pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
 }
 
 /// Stages what beginning a step came to; whether an attempt starts with it.
-fn stage_begun(hosted: &mut Hosted, step: StepNo, begun: Begun, at: Timestamp) -> bool {
+fn stage_begun(
+    hosted: &mut Hosted,
+    step: StepNo,
+    begun: Begun,
+    alone: Option<Alone>,
+    at: Timestamp,
+) -> bool {
     let started = begun.events.iter().find_map(|event| match event {
         Event::StepStarted { attempt, generation, agent, .. } => {
             Some((*attempt, *generation, agent.clone()))
@@ -468,7 +488,7 @@ fn stage_begun(hosted: &mut Hosted, step: StepNo, begun: Begun, at: Timestamp) -
     };
     let effects = hosted.run.effects(step);
     let tenant = hosted.tenant.clone();
-    hosted.staged.starts.push(Start { step, agent, call, effects, tenant });
+    hosted.staged.starts.push(Start { step, agent, call, effects, tenant, alone });
     true
 }
 

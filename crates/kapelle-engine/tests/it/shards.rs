@@ -221,8 +221,8 @@ fn a_run_whose_end_did_not_get_to_disk_is_worked_on() {
 
     let mut new = Node::new(&journal);
     new.tell(run(1), Command::Cancel { by: "tom".into(), reason: "".into() }, 1);
-    let (tenant, doubt, ticket) = (Tenant::default(), false, None);
-    new.shards.offer(Offer::Work { tenant, run: run(1), doubt, ticket });
+    let (tenant, takeover, ticket) = Default::default();
+    new.shards.offer(Offer::Work { tenant, run: run(1), takeover, ticket });
     assert!(new.turn().1.is_some(), "the run ends, if this gets to disk");
     drop(new.shards.settled(Err(Error::Busy { file: "store".into() })));
     new.load(run(1));

@@ -113,7 +113,7 @@ async fn take(
     new: &api::NewRun,
     settings: &Settings,
 ) -> Result<(crate::node::Node, api::Submitted), Stop> {
-    let node = settings.open().await?;
+    let node = settings.open_unwatched().await?;
     let client = node.app.client();
     let submitted = client.submit(new).await?;
     if submitted.existing {

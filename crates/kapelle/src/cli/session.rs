@@ -46,7 +46,13 @@ impl Settings {
 
     /// This process as a node that works on what it is asked for; the store is made if there is none.
     pub(crate) async fn open(&self) -> Result<Node, Stop> {
-        self.start(self.place.clone(), Reachable::Yes).await
+        self.start(self.place.clone(), Reachable::Yes, self.options()).await
+    }
+
+    /// The same where nobody watches what it does.
+    pub(crate) async fn open_unwatched(&self) -> Result<Node, Stop> {
+        let options = Options { watched: false, ..self.options() };
+        self.start(self.place.clone(), Reachable::Yes, options).await
     }
 
     /// The same on a store that must be there.
@@ -58,7 +64,7 @@ impl Settings {
     /// The same for a command that is done at once: nobody will ask it for anything.
     pub(crate) async fn look(&self) -> Result<Node, Stop> {
         self.expect_store()?;
-        self.start(self.place.clone(), Reachable::No).await
+        self.start(self.place.clone(), Reachable::No, self.options()).await
     }
 
     fn expect_store(&self) -> Result<(), Stop> {
@@ -77,14 +83,22 @@ impl Settings {
 
     /// A node without a store.
     pub(crate) async fn without_store(&self) -> Result<Node, Stop> {
-        self.start(Place::Memory, Reachable::No).await
+        self.start(Place::Memory, Reachable::No, self.options()).await
     }
 
-    async fn start(&self, place: Place, reachable: Reachable) -> Result<Node, Stop> {
-        let launcher = std::env::current_exe()?;
+    fn options(&self) -> Options {
         let node = &self.config.node;
         let loops = (node.loops > 0).then_some(node.loops);
-        let options = Options { loops, slots: node.slots, ..Options::default() };
+        Options { loops, slots: node.slots, watched: true, ..Options::default() }
+    }
+
+    async fn start(
+        &self,
+        place: Place,
+        reachable: Reachable,
+        options: Options,
+    ) -> Result<Node, Stop> {
+        let launcher = std::env::current_exe()?;
         let agents = Vec::new();
         let setup =
             Setup { place, store: None, options, launcher: Some(launcher), agents, reachable };

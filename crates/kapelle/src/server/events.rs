@@ -288,8 +288,8 @@ fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
 
 fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
     match why {
-        Blocked::InDoubt { ordinal } => EventKind::StepBlocked {
-            reason: "in_doubt".to_owned(),
+        Blocked::InDoubt { ordinal, deaths } => EventKind::StepBlocked {
+            reason: if *deaths > 0 { "poison" } else { "in_doubt" }.to_owned(),
             attempt,
             agent: None,
             ordinal: Some(*ordinal),

@@ -181,6 +181,12 @@ async fn step(app: &App, run: &Run, view: StepView<'_>) -> Result<api::Step, Pro
             let (needs, blame) = (name(*needs), name(*blame));
             Some(format!("it needs `{needs}`, which was not done: see `{blame}`"))
         }
+        StepStatus::Blocked(Blocked::InDoubt { deaths: deaths @ 1.., .. }) => Some(format!(
+            "poison: {deaths} nodes in a row died soon after they began it; mend it, then resolve it"
+        )),
+        StepStatus::Ready if step.is_suspect() => {
+            Some(format!("{} nodes died with it: one such step begins at a time", step.deaths()))
+        }
         StepStatus::Blocked(Blocked::InDoubt { .. }) => {
             Some("in doubt: whether its call was made is not known".to_owned())
         }

@@ -145,8 +145,9 @@ fn skipped(stage: &Driver, why: &Skipped) -> String {
 
 fn blocked(why: &Blocked) -> String {
     match why {
-        Blocked::InDoubt { ordinal: 0 } => "in doubt".into(),
-        Blocked::InDoubt { ordinal } => format!("call {ordinal} in doubt"),
+        Blocked::InDoubt { deaths: 1.., .. } => "poison".into(),
+        Blocked::InDoubt { ordinal: 0, .. } => "in doubt".into(),
+        Blocked::InDoubt { ordinal, .. } => format!("call {ordinal} in doubt"),
         Blocked::NoAgent { agent } => format!("no agent {agent}"),
     }
 }

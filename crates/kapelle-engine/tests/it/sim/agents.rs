@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kapelle_core::port::agent::{Failure, FailureKind, Safety};
 use kapelle_core::run::{Command, EffectId, EffectState, Effects, Outcome, Produced};
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, Payload, RunId, StepNo, Tenant, Value};
+use kapelle_engine::Alone;
 use kapelle_engine::shards::{Offer, Reply, Start, Tell};
 use serde_json::json;
 
@@ -27,6 +28,8 @@ pub(super) struct Live {
     calls: u32,
     next: u32,
     cancelled: bool,
+    /// Kept while it is the one suspect at work.
+    _alone: Option<Alone>,
     /// It waits for an answer of its desk or of the outside.
     busy: bool,
 }
@@ -52,11 +55,11 @@ impl Live {
 impl World<'_> {
     /// Starts an attempt.
     pub(super) fn start(&mut self, of: LifeRef, start: Start) {
-        let Start { step, agent, call, effects, tenant } = start;
+        let checked = self.model.started(start.call.run, &start);
+        self.check(checked);
+        let Start { step, agent, call, effects, tenant, alone } = start;
         let (run, attempt) = (call.run, call.attempt);
         self.note(|| format!("{of} starts {run} {step:?}#{attempt} key {}", call.key));
-        let checked = self.model.started(run, step, attempt, &call.key);
-        self.check(checked);
         if !self.started.insert((run, step.0, attempt.0)) {
             self.check(Err(format!("run {run}: {step:?}#{attempt} is started twice")));
         }
@@ -75,6 +78,7 @@ impl World<'_> {
             calls,
             next: 1,
             cancelled: false,
+            _alone: alone,
             busy: false,
         };
         self.serial += 1;

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kapelle_core::port::agent::{Failure, Safety};
+use kapelle_core::port::agent::{Failure, FailureKind, Safety};
 use kapelle_core::port::journal::Entry;
 use kapelle_core::run::{Blocked, EffectId, Event, Outcome, Resolved, Run};
 use kapelle_core::{Attempt, Digest, Epoch, RunId, Shard, StepNo, Timestamp, Value};
-use kapelle_engine::shards::{Fold, Loaded, Published};
+use kapelle_engine::shards::{Fold, Loaded, Published, Start};
 use serde::Deserialize;
 
 use super::hits::Kinds;
@@ -55,6 +55,8 @@ struct StepModel {
     over: bool,
     definite: u32,
     in_doubt: Option<u32>,
+    /// How many nodes died with it in a row, soon after they began it.
+    deaths: u32,
     calls: BTreeMap<u32, CallModel>,
 }
 
@@ -155,7 +157,8 @@ impl Model {
     }
 
     /// An attempt is about to be started.
-    pub(super) fn started(&self, run: RunId, step: StepNo, attempt: Attempt, key: &str) -> Checked {
+    pub(super) fn started(&self, run: RunId, start: &Start) -> Checked {
+        let (step, attempt, key) = (start.step, start.attempt(), &start.call.key);
         let found = self.runs.get(&run).and_then(|run| run.steps.get(&step));
         let Some(found) = found.filter(|step| step.attempt >= attempt.0) else {
             return wrong(format!("run {run}: {step:?}#{attempt} starts before it is on disk"));
@@ -164,6 +167,10 @@ impl Model {
         let current = found.attempt == attempt.0 && found.running;
         if current && !key.ends_with(&format!("/0/{}", found.definite)) {
             return wrong(format!("run {run}: {step:?}#{attempt} has another key: {key}"));
+        }
+        if current && start.alone.is_some() != (found.deaths >= 2) {
+            let (deaths, alone) = (found.deaths, start.alone.is_some());
+            return wrong(format!("run {run}: {step:?}: {deaths} deaths, alone: {alone}"));
         }
         Ok(())
     }
@@ -294,6 +301,7 @@ impl RunModel {
                 let found = self.on(*step, *attempt, event)?;
                 found.running = false;
                 found.definite += u32::from(*definite);
+                found.count_death(failure);
                 if let Some(from) = failure.forget_from {
                     found.calls.range_mut(from..).for_each(|(_, call)| call.forget());
                 }
@@ -320,13 +328,19 @@ impl RunModel {
                 let found = self.live(*step, event)?;
                 found.running = false;
                 found.in_doubt = match why {
-                    Blocked::InDoubt { ordinal } => Some(*ordinal),
+                    Blocked::InDoubt { ordinal, deaths } => {
+                        if *deaths > 0 && (*deaths < 3 || *deaths != found.deaths + 1) {
+                            return wrong(format!("{event:?} after {} deaths", found.deaths));
+                        }
+                        Some(*ordinal)
+                    }
                     Blocked::NoAgent { .. } => None,
                 };
             }
             Event::StepResolved { step, how, .. } => {
                 let found = self.live(*step, event)?;
                 let attempt = found.attempt;
+                found.deaths = if found.in_doubt.is_some() { 0 } else { found.deaths };
                 if let Some(call) = found.in_doubt.and_then(|n| found.calls.get_mut(&n)) {
                     match how {
                         Resolved::Retry => call.again += 1,
@@ -378,6 +392,15 @@ impl RunModel {
 }
 
 impl StepModel {
+    /// Lost with its node soon after its start, or not lost at all; lost otherwise says nothing.
+    fn count_death(&mut self, failure: &Failure) {
+        match (failure.kind, &*failure.code) {
+            (FailureKind::Lost, "node_died") => self.deaths += 1,
+            (FailureKind::Lost, _) => {}
+            _ => self.deaths = 0,
+        }
+    }
+
     const fn end(&mut self) {
         self.running = false;
         self.over = true;

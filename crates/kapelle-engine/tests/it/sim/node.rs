@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use kapelle_core::port::journal::{Entry, Error, Journal, Part, Settled};
-use kapelle_core::run::Command;
+use kapelle_core::run::{Command, Takeover};
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_engine::shards::{Action, Fold, LoadError, Loaded, Offer, Outside, Shards, Ticket};
 use kapelle_engine::{Slots, Taken};
@@ -97,6 +97,9 @@ impl Life {
                 "{}: {free} slots are left of {}, {narrow}",
                 self.at, self.slots_max
             ));
+        }
+        if self.slots.take_alone(Timestamp(0)).is_err() {
+            return Err(format!("{}: a suspect is gone, and others wait for it", self.at));
         }
         if !self.shards.is_empty() {
             let (runs, rotten) = (self.shards.len(), &self.rotten);
@@ -540,7 +543,10 @@ impl World<'_> {
     }
 
     pub(super) fn work(&mut self, of: LifeRef, tenant: Tenant, run: RunId) {
-        let doubt = self.dice.chance(8);
+        // Whether it died is told by the node's file, whether somebody watches by who does this.
+        let (doubt, died, watched) =
+            (self.dice.chance(8), self.dice.chance(70), self.dice.chance(10));
+        let takeover = Takeover { doubt, died, watched };
         let ticket = self
             .dice
             .chance(70)
@@ -548,7 +554,7 @@ impl World<'_> {
         if let (Some(life), Some(ticket)) = (self.life(of), ticket) {
             life.recovering.insert(ticket);
         }
-        self.arrive(of, Offer::Work { tenant, run, doubt, ticket });
+        self.arrive(of, Offer::Work { tenant, run, takeover, ticket });
     }
 
     /// Something goes wrong.

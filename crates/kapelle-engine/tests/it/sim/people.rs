@@ -331,7 +331,7 @@ impl World<'_> {
 
     fn resolution(&mut self, why: &Blocked) -> Resolved {
         let value = match why {
-            Blocked::InDoubt { ordinal } => json!(ordinal),
+            Blocked::InDoubt { ordinal, .. } => json!(ordinal),
             Blocked::NoAgent { .. } => Json::Null,
         };
         match self.dice.below(10) {
