@@ -4,5 +4,6 @@
 
 mod life;
 mod pair;
+mod poison;
 mod shards;
 mod sim;

@@ -12,11 +12,11 @@ use kapelle_core::port::agent::{
     Action as Verb, Agent, Answer, Call, Card, Desk, Failure, FailureKind, OnUnknown,
 };
 use kapelle_core::port::journal::{Error, Journal, Part, Settled};
-use kapelle_core::run::{Command, Compiled, Created, Produced};
+use kapelle_core::run::{Command, Compiled, Created, Produced, SUSPECT_FOR, StepStatus, Takeover};
 use kapelle_core::{Attempt, Epoch, Json, NodeId, RunId, Shard, StepNo, Tenant, Timestamp, Value};
 use kapelle_engine::Slots;
 use kapelle_engine::shards::{
-    Action, Fold, Loaded, Offer, Outside, Reply, Shards, Submission, Tell, Ticket,
+    Action, Fold, Loaded, Offer, Outside, Reply, Shards, Start, Submission, Tell, Ticket,
 };
 use kapelle_store::Memory;
 use serde_json::json;
@@ -128,7 +128,7 @@ impl Node {
             fold.add(&entry, Some(&plan())).unwrap();
         }
         let loaded: Loaded = fold.finish().unwrap();
-        self.shards.loaded(run, Tenant::default(), Ok(loaded), NOW);
+        self.shards.loaded(run, Tenant::default(), Ok(loaded), self.now);
     }
 
     /// Takes a turn and commits it.
@@ -178,10 +178,6 @@ fn answered() -> Command {
     let (artifacts, usage, engine) = Default::default();
     let answer = Box::new(Produced { value, json, artifacts, usage, engine });
     Command::Answered { step: StepNo(0), attempt: Attempt(1), answer }
-}
-
-fn starts(actions: &[Action]) -> usize {
-    actions.iter().filter(|action| matches!(action, Action::Start(_))).count()
 }
 
 fn stops_all(actions: &[Action], of: RunId) -> bool {
@@ -292,17 +288,92 @@ fn an_agent_in_trouble_is_left_alone_and_its_steps_wait() {
     (0..10).for_each(|_| node.slots.note("worker", &down, NOW));
     node.submit(run(1));
     node.submit(run(2));
-    assert_eq!(starts(&node.commit()), 0);
+    assert_eq!(starts(node.commit()).len(), 0);
     let at = NOW.after(Duration::from_secs(1));
     assert_eq!(node.shards.next_timer(), Some(at), "the loop wakes up by itself");
 
     node.now = at;
-    assert_eq!(starts(&node.commit()), 1, "one goes through");
+    assert_eq!(starts(node.commit()).len(), 1, "one goes through");
     node.slots.note("worker", &answered(), at);
     let again = node.shards.next_timer().unwrap();
     assert_eq!(again, at.after(Duration::from_secs(1)), "the other one is asked about again");
     node.now = again;
-    assert_eq!(starts(&node.commit()), 1);
+    assert_eq!(starts(node.commit()).len(), 1);
     let taken = |id| node.shards.run(id).and_then(|run| run.step(StepNo(0))?.attempt);
     assert_eq!([taken(run(1)), taken(run(2))], [Some(Attempt(1)); 2], "waiting cost no attempt");
+}
+
+impl Node {
+    /// A node that takes over runs 1 and 2 from one that died.
+    fn after(journal: &Memory) -> Self {
+        let mut node = Self::new(journal);
+        let takeover = Takeover { died: true, ..Takeover::default() };
+        for run in [run(1), run(2)] {
+            let (tenant, ticket) = Default::default();
+            node.shards.offer(Offer::Work { tenant, run, takeover, ticket });
+        }
+        node
+    }
+
+    fn is_blocked(&self, run: RunId) -> bool {
+        let run = self.shards.run(run).unwrap();
+        matches!(run.steps()[0].status, StepStatus::Blocked(_))
+    }
+}
+
+/// The attempts that start; what starts is at work until it is dropped.
+fn starts(actions: Vec<Action>) -> Vec<Start> {
+    let start = |action| match action {
+        Action::Start(start) => Some(*start),
+        _ => None,
+    };
+    actions.into_iter().filter_map(start).collect()
+}
+
+#[test]
+fn of_the_steps_that_nodes_died_with_one_begins_at_a_time() {
+    let journal = Memory::new();
+    let mut first = Node::new(&journal);
+    first.submit(run(1));
+    first.submit(run(2));
+    assert_eq!(starts(first.commit()).len(), 2);
+    assert_eq!(starts(Node::after(&journal).commit()).len(), 2, "one death proves nothing");
+
+    let mut third = Node::after(&journal);
+    let one = starts(third.commit());
+    assert_eq!(one.len(), 1, "two do: of the suspects one begins");
+    third.submit(run(3));
+    assert_eq!(starts(third.commit()).len(), 1, "and what is new");
+    assert_eq!(third.shards.next_timer(), Some(NOW.after(SUSPECT_FOR)));
+
+    let mut fourth = Node::after(&journal);
+    let mut other = starts(fourth.commit());
+    let (other, guilty) = (other.pop().unwrap().call.run, one[0].call.run);
+    assert_ne!(other, guilty);
+    assert!(fourth.is_blocked(guilty) && !fourth.is_blocked(other));
+}
+
+#[test]
+fn the_next_suspect_begins_when_the_one_before_has_ended_or_lived_for_a_minute() {
+    let journal = Memory::new();
+    let mut first = Node::new(&journal);
+    first.submit(run(1));
+    first.submit(run(2));
+    drop(first.commit());
+    drop(Node::after(&journal).commit());
+
+    let mut third = Node::after(&journal);
+    let one = starts(third.commit());
+    third.now = NOW.after(SUSPECT_FOR - std::time::Duration::from_micros(1));
+    assert!(third.turn().1.is_none(), "it is still a suspect");
+    third.now = NOW.after(SUSPECT_FOR);
+    assert_eq!(starts(third.commit()).len(), 1, "it is none any more");
+
+    let mut fourth = Node::after(&journal);
+    fourth.now = third.now;
+    drop(one);
+    // The one that had run for so long begins anew, as a suspect that no death was added to.
+    let one = starts(fourth.commit());
+    assert_eq!(one.len(), 1);
+    assert!(fourth.is_blocked(run(1)) != fourth.is_blocked(run(2)));
 }

@@ -17,6 +17,7 @@ mod kill_server;
 mod kill_stores;
 mod library;
 mod plan;
+mod poison;
 mod recover;
 mod repo_check;
 mod run;
