@@ -26,6 +26,8 @@ mod verify;
 mod write;
 mod writer;
 
+pub use verify::{Damage, Progress, Verified};
+
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -257,9 +257,50 @@ async fn damage_is_named() {
         let error = content.reader.read_to_end(&mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains(&digest.to_string()), "{error}");
     }
+    let told = |found: Verified| found.damage.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let found = stored.verify(|_| {}).await.unwrap();
+    assert_eq!((found.runs, found.entries, found.payloads), (2, 2, 2));
+    let all = told(found).join("\n");
+    for (place, what) in [
+        (format!("kapelle.db`: run `{a}`, event 1: "), String::new()),
+        (format!("kapelle.db`: run `{a}`: "), format!("`{}`: it is damaged", payload.digest)),
+        (format!("{}`: run `{a}`: ", digest.hex()), format!("`{digest}`: it is damaged")),
+    ] {
+        let named = all.lines().any(|line| line.contains(&place) && line.contains(&what));
+        assert!(named && all.lines().count() == 3, "{place} {what}: {all}");
+    }
     fs::remove_file(&path).unwrap();
     let Err(error) = stored.payload(&tenant(), digest).await else { panic!("it is gone") };
     assert!(error.to_string().contains(&digest.hex()), "{error}");
+    let all = told(stored.verify(|_| {}).await.unwrap()).join("\n");
+    assert!(all.contains(&format!("`{digest}`: it is missing; restore it")), "{all}");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_not_where_its_index_says_harms_no_check_of_others() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let runs = [1, 2, 3].map(|n| run(SHARD, n));
+    for run in runs {
+        add(&*stored, SHARD, epoch, vec![plain(run, epoch, 1, 1)]).await;
+    }
+    // The index is not told that the second entry says now it is the first one.
+    let index = |only: &str| {
+        format!(
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql =
+             'CREATE UNIQUE INDEX entry_run ON entry (run, first_seq) {only}'
+             WHERE name = 'entry_run'"
+        )
+    };
+    stored.tamper(&index("WHERE 0"));
+    let first = "(SELECT run FROM entry WHERE id = 7 << 48 | 1)";
+    stored.tamper(&format!("UPDATE entry SET run = {first} WHERE id = 7 << 48 | 2"));
+    stored.tamper(&index(""));
+    let found = stored.verify(|_| {}).await.unwrap();
+    assert_eq!((found.runs, found.entries), (3, 3));
+    let named: Vec<_> = found.damage.iter().filter_map(|damage| damage.run).collect();
+    assert_eq!(named, [runs[1]], "{:?}", found.damage);
+    assert!(found.damage.len() > 1, "the structure is wrong too: {:?}", found.damage);
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use kapelle_core::port::journal::{Error, Journal as _, Part, RunQuery, Settled};
 use kapelle_core::{Digest, RunId, Shard};
-use kapelle_store::Sqlite;
 use kapelle_store::contract::{append, tenant};
+use kapelle_store::{Sqlite, Verified};
 
 use crate::flips_base::{Base, Dice, next_of};
 
@@ -72,7 +72,7 @@ struct Outcome {
     /// The questions that were answered otherwise than before, without a word.
     silent: Vec<String>,
     /// What a full check found.
-    verified: Vec<Error>,
+    verified: Vec<String>,
     /// How many runs gave all that was written; how many there are.
     whole: (usize, usize),
     /// Whether the open runs among them went on.
@@ -107,10 +107,9 @@ impl Outcome {
                 Ok(answer) => self.silent.push(format!("{question}: {before:?} became {answer}")),
             }
         }
-        self.verified = match store.verify().await {
-            Ok(found) => found,
-            Err(error) => vec![error],
-        };
+        let found = store.verify(|_| {}).await;
+        let told = |found: Verified| found.damage.iter().map(ToString::to_string).collect();
+        self.verified = found.map_or_else(|error| vec![error.to_string()], told);
         let whole = |run: &&RunId| {
             let question = format!("read {run}");
             answers[&question] == oracle[&question]
@@ -135,6 +134,9 @@ impl Outcome {
         if let Some(error) = &self.refused {
             let text = error.to_string();
             assert!(names(&text) && text.contains(';'), "{what}: no name or way out: {text}");
+        }
+        for text in &self.verified {
+            assert!(names(text) && text.contains(';'), "{what}: no name or way out: {text}");
         }
         for text in &self.named {
             assert!(names(text) || text.contains("\"damaged\""), "{what}: no name: {text}");

@@ -9,6 +9,7 @@ mod artifacts;
 mod bench;
 mod check;
 mod detached;
+mod doctor;
 mod exit;
 mod follow;
 mod input;
@@ -68,6 +69,8 @@ enum Command {
     /// List and describe the agents at hand
     #[command(subcommand)]
     Agents(agents::Command),
+    /// Check that the store is whole: every journal, payload and row, and the database
+    Doctor(doctor::Args),
     /// Measure how fast this machine runs steps
     Bench(bench::Args),
     /// Print a JSON Schema, for editors
@@ -123,6 +126,7 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Runs(command) => runs::perform(command, settings).await,
         Command::Artifacts(command) => artifacts::perform(command, settings).await,
         Command::Agents(command) => agents::perform(command, settings).await,
+        Command::Doctor(args) => doctor::doctor(&args, settings).await,
         Command::Bench(args) => bench::bench(args, settings).await,
         Command::Schema(command) => schema::print(&command),
         Command::Completions(args) => schema::completions(&args),

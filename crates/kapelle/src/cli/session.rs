@@ -67,7 +67,8 @@ impl Settings {
         self.start(self.place.clone(), Reachable::No, self.options()).await
     }
 
-    fn expect_store(&self) -> Result<(), Stop> {
+    /// Refuses to go on where there is no store.
+    pub(crate) fn expect_store(&self) -> Result<(), Stop> {
         if let Some(folder) = self.place.folder()
             && !folder.join("kapelle.db").exists()
             && !folder.is_file()

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "",
     "run",
     "plan",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 24] = [
     "agents",
     "agents list",
     "agents show",
+    "doctor",
     "bench",
     "schema",
     "schema workflow",

@@ -5,6 +5,7 @@
 mod api;
 mod approve;
 mod check;
+mod doctor;
 mod fault;
 mod fault_round;
 mod help;

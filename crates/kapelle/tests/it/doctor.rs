@@ -1,0 +1,96 @@
+//! The full check of a store: a whole one, and one whose disk has lied.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use crate::support::{Folder, run_of};
+
+/// A value in a row, and one in a file.
+const WORK: &str = r#"
+id: kept
+tasks:
+  - id: small
+    agentName: process
+    input: { shell: "head -c 3000 /dev/urandom | base64 -w 0" }
+  - id: large
+    agentName: process
+    input: { shell: "head -c 1500000 /dev/urandom > $KAPELLE_OUT/large" }
+"#;
+
+/// Turns a bit of the byte that is found in a file.
+fn flip(path: &Path, at: impl FnOnce(&[u8]) -> usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = at(&bytes);
+    bytes[at] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The one payload that is a file.
+fn payload(store: &Path) -> PathBuf {
+    let folders = std::fs::read_dir(store.join("payloads")).unwrap();
+    let folders = folders.map(|folder| folder.unwrap().path()).filter(|path| path.is_dir());
+    let mut files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    files.next().expect("there is a large artifact").unwrap().path()
+}
+
+fn problems(report: &Json) -> Vec<String> {
+    let all = report["problems"].as_array().unwrap();
+    all.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_whole_store_is_whole_also_while_it_is_worked_on() {
+    let folder = Folder::new();
+    let none = folder.run("doctor").expect(6);
+    assert!(none.err.contains("there is no store in `.kapelle`"), "{}", none.err);
+    folder.run("--store memory doctor").expect(2);
+    folder.write("workflow.yaml", WORK);
+    folder.run("run .").expect(0);
+    let done = folder.run("doctor").expect(0);
+    assert!(done.out.starts_with("`.kapelle` is whole: 1 run, "), "{}", done.out);
+    assert!(done.out.contains(" payloads in ") && done.err.is_empty(), "{done:?}");
+    folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
+    let mut working = folder.start("run . --json --wait");
+    let run = run_of(&working.wait_for("approval_requested", Some("a")));
+    let report = folder.run("doctor --json").expect(0).json();
+    assert_eq!((&report["whole"], &report["problems"]), (&json!(true), &json!([])), "{report}");
+    assert_eq!(report["runs"], 2, "{report}");
+    folder.run(&format!("runs approve {run} a")).expect(0);
+    working.finish().expect(0);
+}
+
+#[test]
+fn turned_bits_are_named_with_file_run_and_event() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", WORK);
+    let run = run_of(&folder.run("run . --json").expect(0).last());
+    let other = run_of(&folder.run("run . --json --task-id other").expect(0).last());
+    // The next one to open it moves all that is in the log to the database.
+    folder.run("runs list").expect(0);
+    let store = folder.path().join(".kapelle");
+
+    let file = payload(&store);
+    flip(&file, |bytes| bytes.len() / 2);
+    let done = folder.run("doctor").expect(6);
+    let (file, name) = (file.display().to_string(), ".kapelle/payloads/");
+    let file = &file[file.find(name).unwrap()..];
+    let line = done.out.lines().next().unwrap();
+    assert!(line.starts_with(&format!("`{file}`: run `")) && line.contains("; restore"), "{line}");
+    assert!(done.out.contains("is damaged, 1 problem: 2 runs, "), "{}", done.out);
+
+    // In the first entry of one of the two.
+    flip(&store.join("kapelle.db"), |bytes| {
+        bytes.windows(11).position(|part| part == b"run_created").unwrap()
+    });
+    let report = folder.run("doctor --json").expect(6).json();
+    assert_eq!(report["whole"], false);
+    let told = problems(&report);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    let entry = report["problems"].as_array().unwrap().iter().find(|one| !one["seq"].is_null());
+    let entry = entry.unwrap_or_else(|| panic!("no journal is damaged: {told:#?}"));
+    assert!([&run, &other].iter().any(|run| entry["run"] == **run), "{entry}");
+    assert_eq!(entry["seq"], 1, "{entry}");
+    assert!(entry["file"].as_str().unwrap().ends_with("kapelle.db"), "{entry}");
+    assert!(entry["message"].as_str().unwrap().contains("; restore"), "{entry}");
+}
