@@ -19,6 +19,8 @@ use kapelle_core::NodeId;
 use kapelle_core::port::journal::Error;
 use kapelle_core::port::nodes::{Node, Nodes};
 
+use crate::sqlite::is_full;
+
 /// This process as a node of the store in a folder, until it is dropped.
 pub struct Member {
     me: Node,
@@ -247,6 +249,9 @@ fn is_taken(tried: Result<(), TryLockError>) -> io::Result<bool> {
 }
 
 fn unavailable(dir: &Path, error: &io::Error) -> Error {
+    if is_full(error) {
+        return Error::Full { file: dir.display().to_string().into() };
+    }
     let message = format!("{error}; make it a folder that this user can write").into();
     Error::Unavailable { file: dir.display().to_string().into(), message }
 }

@@ -99,9 +99,11 @@ impl Node {
             (None, Place::Folder(dir)) => {
                 let store = Sqlite::open(dir)?;
                 if setup.reachable == Reachable::Yes {
-                    socket = Some(Socket::bind(dir).map_err(|error| no_socket(dir, &error))?);
+                    let bind = || Socket::bind(dir).map_err(|error| no_socket(dir, &error));
+                    socket = Some(with_room(&store, bind)?);
                 }
-                let member = Member::join(dir, socket.as_ref().map(Socket::path))?;
+                let path = socket.as_ref().map(Socket::path);
+                let member = with_room(&store, || Member::join(dir, path))?;
                 kids = Some(std::path::absolute(member.kids_file()).unwrap_or(member.kids_file()));
                 (Arc::new(store), Arc::new(member))
             }
@@ -155,9 +157,24 @@ pub(crate) fn known_agents() -> Agents {
     agents(Some(PathBuf::new()), None, Vec::new()).expect("the schemas of our own agents are right")
 }
 
-fn no_socket(dir: &Path, error: &std::io::Error) -> journal::Error {
-    journal::Error::Unavailable {
-        file: dir.join("nodes").display().to_string().into(),
-        message: format!("no socket can be made there: {error}").into(),
+/// What `make` gives, on a full disk with what the store keeps for that: who wants to say a word to
+/// a run has to be a node first.
+fn with_room<T>(
+    store: &Sqlite,
+    make: impl Fn() -> Result<T, journal::Error>,
+) -> Result<T, journal::Error> {
+    match make() {
+        Err(journal::Error::Full { .. }) if store.make_room() => make(),
+        made => made,
     }
+}
+
+fn no_socket(dir: &Path, error: &std::io::Error) -> journal::Error {
+    use std::io::ErrorKind;
+    let file = dir.join("nodes").display().to_string().into();
+    if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        return journal::Error::Full { file };
+    }
+    let message = format!("no socket can be made there: {error}; choose a folder on a local disk");
+    journal::Error::Unavailable { file, message: message.into() }
 }

@@ -26,6 +26,7 @@ mod verify;
 mod write;
 mod writer;
 
+pub(crate) use space::is_full;
 pub use verify::{Damage, Progress, Verified};
 
 use std::path::Path;
@@ -70,6 +71,7 @@ pub struct Sqlite {
     file: Arc<str>,
     files: Files,
     poison: Poison,
+    space: Space,
     readers: Arc<Readers>,
     /// Present until it is dropped.
     wishes: Option<Sender<Wish>>,
@@ -118,8 +120,12 @@ impl Sqlite {
         let copier = Copier::start(dir, Arc::clone(&file), poison.clone(), space.clone());
         let copier = copier.map_err(unusable)?;
         let (files_too, poison_too) = (files.clone(), poison.clone());
-        let shared =
-            Shared { file: Arc::clone(&file), files: files_too, poison: poison_too, space };
+        let shared = Shared {
+            file: Arc::clone(&file),
+            files: files_too,
+            poison: poison_too,
+            space: space.clone(),
+        };
         let writer =
             prepare(&conn).and_then(|()| Writer::new(conn, shared, turnstile, copier, ends));
         let writer = writer.map_err(|error| unusable(io::Error::other(error)))?;
@@ -129,11 +135,17 @@ impl Sqlite {
         let served = Arc::clone(&writer);
         let thread = thread.spawn(move || writer::serve(&served, &queue)).map_err(unusable)?;
         let (wishes, thread) = (Some(wishes), Some(thread));
-        let store = Self { file, files, poison, readers, wishes, writer, thread };
+        let store = Self { file, files, poison, space, readers, wishes, writer, thread };
         for old in old.chunks(SWEEP_BATCH) {
             store.sweep(old.to_vec(), SWEEP_AGE, |_| {});
         }
         Ok(store)
+    }
+
+    /// Gives up what is kept for a full disk, for a file beside the store without which nobody could
+    /// say a word to a run; whether that may have made space.
+    pub fn make_room(&self) -> bool {
+        self.space.give_up()
     }
 
     fn sweep(
@@ -404,6 +416,9 @@ fn make_folder(dir: &Path) -> io::Result<()> {
 
 /// What it means that a store's folder cannot be used.
 fn unusable(dir: &Path, error: &io::Error) -> Error {
+    if is_full(error) {
+        return Error::Full { file: dir.display().to_string().into() };
+    }
     let way_out = match error.kind() {
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "it is no folder; ",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -6,6 +6,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -32,12 +33,10 @@ pub(super) async fn submit(new: &api::NewRun, settings: &Settings) -> Result<Exi
     let Some(store) = settings.place.folder() else {
         return Err(Stop::usage("a run in memory cannot be left to another process"));
     };
-    std::fs::create_dir_all(store)
-        .map_err(|error| Stop::new(Exit::Store, format!("`{}`: {error}", store.display())))?;
+    std::fs::create_dir_all(store).map_err(|error| unusable(store, &error))?;
     let path = store.join("detached.log");
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    let log =
-        log.map_err(|error| Stop::new(Exit::Store, format!("`{}`: {error}", path.display())))?;
+    let log = log.map_err(|error| unusable(&path, &error))?;
     let mut child = Command::new(std::env::current_exe()?)
         .args(settings.arguments())
         .arg(NAME)
@@ -63,6 +62,11 @@ pub(super) async fn submit(new: &api::NewRun, settings: &Settings) -> Result<Exi
             Err(Stop::new(Exit::Store, message))
         }
     }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Stop {
+    let way_out = "make it writable, free some space, or choose another folder with `--store`";
+    Stop::new(Exit::Store, format!("`{}`: {error}; {way_out}", path.display()))
 }
 
 fn exit_of(code: u8) -> Exit {

@@ -141,7 +141,9 @@ fn start_log(log: &config::Log) -> Result<(), Stop> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(out::has_colours(&std::io::stderr()));
+        .with_ansi(out::has_colours(&std::io::stderr()))
+        // It would complain on stderr, with a panic if that takes nothing: a full disk is enough.
+        .log_internal_errors(false);
     match log.format {
         Format::Text => lines.init(),
         Format::Json => lines.json().init(),

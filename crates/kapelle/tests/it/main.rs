@@ -8,6 +8,7 @@ mod check;
 mod doctor;
 mod fault;
 mod fault_round;
+mod full;
 mod help;
 mod kill;
 mod kill_check;

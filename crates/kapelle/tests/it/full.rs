@@ -1,0 +1,104 @@
+//! A disk that fills up under the real binary: a small one of our own, in a namespace.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Folder, run_of};
+
+/// Where the disk is, in a process that has one.
+const DISK: &str = "KAPELLE_TEST_DISK";
+
+/// Plays `play` where a folder is a disk of `size`: this test once more, in a namespace that ends
+/// with it.
+fn on_a_small_disk(test: &str, size: &str, play: impl FnOnce(&Path)) {
+    if let Some(disk) = std::env::var_os(DISK) {
+        return play(Path::new(&disk));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount =
+        format!("mount -t tmpfs -o size={size} none \"$KAPELLE_TEST_DISK\" && exec \"$0\" \"$@\"");
+    let mut command = Command::new("unshare");
+    // Somebody who is not root is root in a namespace, where the system permits that.
+    command.args(["--map-root-user", "--mount", "sh", "-c", &mount]);
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+    let output = command.env(DISK, folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn fill_up(disk: &Path) {
+    let mut file = File::create(disk.join("filler")).unwrap();
+    for size in [1 << 16, 1 << 12] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_under_a_run_refuses_new_ones_and_hears_people() {
+    const WORK: &str = r#"
+id: people
+tasks:
+  - { id: begin, approval: {} }
+  - id: large
+    agentName: process
+    dependencies: [begin]
+    input: { shell: "head -c 600000 /dev/urandom | base64 -w 0" }
+  - { id: end, approval: {}, dependencies: [large] }
+  - { id: last, agentName: echo, dependencies: [end], input: { value: done } }
+output: "{{ steps.last.output }}"
+"#;
+    let name = "full::a_disk_that_fills_up_under_a_run_refuses_new_ones_and_hears_people";
+    on_a_small_disk(name, "48m", |disk| {
+        let folder = Folder::new();
+        folder.write("workflow.yaml", WORK);
+        folder.write("new.yaml", "{id: new, tasks: [{id: a, agentName: echo, input: {value: 1}}]}");
+        let on_it = |line: &str| format!("--store {}/store {line}", disk.display());
+        let mut first = folder.start(&on_it("run . --json --wait"));
+        let run = run_of(&first.wait_for("approval_requested", Some("begin")));
+        fill_up(disk);
+        for _ in 0..2 {
+            let new = folder.run(&on_it("run new.yaml")).expect(6);
+            let names = format!("no space left for `{}/store/", disk.display());
+            assert!(new.err.contains(&names) && new.err.contains("; free some"), "{}", new.err);
+        }
+        let listed = folder.run(&on_it("runs list --json")).expect(0);
+        assert!(listed.out.contains(&run) && !listed.out.contains("\"new\""), "{}", listed.out);
+        folder.run(&on_it(&format!("runs approve {run} begin"))).expect(0);
+        first.wait_for("approval_requested", Some("end"));
+
+        std::fs::remove_file(disk.join("filler")).unwrap();
+        folder.run(&on_it("run new.yaml")).expect(0);
+        folder.run(&on_it(&format!("runs approve {run} end"))).expect(0);
+        assert_eq!(first.finish().expect(0).last()["output"], "done");
+        folder.run(&on_it("doctor")).expect(0);
+        assert_eq!(std::fs::metadata(disk.join("store/ballast")).unwrap().len(), 16 << 20);
+    });
+}
+
+#[test]
+fn without_any_space_the_file_and_the_way_out_are_named() {
+    let name = "full::without_any_space_the_file_and_the_way_out_are_named";
+    on_a_small_disk(name, "4m", |disk| {
+        let folder = Folder::new();
+        let one = |value: &str| {
+            format!("{{id: x, tasks: [{{id: a, agentName: echo, input: {{value: {value}}}}}]}}")
+        };
+        folder.write("workflow.yaml", &one("1"));
+        folder.write("large.yaml", &one(&"x".repeat(2 << 20)));
+        let give = |line: &str| folder.run(&format!("--store {}/{line}", disk.display()));
+        give("store run .").expect(0);
+        fill_up(disk);
+        for line in ["other run .", "store run large.yaml", "store run large.yaml --detach"] {
+            let done = give(line).expect(6);
+            let (store, _) = line.split_once(' ').unwrap();
+            let names = format!("no space left for `{}/{store}", disk.display());
+            assert!(done.err.contains(&names), "{line}: {}", done.err);
+            assert!(done.err.contains("; free some, then repeat"), "{line}: {}", done.err);
+        }
+        std::fs::remove_file(disk.join("filler")).unwrap();
+        give("store run .").expect(0);
+        give("other run .").expect(0);
+    });
+}
