@@ -120,7 +120,7 @@ pub enum Error {
     #[error("the plan cannot run: {0}")]
     BadPlan(Arc<str>),
     /// The node is being stopped.
-    #[error("the node is being stopped")]
+    #[error("the node is about to leave; nothing was done: repeat in a moment")]
     Draining,
 }
 

@@ -1,7 +1,8 @@
 //! A client: one method for every route.
 //!
 //! **Invariant:** a command that was sent to a node that does not own its run is sent on to the one
-//! that does, as the answer `elsewhere` says; nothing else is ever sent twice.
+//! that does, as the answer `elsewhere` says. If that one is about to leave, or has left, and did
+//! nothing, the first is asked again for a while; nothing else is ever sent twice.
 
 mod events;
 mod sse;
@@ -9,6 +10,7 @@ mod transport;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -28,6 +30,10 @@ pub use transport::{Body, BoxFuture, Transport, Unreachable};
 const ANSWER_MAX: usize = 512 << 20;
 /// How often a command is sent on.
 const HOPS_MAX: usize = 4;
+/// How long a node may be about to leave.
+const LEAVING_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked whether it has left.
+const LEAVING_PACE: Duration = Duration::from_millis(50);
 
 /// A client of one server.
 #[derive(Clone)]
@@ -63,6 +69,15 @@ impl Error {
         match self {
             Self::Problem(problem) => Some(&problem.code),
             Self::Unreachable(_) | Self::Malformed { .. } => None,
+        }
+    }
+
+    /// Whether nothing was done because the server leaves, or has left.
+    fn is_leaving(&self) -> bool {
+        match self {
+            Self::Problem(problem) => problem.code == "draining",
+            Self::Unreachable(error) => error.is_unsent,
+            Self::Malformed { .. } => false,
         }
     }
 }
@@ -205,21 +220,23 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, Error> {
         let body = Bytes::from(serde_json::to_vec(body).expect("requests are JSON"));
-        let mut client = self.clone();
-        for _ in 0..HOPS_MAX {
-            match client.send(Method::POST, path, "application/json", body.clone()).await {
-                Ok(response) => return client.read_json(response.into_body()).await,
-                Err(Error::Problem(problem)) => match &problem.node {
-                    Some(node) if problem.code == "elsewhere" && node.socket.is_some() => {
-                        let socket = node.socket.as_deref().unwrap_or_default();
-                        client = Self::socket(Path::new(socket));
-                    }
-                    _ => return Err(Error::Problem(problem)),
-                },
-                Err(error) => return Err(error),
+        let (mut client, mut hops, since) = (self.clone(), 0, Instant::now());
+        loop {
+            let error =
+                match client.send(Method::POST, path, "application/json", body.clone()).await {
+                    Ok(response) => return client.read_json(response.into_body()).await,
+                    Err(error) => error,
+                };
+            if hops > 0 && error.is_leaving() && since.elapsed() < LEAVING_MAX {
+                tokio::time::sleep(LEAVING_PACE).await;
+                (client, hops) = (self.clone(), 0);
+            } else if hops == HOPS_MAX {
+                return Err(client.malformed("the nodes send the request round in a circle"));
+            } else {
+                client = owner(error).map(|socket| Self::socket(Path::new(&socket)))?;
+                hops += 1;
             }
         }
-        Err(client.malformed("the nodes send the request round in a circle"))
     }
 
     async fn send(
@@ -264,6 +281,17 @@ impl Client {
 
     fn malformed(&self, what: &'static str) -> Error {
         Error::Malformed { server: self.transport.server().to_owned(), what }
+    }
+}
+
+/// Where the node listens that `error` says to ask.
+fn owner(error: Error) -> Result<String, Error> {
+    match error {
+        Error::Problem(mut problem) if problem.code == "elsewhere" => {
+            let socket = problem.node.as_mut().and_then(|node| node.socket.take());
+            socket.ok_or(Error::Problem(problem))
+        }
+        error => Err(error),
     }
 }
 

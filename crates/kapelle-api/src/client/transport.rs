@@ -24,6 +24,8 @@ pub struct Unreachable {
     pub server: String,
     /// What went wrong.
     pub message: String,
+    /// Nobody was there: it did nothing.
+    pub is_unsent: bool,
 }
 
 /// Carries a request to a server and brings its answer.
@@ -67,7 +69,7 @@ impl Remote {
             message = format!("{message}: {cause}");
             source = cause.source();
         }
-        Unreachable { server: self.server.clone(), message }
+        Unreachable { server: self.server.clone(), message, is_unsent: error.is_connect() }
     }
 }
 
@@ -104,6 +106,7 @@ impl Transport for Remote {
                 .map_err(move |error| Unreachable {
                     server: server.clone(),
                     message: error.to_string(),
+                    is_unsent: false,
                 })
                 .boxed();
             Ok(answer.body(body).expect("the parts come from a response"))

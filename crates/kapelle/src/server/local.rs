@@ -33,6 +33,7 @@ impl Transport for Local {
                 let broken = |error: axum::Error| Unreachable {
                     server: "this process".to_owned(),
                     message: error.to_string(),
+                    is_unsent: false,
                 };
                 body.into_data_stream().map_err(broken).boxed()
             }))

@@ -90,3 +90,27 @@ fn a_stranger_on_the_socket_of_a_node_is_named() {
     );
     stranger.join().unwrap();
 }
+
+#[test]
+fn a_word_to_a_node_that_leaves_is_taken_by_whoever_comes_next() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
+    let mut first = folder.start("run . --json --wait");
+    let run = run_of(&first.wait_for("approval_requested", Some("a")));
+    let socket = folder.socket();
+    std::fs::remove_file(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    // What the node would answer in its last moment, and its end.
+    let leaving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        let problem = r#"{"type":"","title":"","status":503,"detail":"","code":"draining"}"#;
+        let head = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length:";
+        write!(stream, "{head} {}\r\n\r\n{problem}", problem.len()).unwrap();
+        first.crash();
+    });
+    folder.run(&format!("runs approve {run} a")).expect(0);
+    leaving.join().unwrap();
+    let shown = folder.run(&format!("runs show {run} --json")).expect(0);
+    assert!(shown.out.contains("approved") || shown.out.contains("completed"), "{}", shown.out);
+}
