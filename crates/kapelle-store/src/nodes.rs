@@ -3,6 +3,7 @@
 //! ```text
 //! STORE/nodes/<id>       what the node says of itself; locked by it before the file has its name
 //! STORE/nodes/<id>.kids  locked (shared) by the children of its process agents while one lives
+//! STORE/nodes/<id>.out/  what those children leave, until it is taken in
 //! ```
 //!
 //! **Invariants:** a file whose lock is free belongs to a dead node, for good: names are never used
@@ -132,6 +133,7 @@ impl Member {
         {
             fs::remove_file(socket).ok();
         }
+        fs::remove_dir_all(kids.with_extension("out")).ok();
         fs::remove_file(kids).ok();
         fs::remove_file(path).ok();
     }
@@ -146,6 +148,7 @@ impl Drop for Member {
             file.is_none_or(|file| is_taken(file.try_lock()).is_ok_and(|taken| !taken))
         });
         if childless {
+            fs::remove_dir_all(kids.with_extension("out")).ok();
             fs::remove_file(kids).ok();
             fs::remove_file(self.dir.join(self.me.id.as_str())).ok();
         }
@@ -287,14 +290,19 @@ mod tests {
         child.lock_shared().unwrap();
         drop(parent);
         let other = Member::join(dir.path(), None).unwrap();
+        // What its children leave, when neither it nor they could clean up.
+        let left = dir.path().join(format!("nodes/{id}.out/kapelle-out-1"));
+        fs::create_dir_all(&left).unwrap();
         assert!(!other.alive(&id).await.unwrap());
         assert!(other.has_orphans().await.unwrap());
         assert_eq!(other.list().await.unwrap().len(), 1);
         assert!(other.has_orphans().await.unwrap(), "the list removed a parent's file");
+        assert!(left.exists(), "a child may be at work there");
         drop(child);
         assert!(!other.has_orphans().await.unwrap());
         other.list().await.unwrap();
-        assert!(!dir.path().join("nodes").join(id.as_str()).exists());
+        drop(other);
+        assert_eq!(fs::read_dir(dir.path().join("nodes")).unwrap().count(), 0);
     }
 
     #[test]

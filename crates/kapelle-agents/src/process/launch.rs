@@ -32,15 +32,15 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn of(call: &Call, input: &Input) -> Result<Self, Failure> {
+    pub(super) fn of(call: &Call, input: &Input, kids: Option<&Path>) -> Result<Self, Failure> {
         let root = Path::new(&*call.root);
         let cwd = input.cwd.as_ref().map_or_else(|| root.to_owned(), |cwd| root.join(cwd));
         let cwd = cwd.to_string_lossy().into_owned();
         if !Path::new(&cwd).is_dir() {
             return Err(invalid("no_such_folder", format!("there is no folder `{cwd}`")));
         }
-        let out = tempfile::Builder::new().prefix("kapelle-out-").tempdir().map_err(|error| {
-            let message = format!("no temporary folder could be made: {error}");
+        let out = out_folder(kids).map_err(|error| {
+            let message = format!("no folder could be made for what the command leaves: {error}");
             Failure::new(FailureKind::Unavailable, "no_temp_folder", message)
         })?;
         let value = |name: &'static str| Some((name, std::env::var_os(name)?));
@@ -54,6 +54,20 @@ impl Surroundings {
         let passed = || self.passed.iter().find(|(name, _)| *name == "PATH");
         own.or_else(|| passed().map(|(_, path)| path.to_string_lossy().into_owned()))
             .unwrap_or_default()
+    }
+}
+
+/// A folder for one attempt, beside the lock of this node's processes: who removes that after our
+/// death removes what is left of this too.
+fn out_folder(kids: Option<&Path>) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("kapelle-out-");
+    let Some(all) = kids.map(|kids| kids.with_extension("out")) else { return builder.tempdir() };
+    match std::fs::create_dir(&all) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io::Error::new(error.kind(), format!("{error} at `{}`", all.display())))
+        }
+        _ => builder.tempdir_in(all),
     }
 }
 

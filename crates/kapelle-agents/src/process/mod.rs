@@ -33,7 +33,8 @@ pub struct Process {
 impl Process {
     /// The agent. `launcher` is an executable whose `main` calls [`crate::child::main`] when its
     /// first argument is [`crate::child::ARG`]; `kids` is the file whose shared lock every command
-    /// and its descendants hold until they have ended.
+    /// and its descendants hold until they have ended. What commands leave for us is meanwhile in
+    /// the folder beside it whose name ends in `.out` instead; without `kids`, in a temporary one.
     #[must_use]
     pub fn new(launcher: PathBuf, kids: Option<PathBuf>) -> Self {
         let action = Action {
@@ -75,8 +76,8 @@ impl Agent for Process {
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
         expect_action("process", "run", &call.action)?;
         let input = Input::read(&call.input)?;
-        let here = Surroundings::of(&call, &input)?;
         let (launcher, kids) = (&self.launcher, self.kids.as_deref());
+        let here = Surroundings::of(&call, &input, kids)?;
         let (mut launched, mut says) = launch::start(launcher, kids, &call, &input, &here).await?;
         let ended = {
             let ended = launched.ended(&input, desk);

@@ -164,6 +164,8 @@ fn helper(root: &Path, input: &serde_json::Value) -> Child {
     Command::new(launcher())
         .args(["process", &input.to_string()])
         .env("KIDS", root.join("kids"))
+        // What it cannot clean up, being killed, goes with the test.
+        .env("TMPDIR", root)
         .current_dir(root)
         .stdout(Stdio::null())
         .spawn()
@@ -212,10 +214,12 @@ async fn without_a_launcher_nothing_runs() {
 #[tokio::test]
 async fn without_the_lock_nothing_runs() {
     let root = tempfile::tempdir().unwrap();
-    let agent = Process::new(launcher(), Some(root.path().join("no/such/folder/kids")));
+    let kids = root.path().join("a-folder");
+    std::fs::create_dir(&kids).unwrap();
+    let agent = Process::new(launcher(), Some(kids));
     let call = contract::call("run", json!({"shell": "touch ran"}), root.path().to_str().unwrap());
     let failure = agent.perform(call, &ScratchDesk::new().unwrap()).await.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
+    assert_eq!((failure.kind, &*failure.code), (FailureKind::Unavailable, "no_lock"), "{failure}");
     assert!(!root.path().join("ran").exists());
 }
 

@@ -29,8 +29,10 @@ pub(crate) async fn run_in(
     desk: &ScratchDesk,
 ) -> Result<Answer, Failure> {
     let call = contract::call("run", input, root.to_str().unwrap());
-    let kids = tempfile::NamedTempFile::new().unwrap();
-    Process::new(launcher(), Some(kids.path().into())).perform(call, desk).await
+    let node = tempfile::tempdir().unwrap();
+    let kids = node.path().join("kids");
+    std::fs::write(&kids, "").unwrap();
+    Process::new(launcher(), Some(kids)).perform(call, desk).await
 }
 
 pub(crate) async fn run(input: Json) -> Result<Answer, Failure> {
