@@ -119,6 +119,7 @@ pub(crate) fn soak() -> Result<()> {
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))?;
     let mut command = tests_called("fault", &["kapelle"]);
     run(command.env("KAPELLE_FAULT_ALL", "1"))?;
+    powercut(&["--slow", "600"])?;
     powercut(&["--off", "--cuts", "100"])?;
     powercut(&["--cuts", "10000"])
 }

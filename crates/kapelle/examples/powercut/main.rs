@@ -16,6 +16,7 @@ mod failing;
 mod life;
 mod namespace;
 mod shift;
+mod slow;
 mod tally;
 
 #[allow(dead_code, reason = "the kill test uses more of it")]
@@ -63,6 +64,9 @@ struct Args {
     /// Instead: so many disks that fail in the middle, see [`failing`]
     #[arg(long, value_name = "N")]
     failing: Option<u32>,
+    /// Instead: so many seconds on a disk that does 20 writes a second, see [`slow`]
+    #[arg(long, value_name = "SECONDS")]
+    slow: Option<u64>,
     /// What this process calls itself with
     #[arg(long, hide = true)]
     inside: bool,
@@ -71,11 +75,15 @@ struct Args {
 fn main() -> ExitCode {
     let args = <Args as clap::Parser>::parse();
     if !args.inside {
+        let _fast_again = args.slow.map(|_| namespace::FastAgain::watch());
         return namespace::enter(args.off);
     }
     namespace::end_with_parent();
     if let Some(disks) = args.failing {
         return failing::play(disks, args.off);
+    }
+    if let Some(seconds) = args.slow {
+        return slow::play(seconds);
     }
     let tally = play(&args);
     println!("{tally}");
