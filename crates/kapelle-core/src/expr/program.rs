@@ -143,7 +143,7 @@ impl Program {
         left: &mut usize,
     ) -> Result<Json, ExprError> {
         let scanned = || scan::scan(source).expect("it was read before");
-        let context = value::context(&self.refs, scope, budget)
+        let context = value::context(&self.refs, &self.names, scope, budget)
             .map_err(|error| error.in_source(&self.refs, source))?;
         if let Some(name) = self.names.iter().find(|name| !value::sees(scope, name)) {
             return Err(scan::unknown_name(&scanned(), name, scope));

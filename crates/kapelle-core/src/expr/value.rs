@@ -91,18 +91,25 @@ pub(super) fn sees(scope: &Scope, name: &str) -> bool {
     }
 }
 
-/// The variables of an expression with these references.
-pub(super) fn context(refs: &[Ref], scope: &Scope, budget: &Arc<Budget>) -> Result<Value, Trouble> {
+/// The variables of an expression with these references and other names.
+pub(super) fn context(
+    refs: &[Ref],
+    names: &[Box<str>],
+    scope: &Scope,
+    budget: &Arc<Budget>,
+) -> Result<Value, Trouble> {
     let root = |json: &Arc<Json>| root(json, budget);
-    let mut names: Vec<(Box<str>, Value)> = vec![
-        ("inputs".into(), root(&scope.inputs)),
-        ("run".into(), root(&scope.run)),
-        (BUDGET.into(), Value::from_object(BudgetHandle(budget.clone()))),
-    ];
-    if let Some((name, item, index)) = &scope.item {
-        names.push((name.clone(), root(item)));
-        names.push(("item".into(), root(item)));
-        names.push(("index".into(), Value::from(*index)));
+    let mut variables: Vec<(Box<str>, Value)> =
+        vec![(BUDGET.into(), Value::from_object(BudgetHandle(budget.clone())))];
+    for name in names.iter().filter(|name| sees(scope, name)) {
+        let value = match (&**name, &scope.item) {
+            ("inputs", _) => root(&scope.inputs),
+            ("run", _) => root(&scope.run),
+            ("index", Some((_, _, index))) => Value::from(*index),
+            (_, Some((_, item, _))) => root(item),
+            (_, None) => continue,
+        };
+        variables.push((name.clone(), value));
     }
     for (index, reference) in refs.iter().enumerate() {
         let value = match reference {
@@ -121,9 +128,9 @@ pub(super) fn context(refs: &[Ref], scope: &Scope, budget: &Arc<Budget>) -> Resu
                 }
             }
         };
-        names.push((scan::variable(index).into(), value));
+        variables.push((scan::variable(index).into(), value));
     }
-    Ok(Value::from_pairs(names.iter().map(|(name, value)| (&**name, value.clone()))))
+    Ok(Value::from_pairs(variables.iter().map(|(name, value)| (&**name, value.clone()))))
 }
 
 /// A whole shared value.
