@@ -3,6 +3,7 @@
 //! **Invariant:** an id is parsed once, at the edge; inside, a wrong id cannot be written down.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -33,13 +34,33 @@ macro_rules! serde_as_text {
         }
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                from.deserialize_str($crate::ids::AsText::<Self>::default())
             }
         }
     };
 }
 pub(crate) use serde_as_text;
+
+/// Reads a text where it is, without a copy.
+pub(crate) struct AsText<T>(PhantomData<T>);
+
+impl<T> Default for AsText<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: FromStr<Err: fmt::Display>> serde::de::Visitor<'_> for AsText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
 
 /// The id of a run: a `UUIDv7` whose last byte is its shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,8 +11,9 @@ use serde::de::{
 };
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-use super::event::{Event, Untagged};
-use crate::Json;
+use super::event::{EffectId, Event, Outcome, Untagged};
+use crate::port::agent::Safety;
+use crate::{Attempt, Digest, Json, StepNo};
 
 /// The field that says what an event is.
 const TYPE: &str = "type";
@@ -67,6 +68,28 @@ impl Kind {
     fn read<'de, A: MapAccess<'de>>(self, rest: A) -> Result<Event, A::Error> {
         Untagged::deserialize(Tagged { kind: &self.0, rest })
     }
+}
+
+/// The fields of `EffectRecorded`, the most frequent event of all: where a struct is flattened into
+/// another serde puts everything aside as a tree first.
+pub(super) fn effect_recorded<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<(StepNo, Attempt, EffectId, Outcome), D::Error> {
+    #[derive(Deserialize)]
+    struct Flat {
+        step: StepNo,
+        attempt: Attempt,
+        ordinal: u32,
+        name: Box<str>,
+        input: Digest,
+        #[serde(default)]
+        generation: u32,
+        safety: Safety,
+        outcome: Outcome,
+    }
+    let Flat { step, attempt, ordinal, name, input, generation, safety, outcome } =
+        Flat::deserialize(from)?;
+    Ok((step, attempt, EffectId { ordinal, name, input, generation, safety }, outcome))
 }
 
 /// A text that is looked at where it is.

@@ -206,6 +206,7 @@ pub enum Event {
         effect: EffectId,
     },
     /// An outside call has ended, and its end will be replayed.
+    #[serde(deserialize_with = "super::decode::effect_recorded")]
     EffectRecorded {
         /// In which step.
         step: StepNo,
