@@ -7,3 +7,7 @@ mod pair;
 mod poison;
 mod shards;
 mod sim;
+
+/// As the binary has it: a simulation is as fast as memory is given.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -14,6 +14,7 @@ mod model;
 mod node;
 mod people;
 mod plans;
+mod queue;
 mod world;
 
 use plans::Stock;

@@ -285,13 +285,17 @@ impl World<'_> {
     fn compare(&mut self, of: LifeRef, id: RunId) -> Checked {
         let at = Timestamp(self.wall().0 + 2 * JUMP_MAX);
         let epoch = self.holding(id.shard()).0;
-        let life = self.life(of).filter(|life| life.owns(id.shard()) == Some(epoch));
-        let Some(mut live) = life.and_then(|life| life.shards.run(id)).cloned() else {
-            return Ok(());
-        };
+        let life = self.nodes[of.node].as_ref().filter(|life| life.at == of);
+        let life = life.filter(|life| life.owns(id.shard()) == Some(epoch));
+        let Some(live) = life.and_then(|life| life.shards.run(id)) else { return Ok(()) };
         let Some(mut replayed) = self.model.replayed(id)? else {
             return Err(format!("run {id} is settled but not on disk"));
         };
+        if *live == replayed {
+            return Ok(());
+        }
+        // One of them may have been told that a wait is over.
+        let mut live = live.clone();
         live.wake(at);
         replayed.wake(at);
         if live == replayed {

@@ -18,6 +18,7 @@ use super::model::{Checked, Model};
 use super::node::{Life, LifeRef};
 use super::people::{People, Waiting};
 use super::plans::Stock;
+use super::queue::{Queue, When};
 
 /// The shards of the world.
 pub(super) const SHARDS: [Shard; 3] = [Shard(0), Shard(1), Shard(2)];
@@ -117,7 +118,7 @@ pub(super) struct World<'a> {
     pub(super) serial: u64,
     /// Attempts that were started: none is started twice.
     pub(super) started: BTreeSet<(RunId, u32, u32)>,
-    coming: BTreeMap<(i64, u64), Coming>,
+    coming: Queue,
     /// The shards as the journal has them.
     holdings: [(Epoch, Option<NodeId>); SHARDS.len()],
     read: [u64; SHARDS.len()],
@@ -160,7 +161,7 @@ impl<'a> World<'a> {
             hits: Hits::default(),
             serial: 0,
             started: BTreeSet::new(),
-            coming: BTreeMap::new(),
+            coming: Queue::default(),
             holdings: Default::default(),
             read: Default::default(),
             trace: Trace::default(),
@@ -181,7 +182,7 @@ impl<'a> World<'a> {
     pub(super) fn live(mut self) -> Outcome {
         let mut calm_since = 0;
         while self.wrong.is_none() {
-            let Some(((at, serial), coming)) = self.coming.pop_first() else { break };
+            let Some(((at, serial), coming)) = self.coming.pop() else { break };
             self.now = at;
             self.trace.add(at.unsigned_abs());
             self.trace.add(serial);
@@ -238,7 +239,7 @@ impl<'a> World<'a> {
             use Coming::{Fault, People, Turn, Watch};
             matches!(coming, Turn(_) | People | Watch | Fault)
         };
-        idle && self.coming.values().all(quiet)
+        idle && self.coming.all().all(|(_, coming)| quiet(coming))
             && self.model.runs.values().all(|run| run.ended)
             && self.people.all_answered()
             && self.model.runs.len() >= 3
@@ -268,7 +269,7 @@ impl<'a> World<'a> {
 
     pub(super) fn later(&mut self, after: i64, coming: Coming) {
         self.serial += 1;
-        self.coming.insert((self.now + after, self.serial), coming);
+        self.coming.push((self.now + after, self.serial), coming);
     }
 
     pub(super) fn check(&mut self, checked: Checked) {
@@ -436,8 +437,9 @@ impl<'a> World<'a> {
     /// Has a shard claimed; the new epoch if that went well.
     pub(super) fn claim_shard(&mut self, shard: Shard, seen: Epoch, by: &NodeId) -> Option<Epoch> {
         let won = self.journal.claim(&[(shard, seen)], by).now_or_never().unwrap().unwrap();
-        self.look_at_shards();
-        won.first().map(|(_, epoch)| *epoch)
+        let (_, epoch) = *won.first()?;
+        self.holdings[shard.0 as usize] = (epoch, Some(by.clone()));
+        Some(epoch)
     }
 
     pub(super) fn release_shard(&mut self, shard: Shard, epoch: Epoch) {
@@ -481,18 +483,18 @@ impl<'a> World<'a> {
     }
 
     /// The append that a node has sent and that has not arrived: when it would, and what is in it.
-    pub(super) fn sent_append(&self, of: LifeRef) -> Option<((i64, u64), Kinds)> {
-        self.coming.iter().find_map(|(at, coming)| match coming {
-            Coming::Append(append) if append.life == of => {
-                Some((*at, Kinds::in_append(&append.parts)))
-            }
+    pub(super) fn sent_append(&self, of: LifeRef) -> Option<(When, Kinds)> {
+        let sent = self.coming.all().filter_map(|(when, coming)| match coming {
+            Coming::Append(append) if append.life == of => Some((when, append)),
             _ => None,
-        })
+        });
+        let (when, append) = sent.min_by_key(|(when, _)| *when)?;
+        Some((when, Kinds::in_append(&append.parts)))
     }
 
     /// What was on its way is lost.
-    pub(super) fn take_back(&mut self, at: (i64, u64)) {
-        self.coming.remove(&at);
+    pub(super) fn take_back(&mut self, when: When) {
+        self.coming.take_back(when);
     }
 }
 
