@@ -48,11 +48,11 @@ pub(crate) fn ci() -> Result<()> {
     TESTS.run()
 }
 
-/// The simulation of the engine, built for speed, on all cores; then that of core over a tenth of
+/// The simulation of the engine, built as what ships, on all cores; then that of core over a tenth of
 /// the seeds, for it lives in the engine's as well.
 pub(crate) fn sim(seeds: u64) -> Result<()> {
     let mut engine = Command::new(cargo());
-    engine.args(["test", "--locked", "--profile", "quick", "--package", "kapelle-engine"]);
+    engine.args(["test", "--locked", "--release", "--package", "kapelle-engine"]);
     engine.args(["--test", "it", "--", "sim::", "--nocapture"]);
     run(engine.env("KAPELLE_SIM_SEEDS", seeds.to_string()))?;
     let mut core = tests_called("sim", &["kapelle-core"]);
