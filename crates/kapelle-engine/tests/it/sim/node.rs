@@ -231,7 +231,8 @@ impl World<'_> {
         } else if many {
             self.check(Err("five appends are under way".into()));
         }
-        let slow = self.dice.chance(5) && !self.calm;
+        // Much is to happen while an append is under way; and what is gathered meanwhile is one append.
+        let slow = self.dice.chance(25) && !self.calm;
         let after = if slow {
             self.dice.range(SECOND / 10, 4 * SECOND)
         } else {
