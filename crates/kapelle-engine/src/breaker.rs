@@ -76,12 +76,10 @@ impl Breaker {
 
 /// Whether an attempt's end says that its agent is in trouble.
 pub(crate) const fn is_trouble(failure: &Failure) -> bool {
-    let kind = failure.kind;
-    failure.certain
-        && matches!(
-            kind,
-            FailureKind::Unavailable | FailureKind::Timeout | FailureKind::RateLimited
-        )
+    matches!(
+        failure.kind,
+        FailureKind::Unavailable | FailureKind::Timeout | FailureKind::RateLimited
+    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kapelle_core::Timestamp;
 use kapelle_core::port::Agents;
+use kapelle_core::port::agent::Failure;
 use kapelle_core::run::{Command, SUSPECT_FOR};
 
 use crate::breaker::{Breaker, is_trouble};
@@ -112,8 +113,15 @@ impl Slots {
     pub fn note(&self, agent: &str, report: &Command, now: Timestamp) {
         match report {
             Command::Answered { .. } if self.troubled.load(Ordering::Relaxed) => self.well(agent),
-            Command::Failed { failure, .. } if is_trouble(failure) => self.badly(agent, now),
+            Command::Failed { failure, .. } => self.note_failure(agent, failure, now),
             _ => {}
+        }
+    }
+
+    /// Takes note of how an attempt of `agent` failed.
+    pub fn note_failure(&self, agent: &str, failure: &Failure, now: Timestamp) {
+        if is_trouble(failure) {
+            self.badly(agent, now);
         }
     }
 

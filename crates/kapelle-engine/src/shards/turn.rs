@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_core::port::Agents;
-use kapelle_core::port::agent::Call;
+use kapelle_core::port::agent::{Call, FailureKind};
 use kapelle_core::port::journal::Part;
 use kapelle_core::run::{Begun, Command, Event, Lane, Run, Takeover, Values, World};
 use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value};
@@ -55,7 +55,7 @@ impl Shards {
             let Some(offer) = self.queue.pop_front() else { break };
             self.take(offer, outside.now);
         }
-        self.fire_timers(outside.now);
+        self.fire_timers(outside);
         self.begin_all(outside);
         Turned { append: self.gather(), actions: std::mem::take(&mut self.actions) }
     }
@@ -243,7 +243,8 @@ impl Shards {
         }
     }
 
-    fn fire_timers(&mut self, now: Timestamp) {
+    fn fire_timers(&mut self, outside: &Outside<'_>) {
+        let now = outside.now;
         let due: Vec<RunId> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, run)| *run).collect();
         for run in due {
@@ -251,6 +252,7 @@ impl Shards {
             let at = hosted.time(now);
             hosted.run.wake(at);
             let events = hosted.run.decide(Command::Tick, at).unwrap_or_default();
+            note_timeouts(&hosted.run, &events, outside);
             hosted.record(events, at);
             self.touch(run);
         }
@@ -450,6 +452,19 @@ pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
         Offer::Submit(submission) => Some(submission.ticket),
         Offer::Tell(tell) => tell.ticket,
         Offer::Work { ticket, .. } => *ticket,
+    }
+}
+
+/// Takes note of agents that did not answer in time: they report nothing themselves.
+fn note_timeouts(run: &Run, events: &[Event], outside: &Outside<'_>) {
+    for event in events {
+        if let Event::StepRetrying { step, failure, .. } | Event::StepFailed { step, failure, .. } =
+            event
+            && failure.kind == FailureKind::Timeout
+            && let Lane::Agent(number) | Lane::Alone(number) = run.lane(*step)
+        {
+            outside.slots.note_failure(run.plan().agent(number), failure, outside.now);
+        }
     }
 }
 

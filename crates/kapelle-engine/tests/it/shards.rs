@@ -303,6 +303,18 @@ fn an_agent_in_trouble_is_left_alone_and_its_steps_wait() {
     assert_eq!([taken(run(1)), taken(run(2))], [Some(Attempt(1)); 2], "waiting cost no attempt");
 }
 
+#[test]
+fn an_agent_that_never_answers_in_time_is_left_alone_too() {
+    let mut node = Node::new(&Memory::new());
+    node.slots = Slots::new(20, &node.agents);
+    (1..=10).for_each(|n| node.submit(run(n)));
+    assert_eq!(starts(node.commit()).len(), 10);
+    node.now = NOW.after(Duration::from_hours(24));
+    drop(node.commit());
+    node.submit(run(11));
+    assert_eq!(starts(node.commit()).len(), 0);
+}
+
 impl Node {
     /// A node that takes over runs 1 and 2 from one that died.
     fn after(journal: &Memory) -> Self {
