@@ -30,6 +30,7 @@ pub(crate) use space::is_full;
 pub use verify::{Damage, Progress, Verified};
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -73,6 +74,7 @@ pub struct Sqlite {
     poison: Poison,
     space: Space,
     readers: Arc<Readers>,
+    commits: Arc<AtomicU64>,
     /// Present until it is dropped.
     wishes: Option<Sender<Wish>>,
     writer: Arc<Mutex<Writer>>,
@@ -120,11 +122,13 @@ impl Sqlite {
         let copier = Copier::start(dir, Arc::clone(&file), poison.clone(), space.clone());
         let copier = copier.map_err(unusable)?;
         let (files_too, poison_too) = (files.clone(), poison.clone());
+        let commits = Arc::<AtomicU64>::default();
         let shared = Shared {
             file: Arc::clone(&file),
             files: files_too,
             poison: poison_too,
             space: space.clone(),
+            commits: Arc::clone(&commits),
         };
         let writer =
             prepare(&conn).and_then(|()| Writer::new(conn, shared, turnstile, copier, ends));
@@ -135,7 +139,7 @@ impl Sqlite {
         let served = Arc::clone(&writer);
         let thread = thread.spawn(move || writer::serve(&served, &queue)).map_err(unusable)?;
         let (wishes, thread) = (Some(wishes), Some(thread));
-        let store = Self { file, files, poison, space, readers, wishes, writer, thread };
+        let store = Self { file, files, poison, space, readers, commits, wishes, writer, thread };
         for old in old.chunks(SWEEP_BATCH) {
             store.sweep(old.to_vec(), SWEEP_AGE, |_| {});
         }
@@ -146,6 +150,13 @@ impl Sqlite {
     /// say a word to a run; whether that may have made space.
     pub fn make_room(&self) -> bool {
         self.space.give_up()
+    }
+
+    /// How many commits this process has made here. What waits together is written in one: asked in
+    /// the answer to an append, it is the same for all that were.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     fn sweep(

@@ -8,7 +8,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -117,6 +117,7 @@ pub(super) struct Writer {
     ends: Ends,
     space: Space,
     pace: Pace,
+    commits: Arc<AtomicU64>,
 }
 
 /// What the writer shares with the store it is of.
@@ -125,6 +126,7 @@ pub(super) struct Shared {
     pub(super) files: Files,
     pub(super) poison: Poison,
     pub(super) space: Space,
+    pub(super) commits: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -135,7 +137,7 @@ impl Writer {
         copier: Copier,
         ends: Ends,
     ) -> rusqlite::Result<Self> {
-        let Shared { file, files, poison, space } = shared;
+        let Shared { file, files, poison, space, commits } = shared;
         let frames = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&frames);
         conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
@@ -143,7 +145,20 @@ impl Writer {
             Ok(())
         }))?;
         let (conn, memo, pace) = (Some(conn), Memo::default(), Pace::default());
-        Ok(Self { conn, file, files, poison, turnstile, memo, frames, copier, ends, space, pace })
+        Ok(Self {
+            conn,
+            file,
+            files,
+            poison,
+            turnstile,
+            memo,
+            frames,
+            copier,
+            ends,
+            space,
+            pace,
+            commits,
+        })
     }
 
     /// Writes what `batch` wishes, and answers.
@@ -202,6 +217,7 @@ impl Writer {
         let begin = Instant::now();
         self.execute("COMMIT").map_err(|error| self.failed(&error, Phase::Commit))?;
         self.pace.took(begin.elapsed(), &self.file);
+        self.commits.fetch_add(1, Ordering::Relaxed);
         // Beside it a checkpoint's sync may have failed, and taken with it what this one vouched for.
         self.poison.check()?;
         let noted = self.ends.note(&std::mem::take(&mut self.memo.new_ends));

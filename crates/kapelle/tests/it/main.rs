@@ -4,6 +4,7 @@
 
 mod api;
 mod approve;
+mod bench;
 mod check;
 mod doctor;
 mod fault;

@@ -1,4 +1,4 @@
-//! A journal that takes note of what it is given to write.
+//! A journal that takes note of what is written, commit by commit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,17 +11,45 @@ use kapelle_store::limits::Load;
 
 pub(super) struct Counted {
     journal: Arc<dyn Journal>,
-    appends: Mutex<Vec<Load>>,
+    /// Which commit it is, asked in the answer to an append.
+    number: Arc<dyn Fn() -> u64 + Send + Sync>,
+    commits: Arc<Mutex<Vec<(u64, Load)>>>,
 }
 
 impl Counted {
-    pub(super) fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal, appends: Mutex::default() }
+    /// Appends whose `number` is the same were one commit.
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        number: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self { journal, number: Arc::new(number), commits: Arc::default() }
     }
 
-    /// What was appended since this was asked last.
+    /// What was committed since this was asked last.
     pub(super) fn take(&self) -> Vec<Load> {
-        std::mem::take(&mut *self.appends.lock().unwrap_or_else(PoisonError::into_inner))
+        let commits =
+            std::mem::take(&mut *self.commits.lock().unwrap_or_else(PoisonError::into_inner));
+        commits.into_iter().map(|(_, load)| load).collect()
+    }
+
+    /// `settled`, after taking note of what was written.
+    fn noting(&self, parts: &[Part], settled: OnSettled) -> OnSettled {
+        let (load, number) = (load(parts), Arc::clone(&self.number));
+        let commits = Arc::clone(&self.commits);
+        Box::new(move |result| {
+            note(&mut commits.lock().unwrap_or_else(PoisonError::into_inner), number(), load);
+            settled(result);
+        })
+    }
+}
+
+fn note(commits: &mut Vec<(u64, Load)>, number: u64, load: Load) {
+    match commits.last_mut().filter(|(last, _)| *last == number) {
+        Some((_, commit)) => {
+            commit.rows += load.rows;
+            commit.bytes += load.bytes;
+        }
+        None => commits.push((number, load)),
     }
 }
 
@@ -50,14 +78,12 @@ fn bytes_of(row: &Row) -> usize {
 #[async_trait]
 impl Journal for Counted {
     fn append(&self, parts: Vec<Part>, settled: OnSettled) {
-        let load = load(&parts);
-        self.appends.lock().unwrap_or_else(PoisonError::into_inner).push(load);
+        let settled = self.noting(&parts, settled);
         self.journal.append(parts, settled);
     }
 
     fn append_here(&self, parts: Vec<Part>, settled: OnSettled) {
-        let load = load(&parts);
-        self.appends.lock().unwrap_or_else(PoisonError::into_inner).push(load);
+        let settled = self.noting(&parts, settled);
         self.journal.append_here(parts, settled);
     }
 

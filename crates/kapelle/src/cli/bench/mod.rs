@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
 use super::exit::{Exit, Stop};
@@ -29,16 +30,16 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::ALL)]
     workload: Vec<Workload>,
     /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, fanout 10000, sleep 50]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to(99_998))]
     steps: Option<usize>,
     /// How many runs a round has, or are open; several numbers are measured one after another [default: 1, many and recover 1000, waiting 10000]
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = up_to(1_000_000))]
     runs: Vec<usize>,
     /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, fanout 1000, sleep 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to(100_000))]
     concurrency: Option<usize>,
     /// At least how long each workload is repeated
-    #[arg(long, value_name = "S", default_value_t = 10)]
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
     seconds: u64,
     /// Print one JSON object a workload
     #[arg(long)]
@@ -46,6 +47,12 @@ pub(crate) struct Args {
     /// What a process does that another one of `bench` measures
     #[arg(long, hide = true)]
     role: Option<Role>,
+}
+
+/// A number of at least one. A plan has at most 100,000 steps, and a fan-out two beside those that are
+/// asked for.
+fn up_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 /// What a process of `bench` does for another one.
@@ -219,15 +226,31 @@ impl Drop for Watched {
     }
 }
 
-/// A folder that is removed when this is dropped.
+/// A folder that is removed when this is dropped, or by the next one if its process was killed.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(store: &Path) -> Result<Self, Stop> {
+        sweep(store);
         let folder = store.join(format!("bench-{}", std::process::id()));
-        let failed = |error| Stop::new(Exit::Store, format!("`{}`: {error}", folder.display()));
+        let failed = |error| {
+            let folder = folder.display();
+            Stop::new(Exit::Store, format!("`{folder}`: {error}; `--store` names another folder"))
+        };
         std::fs::create_dir_all(&folder).map_err(failed)?;
         Ok(Self(folder))
+    }
+}
+
+/// Removes what killed processes have left.
+fn sweep(store: &Path) {
+    for found in std::fs::read_dir(store).into_iter().flatten().flatten() {
+        let name = found.file_name();
+        let process =
+            name.to_str().and_then(|name| name.strip_prefix("bench-")?.parse::<u32>().ok());
+        if process.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists()) {
+            std::fs::remove_dir_all(found.path()).ok();
+        }
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use kapelle_core::port::{Journal, Nodes};
+use kapelle_core::port::Nodes;
 use kapelle_core::run::Verdict;
 use kapelle_core::{RunId, Tenant};
 use kapelle_engine::{Engine, NewRun, Options, Parts, PreparedPlan};
@@ -44,12 +45,12 @@ pub(super) async fn measure(
     settings: &Settings,
     at_least: Duration,
 ) -> Result<Measured, Stop> {
-    let (journal, nodes): (Arc<dyn Journal>, Arc<dyn Nodes>) = match folder {
-        Some(folder) => (Arc::new(Sqlite::open(folder)?), Arc::new(Member::join(folder, None)?)),
-        None => (Arc::new(Memory::new()), Arc::new(Alone::new())),
+    let (journal, nodes): (_, Arc<dyn Nodes>) = match folder {
+        Some(folder) => (on_disk(folder)?, Arc::new(Member::join(folder, None)?)),
+        None => (in_memory(), Arc::new(Alone::new())),
     };
     let mut bare = folder.map(Bare::create).transpose()?;
-    let journal = Arc::new(Counted::new(journal));
+    let journal = Arc::new(journal);
     let parts = Parts { journal: journal.clone(), nodes, agents: known_agents() };
     let node = &settings.config.node;
     let loops = (node.loops > 0).then_some(node.loops);
@@ -61,14 +62,25 @@ pub(super) async fn measure(
     while sum.runs == 0 || began.elapsed() < at_least || !begin.one_passed(folder) {
         journal.take();
         round(&engine, &plan, shape, &mut sum).await?;
-        let appends = journal.take();
-        sum.commits += appends.len();
+        let commits = journal.take();
+        sum.commits += commits.len();
         if let Some(bare) = &mut bare {
-            sum.bare += replay(bare, &appends)?;
+            sum.bare += replay(bare, &commits)?;
         }
     }
     engine.drain(Duration::ZERO).await?;
     Ok(sum.measured(shape, bare.is_some()))
+}
+
+fn on_disk(folder: &Path) -> Result<Counted, Stop> {
+    let store = Arc::new(Sqlite::open(folder)?);
+    Ok(Counted::new(store.clone(), move || store.commits()))
+}
+
+/// Where nothing is committed together.
+fn in_memory() -> Counted {
+    let next = AtomicU64::new(0);
+    Counted::new(Arc::new(Memory::new()), move || next.fetch_add(1, Ordering::Relaxed))
 }
 
 /// One round: so many runs, so many at a time.
@@ -122,9 +134,9 @@ pub(super) fn new_run(plan: PreparedPlan) -> NewRun {
     NewRun { tenant, plan, inputs, root: "/".into(), task_id: None, key: None }
 }
 
-fn replay(bare: &mut Bare, appends: &[Load]) -> Result<Duration, Stop> {
+fn replay(bare: &mut Bare, commits: &[Load]) -> Result<Duration, Stop> {
     let began = Instant::now();
-    for load in appends {
+    for load in commits {
         bare.commit(*load)?;
     }
     Ok(began.elapsed())

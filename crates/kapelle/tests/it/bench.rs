@@ -1,0 +1,55 @@
+//! `bench`, as far as it is no question of speed.
+
+use crate::support::Folder;
+
+/// What every workload says of itself.
+const FIELDS: [&str; 11] = [
+    "workload",
+    "runs",
+    "steps",
+    "seconds",
+    "steps_per_s",
+    "p50_ms",
+    "p99_ms",
+    "rss_mb",
+    "commits",
+    "events",
+    "of_limit",
+];
+
+#[test]
+fn a_line_of_a_workload_says_all_that_it_promises() {
+    let folder = Folder::new();
+    // What a killed one has left; no process has this number.
+    let left = folder.path().join(".kapelle/bench-4194305");
+    std::fs::create_dir_all(left).unwrap();
+    let line =
+        "bench --json --seconds 0 --workload chain,many,layers,fanout,start,limits --steps 20";
+    let lines = folder.run(&format!("{line} --runs 2")).expect(0).events();
+    let of = |name: &str| lines.iter().find(|line| line["workload"] == name).unwrap();
+    for line in &lines {
+        assert!(FIELDS.iter().all(|field| line.get(field).is_some()), "{line}");
+    }
+    for name in ["chain", "many", "layers", "fanout"] {
+        let line = of(name);
+        assert!(line["of_limit"].as_f64().unwrap() > 0.0, "{line}");
+        let [steps, commits, events] =
+            ["steps", "commits", "events"].map(|field| line[field].as_u64().unwrap());
+        assert!(0 < commits && commits <= 2 * steps && events >= 2 * steps, "{line}");
+    }
+    // One commit a step, and one for the begin of each run of twenty.
+    let (steps, commits) = (&of("chain")["steps"], &of("chain")["commits"]);
+    let (steps, commits) = (steps.as_u64().unwrap(), commits.as_u64().unwrap());
+    assert!(steps <= commits && commits <= steps + steps / 10, "{commits} commits, {steps} steps");
+    let left = std::fs::read_dir(folder.path().join(".kapelle")).unwrap();
+    assert_eq!(left.count(), 0, "it leaves nothing behind");
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let folder = Folder::new();
+    for wrong in ["--steps 0", "--steps 18446744073709551615", "--runs 0", "--concurrency 0"] {
+        let done = folder.run(&format!("bench --workload chain {wrong}")).expect(2);
+        assert!(done.err.contains(wrong.split(' ').next().unwrap()), "{}", done.err);
+    }
+}
