@@ -21,7 +21,7 @@ cargo xtask COMMAND
   sim   [--seeds N]        the simulations, over N seeds (2,000 unless told), on all cores
   flips [--flips N] [--seed S]
                            turn N bits (10,000 unless told) of a store's files, one at a time
-  powercut [--cuts N] [--seed S] [--off]
+  powercut [--cuts N] [--seed S] [--off] [--failing N] [--slow SECONDS]
                            cut the power under a store, as root; `--off`: without syncs
   mutants [ARG..]          change core in a thousand ways that its tests must notice: hours
   soak                     the long form of all that attacks: hours

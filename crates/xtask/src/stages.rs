@@ -108,8 +108,9 @@ pub(crate) fn powercut(args: &[&str]) -> Result<()> {
     run(command.arg("--").args(args))
 }
 
-/// The numbers the design names: a million seeds, ten thousand bits, kills and cuts, every fault, two
-/// hundred takeovers, a store of two gigabytes.
+/// The whole campaign, in the numbers that the design names: a million seeds, ten thousand bits, kills
+/// and cuts, every fault, disks that fail in the kernel and slow ones, two hundred takeovers, a store
+/// of two gigabytes, every change of core.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
     Flips { flips: "10000", seed: "1" }.run()?;
@@ -120,8 +121,10 @@ pub(crate) fn soak() -> Result<()> {
     let mut command = tests_called("fault", &["kapelle"]);
     run(command.env("KAPELLE_FAULT_ALL", "1"))?;
     powercut(&["--slow", "600"])?;
+    powercut(&["--failing", "12"])?;
     powercut(&["--off", "--cuts", "100"])?;
-    powercut(&["--cuts", "10000"])
+    powercut(&["--cuts", "10000"])?;
+    mutants(&[])
 }
 
 /// `kapelle bench`, built as released, or without the long link.

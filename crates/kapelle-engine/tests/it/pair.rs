@@ -29,6 +29,8 @@ const STEPS: u32 = 60;
 /// How many runs a process begins at once.
 const RUNS: usize = 4;
 /// How long a takeover may take before the test gives up.
+/// Who waits for so long for a step's commit or for a read is starved, however busy the machine.
+const STARVED: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Says which attempt it makes.
@@ -275,6 +277,8 @@ fn two_processes_go_on_with_each_others_runs() {
     println!("kill to the end of the next step: {}", spread(&mut watch.takeovers));
     println!("from one step to the next of a process: {}", spread(&mut watch.waits));
     println!("a list of 50 runs: {}", spread(&mut reads));
+    let longest = watch.waits.last().max(reads.last()).copied().unwrap_or_default();
+    assert!(longest < STARVED, "somebody had to wait for {longest:?}");
     assert!(watch.takeovers.len() >= kills as usize, "hardly anything was taken over");
     if kills >= 100 {
         let p99 = watch.takeovers[(watch.takeovers.len() - 1) * 99 / 100];

@@ -1,4 +1,4 @@
-//! Power cuts: `cargo xtask powercut [--cuts N] [--seed S] [--off]`.
+//! Power cuts: `cargo xtask powercut [--cuts N] [--seed S] [--off] [--failing N] [--slow S]`.
 //!
 //! The store is on a disk that is a file. At a moment that the seed says that file is cloned while
 //! all goes on: the clone is what the disk had when the power went. What was acknowledged before is

@@ -64,6 +64,8 @@ fn every_call_to_the_disk_may_fail_once() {
     // A machine that stands still for a moment delays a few ends, not one in ten.
     let late = table.ends.iter().filter(|end| **end > END_MAX).count();
     assert!(late * 10 <= table.ends.len(), "{late} of {} ends came late", table.ends.len());
+    let last = table.ends.iter().max().copied().unwrap_or(0);
+    assert!(last < 50 * END_MAX, "an end came after {} ms", last / 1000);
 }
 
 /// What all rounds share.
