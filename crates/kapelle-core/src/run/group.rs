@@ -77,13 +77,7 @@ impl Run {
         group.ended += 1;
         match status {
             Status::Completed => group.succeeded.push(part),
-            Status::Skipped(_) if matches!(group.join, Join::All | Join::Until) => {
-                group.succeeded.push(part);
-            }
-            Status::Failed if forgiven && group.join == Join::All => {
-                group.succeeded.push(part);
-                self.errors = true;
-            }
+            Status::Failed if forgiven && group.join == Join::All => self.errors = true,
             Status::Failed => {
                 let (first, count) = group.failed.unwrap_or((part, 0));
                 group.failed = Some((first, count + 1));

@@ -196,10 +196,4 @@ impl Step {
     pub fn parts(&self) -> &[StepNo] {
         self.group.as_deref().map_or(&[], |group| &group.parts)
     }
-
-    /// When its attempt is given up, while one is running.
-    #[must_use]
-    pub const fn deadline(&self) -> Timestamp {
-        self.deadline
-    }
 }
