@@ -290,6 +290,15 @@ mod tests {
     }
 
     #[test]
+    fn every_step_and_every_need_is_a_look() {
+        let plan = plan(&[("a", &[]), ("b", &["a"]), ("c", &["a", "b"])]);
+        looks::COUNT.set(0);
+        let graph = Graph::of(&plan);
+        assert_eq!(looks::COUNT.get(), 6);
+        assert_eq!((graph.order(), looks::COUNT.get()), (vec![0, 1, 2], 12));
+    }
+
+    #[test]
     fn ten_times_the_steps_cost_about_ten_times_the_looks() {
         let chain = |len| large(len, |i| i.saturating_sub(1)..i);
         let layers = |len| large(len, |i| i.saturating_sub(103)..i.saturating_sub(100));

@@ -474,7 +474,7 @@ fn excused(input: &Json, pointer: &str, error: &jsonschema::ValidationError<'_>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::plan;
+    use crate::plan::{ForEach, tests::plan};
     use serde_json::json;
 
     fn codes(problems: &[Problem]) -> Vec<(&str, &str)> {
@@ -487,6 +487,43 @@ mod tests {
         plan.steps[1].when = Some("steps.a.status == 'completed'".into());
         assert_eq!(check(&mut plan, None), []);
         assert_eq!(plan.steps[1].needs, ["a".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_reference_to_a_need_is_no_second_one() {
+        let mut plan = plan(&[("a", &[]), ("b", &[]), ("c", &["a"])]);
+        plan.steps[2].when = Some("steps.a.output == steps.b.output".into());
+        assert_eq!(check(&mut plan, None), []);
+        assert_eq!(plan.steps[2].needs, ["a", "b"].map(|id| id.parse().unwrap()));
+    }
+
+    #[test]
+    fn a_plan_may_be_as_large_and_as_wide_as_its_limits() {
+        let ids: Vec<String> = (0..STEPS_MAX).map(|i| format!("s{i}")).collect();
+        let steps: Vec<(&str, &[&str])> =
+            ids.iter().map(|id| (id.as_str(), [].as_slice())).collect();
+        let mut plan = plan(&steps);
+        plan.max_parallel = PARALLEL_MAX;
+        assert_eq!(check(&mut plan, None), []);
+        plan.steps.truncate(1);
+        plan.max_parallel = PARALLEL_MAX + 1;
+        assert_eq!(codes(&check(&mut plan, None)), [("out_of_range", "max_parallel")]);
+    }
+
+    #[test]
+    fn an_item_has_a_name_that_an_expression_can_say() {
+        let told = |name: &str| {
+            let mut plan = plan(&[("a", &[])]);
+            let list = "[1]".into();
+            plan.steps[0].for_each = Some(ForEach { list, name: name.into(), max_parallel: None });
+            check(&mut plan, None).len()
+        };
+        for name in ["item", "file", "a_2"] {
+            assert_eq!(told(name), 0, "{name}");
+        }
+        for name in ["", "_a", "2a", "a-b", "steps", "index"] {
+            assert_eq!(told(name), 1, "{name}");
+        }
     }
 
     #[test]
@@ -517,6 +554,21 @@ mod tests {
         let cycles: Vec<_> = found.iter().filter(|problem| problem.code == Code::Cycle).collect();
         assert_eq!(&*cycles[0].message, "steps depend on each other in a circle: a → c → a");
         assert_eq!(&*cycles[1].message, "steps depend on each other in a circle: d → d");
+    }
+
+    #[test]
+    fn a_circle_is_told_at_the_need_that_closes_it() {
+        let mut plan = plan(&[("a", &["b", "c"]), ("b", &[]), ("c", &["a"])]);
+        assert_eq!(codes(&check(&mut plan, None)), [("cycle", "steps[0].needs[1]")]);
+    }
+
+    #[test]
+    fn a_misspelt_step_is_proposed() {
+        let mut plan = plan(&[("build", &[]), ("test", &["biuld"])]);
+        plan.output = Some("{{ steps.tset.output }}".into());
+        let hints: Vec<_> = check(&mut plan, None).iter().map(|told| told.hint.clone()).collect();
+        let expected = ["did you mean `build`?", "did you mean `test`?"].map(Into::into);
+        assert_eq!(hints, expected);
     }
 
     #[test]

@@ -163,4 +163,12 @@ flowchart TD
         assert_eq!(mermaid(&analysis), expected);
         assert!(dot(&analysis).contains("s0 -> s2;\n    s1 -> s2;\n"), "{}", dot(&analysis));
     }
+
+    #[test]
+    fn a_duration_is_said_as_exactly_as_people_ask() {
+        let said = [0, 999, 1_000, 1_999, 59_999, 60_000, 3_599_999, 3_600_000, 90_060_000];
+        let expected =
+            ["0ms", "999ms", "1s", "1.9s", "59.9s", "1m00s", "59m59s", "1h00m", "25h01m"];
+        assert_eq!(said.map(duration), expected);
+    }
 }

@@ -211,6 +211,13 @@ pub enum OnFailure {
 pub(crate) mod tests {
     use super::*;
 
+    #[test]
+    fn a_step_that_says_nothing_of_itself_is_neither_pressing_nor_idle() {
+        let step: Step =
+            serde_json::from_str(r#"{"id": "a", "work": {"approval": {}}}"#).expect("a step");
+        assert_eq!((step.priority, step.timeout_ms), (5, 300_000));
+    }
+
     /// A plan of echo steps with these ids and needs.
     pub(crate) fn plan(steps: &[(&str, &[&str])]) -> Plan {
         let steps = steps.iter().map(|(id, needs)| Step {

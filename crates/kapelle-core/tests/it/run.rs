@@ -93,3 +93,36 @@ fn a_run_that_waits_for_the_values_of_many_steps_does_not_look_past_them() {
     assert_eq!(stage.run.next(|_| true, &aside(255)), Some(StepNo(255)));
     assert_eq!(stage.run.next(|_| true, &aside(256)), None);
 }
+
+#[test]
+fn a_part_says_who_grew_it_and_who_grew_says_its_parts() {
+    let mut plan = steps(1);
+    plan.steps[0].for_each =
+        Some(serde_json::from_value(json!({"list": "[1, 2]", "as": "item"})).unwrap());
+    let mut stage = Driver::new(plan, json!({}), id());
+    stage.turn();
+    let [by, first, second] = [0, 1, 2].map(|no| stage.run.step(StepNo(no)).unwrap());
+    assert_eq!((by.grown_by(), by.parts()), (None, &[StepNo(1), StepNo(2)][..]));
+    assert_eq!([first, second].map(|part| part.grown_by()), [Some(StepNo(0)); 2]);
+    assert_eq!(first.parts(), []);
+}
+
+#[test]
+fn a_paused_run_says_why_until_it_goes_on() {
+    let mut stage = Driver::new(steps(1), json!({}), id());
+    assert_eq!(stage.run.paused(), None);
+    stage.tell(Command::Pause { by: "ann".into(), reason: "lunch".into() }).unwrap();
+    assert_eq!(stage.run.paused(), Some("lunch"));
+    stage.tell(Command::Resume { by: "ann".into() }).unwrap();
+    assert_eq!(stage.run.paused(), None);
+}
+
+#[test]
+fn a_view_shows_every_step_and_who_does_it() {
+    let mut plan = steps(2);
+    plan.steps[1].work = serde_json::from_value(json!({"approval": {}})).unwrap();
+    let stage = Driver::new(plan, json!({}), id());
+    let seen: Vec<_> =
+        stage.run.view().map(|view| (view.no, view.step.id.as_str(), view.agent)).collect();
+    assert_eq!(seen, [(StepNo(0), "s0", Some("echo")), (StepNo(1), "s1", None)]);
+}

@@ -43,7 +43,7 @@ fn agents() -> Agents {
                 "run",
                 object(
                     json!({"argv": {"type": "array", "items": {"type": "string"}}, "shell": {"type": "string"},
-                "okCodes": {"type": "array", "items": {"type": "integer"}}, "env": {"type": "object"}}),
+                "okCodes": {"type": "array", "items": {"type": "integer"}, "contains": {"const": 0}}, "env": {"type": "object"}}),
                     json!([]),
                 ),
             )],
@@ -147,6 +147,20 @@ tasks:
     let checked = Workflow::read("flow.yaml", text.as_bytes(), Some(&agents()));
     // A text around a template is a text, and no integer.
     assert_eq!(told(&checked), [("bad_input", 10, 52, "tasks[1].input.expect")]);
+}
+
+#[test]
+fn a_template_excuses_what_its_value_could_mend() {
+    let told = |agent: &str, input: &str| {
+        let inputs = "inputs: { code: { type: integer }, method: { type: string } }";
+        let step = format!("{{ id: b, agentName: {agent}, input: {input} }}");
+        let text = format!("id: a\n{inputs}\ntasks:\n  - {step}\n");
+        Workflow::read("flow.yaml", text.as_bytes(), Some(&agents())).problems.len()
+    };
+    assert_eq!(told("http", r#"{ url: x, method: "P{{ inputs.method }}" }"#), 0);
+    assert_eq!(told("http", "{ url: x, method: PUT }"), 1);
+    assert_eq!(told("process", r#"{ shell: ls, okCodes: ["{{ inputs.code }}"] }"#), 0);
+    assert_eq!(told("process", "{ shell: ls, okCodes: [1] }"), 1, "0 is not among them");
 }
 
 #[test]

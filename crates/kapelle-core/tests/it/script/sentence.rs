@@ -84,6 +84,9 @@ fn started(stage: &Driver, event: &Event) -> String {
     if *on_unknown != OnUnknown::Retry {
         text += &format!(", unknown: {}", format!("{on_unknown:?}").to_lowercase());
     }
+    if let Some(complaint) = stage.run.step(*step).and_then(|step| step.complaint()) {
+        text += &format!(", told `{complaint}`");
+    }
     text + &format!(", until {}", time(*deadline))
 }
 
@@ -123,7 +126,8 @@ fn value(stage: &Driver, value: &Value) -> String {
     let known = stage.run.json(value, &stage.values).ok();
     match (value, known) {
         (Value::Digest { len, .. }, _) => format!("({len} bytes)"),
-        (Value::List { .. } | Value::Picked(_), Some(json)) => format!("list {}", canonical(&json)),
+        (Value::List { .. }, Some(json)) => format!("list {}", canonical(&json)),
+        (Value::Picked(_), Some(json)) => format!("picked {}", canonical(&json)),
         (_, Some(json)) => canonical(&json),
         (_, None) => "(not at hand)".into(),
     }
