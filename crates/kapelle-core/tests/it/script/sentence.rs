@@ -84,6 +84,10 @@ fn started(stage: &Driver, event: &Event) -> String {
     if *on_unknown != OnUnknown::Retry {
         text += &format!(", unknown: {}", format!("{on_unknown:?}").to_lowercase());
     }
+    let deaths = stage.run.step(*step).map_or(0, |step| step.deaths());
+    if deaths > 0 {
+        text += &format!(", nodes lost: {deaths}");
+    }
     if let Some(complaint) = stage.run.step(*step).and_then(|step| step.complaint()) {
         text += &format!(", told `{complaint}`");
     }
