@@ -2,7 +2,7 @@
 //!
 //! A log that is cut off or damaged loses its last commits without a trace: SQLite takes them for
 //! some that a crash left half written. So does a database that somebody has put back to an older
-//! state. Whoever opens the store next compares, and does not go on in silence.
+//! state. Whoever opens the store next compares before anything is changed, and does not go on in silence.
 //!
 //! **Invariant:** a note follows its commit, so it is never ahead of what is on disk. After a power
 //! cut it may be behind, which says nothing.
@@ -18,6 +18,7 @@ use kapelle_core::Shard;
 use kapelle_core::port::journal::Error;
 use rusqlite::Connection;
 
+use super::fault::{Fault, Phase, classify};
 use super::write::POS_BITS;
 
 /// For each shard the position of its last entry, and its epoch.
@@ -63,46 +64,88 @@ impl Ends {
         Ok(())
     }
 
-    /// Refuses a store that has less than was vouched for.
+    /// Refuses a database that is gone or empty although something was vouched for: SQLite would
+    /// begin a new one, and remove the log of the old one.
+    pub(super) fn expect_database(&self, path: &Path, file: &Arc<str>) -> Result<(), Error> {
+        let is_there = std::fs::metadata(path).is_ok_and(|found| found.len() > 0);
+        let notes = self.read().map_err(|error| unreadable(&self.path, &error))?;
+        if is_there || notes.is_empty() { Ok(()) } else { Err(self.refusal(file, "it is empty")) }
+    }
+
+    /// Refuses a store that has less than was vouched for; changes nothing.
     pub(super) fn compare(&self, conn: &Connection, file: &Arc<str>) -> Result<(), Error> {
-        let way_out = "restore the whole folder from a backup";
-        let refused = |why: &dyn std::fmt::Display| Error::Unavailable {
-            file: Arc::clone(file),
-            message: format!("{why}; {way_out}").into(),
-        };
-        let mut notes = [0; LEN];
-        self.file.read_exact_at(&mut notes, 0).map_err(|error| refused(&error))?;
-        let (notes, _) = notes.as_chunks::<8>();
-        let mut shard = conn
-            .prepare(
-                "SELECT epoch, (SELECT coalesce(max(id), ?2) - ?2 FROM entry WHERE id > ?2 AND id < ?3)
-                 FROM shard WHERE shard = ?1",
-            )
-            .map_err(|error| refused(&error))?;
-        for (number, note) in (0_i64..).zip(notes.chunks(2)) {
-            let [pos, epoch] = [note[0], note[1]].map(u64::from_le_bytes);
-            if (pos, epoch) == (0, 0) {
-                continue;
-            }
-            let first = number << POS_BITS;
-            let there = shard
-                .query_row([number, first, first + (1 << POS_BITS)], |row| {
-                    Ok((
-                        row.get::<_, i64>(0)?.cast_unsigned(),
-                        row.get::<_, i64>(1)?.cast_unsigned(),
-                    ))
-                })
-                .map_err(|error| refused(&error))?;
-            if there.1 < pos || there.0 < epoch {
-                return Err(refused(&format!(
-                    "what was acknowledged is missing: shard {number} ends with entry {} of {pos}, \
-                     and its epoch is {} of {epoch} (to go on without, remove `{}`)",
-                    there.1,
-                    there.0,
-                    self.path.display()
-                )));
+        let missing = self.missing(conn, file)?;
+        match &missing[..] {
+            [] => Ok(()),
+            [one] => Err(self.refusal(file, one)),
+            [one, more @ ..] => {
+                Err(self.refusal(file, &format!("{one}, and {} more lack some", more.len())))
             }
         }
-        Ok(())
     }
+
+    /// For each shard that has less than was vouched for what it has.
+    ///
+    /// The notes are read first: a commit that comes meanwhile is no reason to miss something.
+    pub(super) fn missing(&self, conn: &Connection, file: &Arc<str>) -> Result<Vec<String>, Error> {
+        let notes = self.read().map_err(|error| unreadable(&self.path, &error))?;
+        if notes.is_empty() {
+            // There may be no tables yet.
+            return Ok(Vec::new());
+        }
+        let compare = || {
+            let mut select = conn.prepare(
+                "SELECT epoch, (SELECT coalesce(max(id), ?2) - ?2 FROM entry WHERE id > ?2 AND id < ?3)
+                 FROM shard WHERE shard = ?1",
+            )?;
+            let mut missing = Vec::new();
+            for (shard, [pos, epoch]) in notes {
+                let first = i64::from(shard) << POS_BITS;
+                let values = [i64::from(shard), first, first + (1 << POS_BITS)];
+                let there: [i64; 2] =
+                    select.query_row(values, |row| Ok([row.get(1)?, row.get(0)?]))?;
+                let there = there.map(i64::cast_unsigned);
+                if there[0] < pos || there[1] < epoch {
+                    missing.push(format!(
+                        "shard {shard} ends with entry {} of {pos}, and its epoch is {} of {epoch}",
+                        there[0], there[1]
+                    ));
+                }
+            }
+            Ok(missing)
+        };
+        compare().map_err(|error| match classify(&error, Phase::Read, file) {
+            Fault::Refused(error) | Fault::Ghost(error) | Fault::Poison(error) => error,
+            Fault::Damaged(message) => Error::Unavailable {
+                file: Arc::clone(file),
+                message: format!("it is damaged: {message}; {WAY_OUT}").into(),
+            },
+        })
+    }
+
+    /// The shards of which anything is noted, with the position of the last entry and the epoch.
+    fn read(&self) -> io::Result<Vec<(u16, [u64; 2])>> {
+        let mut notes = [0; LEN];
+        self.file.read_exact_at(&mut notes, 0)?;
+        let (notes, _) = notes.as_chunks::<8>();
+        let notes = notes.chunks(2).map(|note| [note[0], note[1]].map(u64::from_le_bytes));
+        Ok((0..).zip(notes).filter(|(_, note)| *note != [0, 0]).collect())
+    }
+
+    fn refusal(&self, file: &Arc<str>, what: &str) -> Error {
+        let ends = self.path.display();
+        let message = format!(
+            "what was acknowledged is missing: {what}; nothing was changed; {WAY_OUT}, or put back \
+             the files that were damaged (to go on without, remove `{ends}`)"
+        );
+        Error::Unavailable { file: Arc::clone(file), message: message.into() }
+    }
+}
+
+/// What is to be done about a store that has lost something.
+const WAY_OUT: &str = "restore the whole folder from a backup";
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    let file = path.display().to_string().into();
+    Error::Unavailable { file, message: format!("{error}; {WAY_OUT}").into() }
 }

@@ -106,11 +106,10 @@ impl Sqlite {
         }
         let space = Space::open(dir);
         let ends = Ends::open(dir).map_err(unusable)?;
-        let mut conn = schema::open_writer(&path, &file);
+        let mut conn = schema::open_writer(&path, &file, &ends);
         if matches!(conn, Err(Error::Full { .. })) && space.give_up() {
-            conn = schema::open_writer(&path, &file);
+            conn = schema::open_writer(&path, &file, &ends);
         }
-        let conn = conn.and_then(|conn| ends.compare(&conn, &file).map(|()| conn));
         turnstile.leave().map_err(unusable)?;
         let conn = conn?;
         let poison = Poison::default();

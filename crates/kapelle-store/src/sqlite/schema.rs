@@ -14,6 +14,7 @@ use kapelle_core::port::journal::Error;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::ends::Ends;
 use super::fault::{Fault, Phase, classify};
 use super::sum;
 
@@ -99,9 +100,11 @@ pub(super) fn level() -> u32 {
     u32::try_from(LEVELS.len()).expect("a handful")
 }
 
-/// Opens the database at `path` for its writer, made if there is none. Holds the turn meanwhile.
-pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Error> {
+/// Opens the database at `path` for its writer, made if there is none; leaves one as it is that
+/// has less than `ends` vouch for. Holds the turn meanwhile.
+pub(super) fn open_writer(path: &Path, file: &Arc<str>, ends: &Ends) -> Result<Connection, Error> {
     look_at(path, file)?;
+    ends.expect_database(path, file)?;
     let open = || {
         let conn = Connection::open_with_flags(
             path,
@@ -126,6 +129,8 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>) -> Result<Connection, Er
     if conn.is_readonly("main").map_err(failed)? {
         return Err(read_only(file));
     }
+    // With what the log gives as it is: emptied, all behind a damaged place of it would be gone.
+    ends.compare(&conn, file)?;
     // Raised before the file is switched to WAL: so its first page says from the start whose it is.
     raise(&mut conn, file)?;
     let mode = switch_to_log(&conn).map_err(failed)?;

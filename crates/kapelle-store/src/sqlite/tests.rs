@@ -276,6 +276,36 @@ async fn damage_is_named() {
     assert!(all.contains(&format!("`{digest}`: it is missing; restore it")), "{all}");
 }
 
+/// One bit of the log cuts off all behind it: for whoever has the log as it was, it is not lost.
+#[tokio::test]
+async fn a_damaged_log_is_refused_and_left_as_it_is() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    for seq in 1..=9 {
+        add(&*stored, SHARD, epoch, vec![plain(run(SHARD, 1), epoch, seq, 1)]).await;
+    }
+    stored.store = None;
+    let log = stored.dir.path().join("kapelle.db-wal");
+    let (database, good) = (fs::read(stored.file()).unwrap(), fs::read(&log).unwrap());
+    let mut damaged = good.clone();
+    damaged[good.len() / 2] ^= 1;
+    for (database, log_now) in [(&database, &damaged), (&Vec::new(), &good)] {
+        fs::write(stored.file(), database).unwrap();
+        fs::write(&log, log_now).unwrap();
+        for _ in 0..2 {
+            let error = refusal(stored.dir.path()).to_string();
+            assert!(error.contains("kapelle.db") && error.contains("; restore"), "{error}");
+            assert!(error.contains("missing") && error.contains("remove `"), "{error}");
+        }
+        assert!(fs::read(stored.file()).unwrap() == *database, "the database was changed");
+        assert!(fs::read(&log).unwrap() == *log_now, "the log was changed");
+    }
+    fs::write(stored.file(), &database).unwrap();
+    fs::write(&log, &good).unwrap();
+    stored.reopen();
+    assert_eq!(stored.tail(SHARD, 0, 99).await.unwrap().len(), 9);
+}
+
 #[tokio::test]
 async fn an_entry_that_is_not_where_its_index_says_harms_no_check_of_others() {
     let stored = Stored::new();

@@ -67,6 +67,8 @@ type Answers = BTreeMap<String, Result<String, String>>;
 struct Outcome {
     /// Why the store was not opened.
     refused: Option<Error>,
+    /// The files that a refused opening has changed.
+    changed: Vec<String>,
     /// The questions that were refused an answer, with the reason.
     named: Vec<String>,
     /// The questions that were answered otherwise than before, without a word.
@@ -81,9 +83,10 @@ struct Outcome {
 
 impl Outcome {
     async fn of(base: &Base, oracle: &Answers, file: usize, damage: impl Fn(&mut Vec<u8>)) -> Self {
-        let dir = base.copy(file, damage);
+        let dir = base.copy(file, &damage);
         let mut outcome = Self {
             refused: None,
+            changed: Vec::new(),
             named: Vec::new(),
             silent: Vec::new(),
             verified: Vec::new(),
@@ -92,7 +95,10 @@ impl Outcome {
         };
         match Sqlite::open(dir.path()) {
             Ok(store) => outcome.ask(&store, base, oracle).await,
-            Err(error) => outcome.refused = Some(error),
+            Err(error) => {
+                outcome.refused = Some(error);
+                outcome.changed = base.changed(dir.path(), file, &damage);
+            }
         }
         outcome
     }
@@ -131,6 +137,7 @@ impl Outcome {
                 || text.contains("sha256:")
                 || text.contains("/payloads/")
         };
+        assert!(self.changed.is_empty(), "{what}: refused, but changed: {:?}", self.changed);
         if let Some(error) = &self.refused {
             let text = error.to_string();
             assert!(names(&text) && text.contains(';'), "{what}: no name or way out: {text}");

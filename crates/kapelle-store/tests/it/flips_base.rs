@@ -152,6 +152,26 @@ impl Base {
         dir
     }
 
+    /// The files of such a copy that are not as they were made.
+    pub(crate) fn changed(
+        &self,
+        dir: &Path,
+        damaged: usize,
+        damage: impl Fn(&mut Vec<u8>),
+    ) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (number, (name, content)) in self.files.iter().enumerate() {
+            let mut content = content.clone();
+            if number == damaged {
+                damage(&mut content);
+            }
+            if std::fs::read(dir.join(name)).ok() != Some(content) {
+                changed.push(self.name(number));
+            }
+        }
+        changed
+    }
+
     /// A file: the database, the log or a payload.
     pub(crate) fn any(&self, dice: &mut Dice) -> usize {
         let wanted = ["database", "log", "database", "log", "payload"]
