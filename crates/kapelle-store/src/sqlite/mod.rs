@@ -248,6 +248,10 @@ impl Journal for Sqlite {
         // Neither the caller nor the writer waits for large files: a thread of their own writes them.
         let (files, poison, file) = (self.files.clone(), self.poison.clone(), self.file.clone());
         let wishes = self.wishes.clone().expect("present until it is dropped");
+        // What is refused leaves no file behind.
+        if writer::makes_a_run(&parts) && self.space.is_tight() {
+            return settled(Err(Error::Full { file }));
+        }
         let place = move || match place_large(&files, parts) {
             Ok(parts) => {
                 if let Err(unsent) = wishes.send(wish(parts, settled)) {

@@ -1,8 +1,10 @@
 //! What happens when the disk is full: a file that keeps space for the worst is given up, new runs
 //! are refused, and what is under way may still say how it ended.
 //!
-//! **Invariants:** new runs are taken again once there is space for the file and some more, so that
-//! the two states do not alternate; nothing here waits, it is looked at when somebody writes.
+//! **Invariants:** a file that is there and has not its size was given up, by whichever process: none
+//! takes new runs then, or the next one would eat what the first made free. They are taken again
+//! once there is space for the file and some more, so that the two states do not alternate; nothing
+//! here waits, it is looked at when somebody writes. A disk that never had room for the file has none.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -42,10 +44,18 @@ impl Space {
     /// The space of the store in `dir`.
     pub(super) fn open(dir: &Path) -> Self {
         let ballast = dir.join("ballast");
-        let there = std::fs::metadata(&ballast).is_ok_and(|found| found.len() >= BALLAST);
-        let size = if there || reserve(&ballast, BALLAST, BALLAST).is_ok() { BALLAST } else { 0 };
-        let state = Mutex::new(State { size, tight: None });
-        Self(Arc::new(Inner { ballast, probe: dir.join(".probe"), state }))
+        let there = len(&ballast);
+        let wanted = if there.is_none() { BALLAST } else { BALLAST + MORE };
+        let is_kept = there >= Some(BALLAST) || reserve(&ballast, wanted, BALLAST).is_ok();
+        if there.is_none() && !is_kept {
+            // Left behind, it would be one that was given up.
+            std::fs::remove_file(&ballast).ok();
+        }
+        let size = if there.is_some() || is_kept { BALLAST } else { 0 };
+        let tight = (size > 0 && !is_kept).then(Instant::now);
+        let state = State { size, tight };
+        let (state, probe) = (Mutex::new(state), dir.join(".probe"));
+        Self(Arc::new(Inner { ballast, probe, state }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,18 +80,19 @@ impl Space {
     /// Whether new work is to be refused. Looks now and then whether there is space again.
     pub(super) fn is_tight(&self) -> bool {
         let mut state = self.state();
-        let Some(looked) = state.tight else { return false };
-        if looked.elapsed() < PACE {
+        let is_kept = state.size > 0 && len(&self.0.ballast) >= Some(state.size);
+        let is_fine = is_kept || (state.size == 0 && state.tight.is_none());
+        if !is_fine && state.tight.is_some_and(|looked| looked.elapsed() < PACE) {
             return true;
         }
-        state.tight = match reserve(&self.0.ballast, state.size + MORE, state.size) {
-            Ok(()) => {
-                tracing::info!("there is space for `{}` again", self.0.ballast.display());
-                None
-            }
-            Err(_) => Some(Instant::now()),
-        };
-        state.tight.is_some()
+        if !is_fine && reserve(&self.0.ballast, state.size + MORE, state.size).is_err() {
+            state.tight = Some(Instant::now());
+            return true;
+        }
+        if state.tight.take().is_some() {
+            tracing::info!("there is space for `{}` again", self.0.ballast.display());
+        }
+        false
     }
 
     /// Whether a write would fail now for want of space: SQLite does not tell a used up quota from
@@ -97,6 +108,10 @@ impl Space {
 /// Whether it was space that was missing.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn len(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|found| found.len())
 }
 
 /// Makes a file of `size` bytes that are its own, if `wanted` bytes are to be had.

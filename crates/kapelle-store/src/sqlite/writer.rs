@@ -81,8 +81,7 @@ impl Wish {
     }
 
     fn makes_a_run(&self) -> bool {
-        let Self::Append { parts, .. } = self else { return false };
-        parts.iter().flat_map(|part| &part.runs).any(|run| run.entry.first_seq == 1)
+        matches!(self, Self::Append { parts, .. } if makes_a_run(parts))
     }
 
     fn fulfil(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Stop> {
@@ -94,6 +93,11 @@ impl Wish {
         }
         Ok(())
     }
+}
+
+/// Whether there is an entry among them that begins a run.
+pub(super) fn makes_a_run(parts: &[Part]) -> bool {
+    parts.iter().flat_map(|part| &part.runs).any(|run| run.entry.first_seq == 1)
 }
 
 /// How a try to write a batch ended, if it did not fail.

@@ -45,10 +45,15 @@ tasks:
     agentName: process
     dependencies: [begin]
     input: { shell: "head -c 600000 /dev/urandom | base64 -w 0" }
-  - { id: end, approval: {}, dependencies: [large] }
+  - { id: middle, approval: {}, dependencies: [large] }
+  - { id: end, approval: {}, dependencies: [middle] }
   - { id: last, agentName: echo, dependencies: [end], input: { value: done } }
 output: "{{ steps.last.output }}"
 "#;
+    let large = |n: u32| {
+        let text = format!("{n} ").repeat(200_000);
+        format!("{{id: new, tasks: [{{id: a, agentName: echo, input: {{value: '{text}'}}}}]}}")
+    };
     let name = "full::a_disk_that_fills_up_under_a_run_refuses_new_ones_and_hears_people";
     on_a_small_disk(name, "48m", |disk| {
         let folder = Folder::new();
@@ -66,7 +71,20 @@ output: "{{ steps.last.output }}"
         let listed = folder.run(&on_it("runs list --json")).expect(0);
         assert!(listed.out.contains(&run) && !listed.out.contains("\"new\""), "{}", listed.out);
         folder.run(&on_it(&format!("runs approve {run} begin"))).expect(0);
+        first.wait_for("approval_requested", Some("middle"));
+        // Each of them is a process that finds the reserve given up and used in part: none takes more.
+        for n in 0..30 {
+            folder.write("large.yaml", &large(n));
+            let new = folder.run(&on_it("run large.yaml")).expect(6);
+            assert!(new.err.contains("no space left for `"), "{}", new.err);
+        }
+        folder.run(&on_it("run new.yaml --detach")).expect(6);
+        folder.run(&on_it(&format!("runs approve {run} middle"))).expect(0);
         first.wait_for("approval_requested", Some("end"));
+        let listed = folder.run(&on_it("runs list --json")).expect(0).json();
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+        let shown = folder.run(&on_it(&format!("runs show {run} --json"))).expect(0).json();
+        assert_eq!(shown["status"], "waiting", "{shown}");
 
         std::fs::remove_file(disk.join("filler")).unwrap();
         folder.run(&on_it("run new.yaml")).expect(0);
