@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use kapelle_agents::egress::Policy;
+use kapelle_agents::web::Settings;
 use kapelle_agents::{Options, built_in, child, contract, desk};
 use kapelle_core::port::Agent;
 use serde_json::json;
@@ -28,7 +29,12 @@ async fn perform() -> Outcome {
         return Err("give an agent's name and its input as JSON".into());
     };
     let kids = std::env::var_os("KIDS").map(Into::into);
-    let options = Options { launcher: std::env::current_exe()?, kids, egress: Policy::Operator };
+    let options = Options {
+        launcher: std::env::current_exe()?,
+        kids,
+        egress: Policy::Operator,
+        web: Settings::default(),
+    };
     let agents = built_in(options);
     let agent: &Arc<dyn Agent> =
         agents.iter().find(|agent| *agent.card().name == *name).ok_or("there is no such agent")?;

@@ -94,7 +94,8 @@ impl Agent for Http {
     }
 }
 
-fn failure(error: Error) -> Failure {
+/// What it means that there is no answer.
+pub(crate) fn failure(error: Error) -> Failure {
     let text = error.to_string();
     match error {
         Error::BadUrl { .. } => invalid("bad_url", text),
@@ -113,7 +114,7 @@ fn failure(error: Error) -> Failure {
 }
 
 /// What a status means that is not one of those that are fine.
-fn not_fine(answer: &Response, now: Timestamp) -> Failure {
+pub(crate) fn not_fine(answer: &Response, now: Timestamp) -> Failure {
     let status = answer.status;
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => FailureKind::RateLimited,

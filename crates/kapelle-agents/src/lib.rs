@@ -1,4 +1,4 @@
-//! The agents that ship with Kapelle: `echo`, `process` and `http`.
+//! The agents that ship with Kapelle: `echo`, `process`, `http` and `web`.
 //!
 //! **Invariant:** an agent reports; it never retries, times out or logs a failure it returns.
 //! Every outgoing HTTP request goes through [`egress`]; every process runs under [`child`].
@@ -13,6 +13,7 @@ pub mod egress;
 mod http;
 mod input;
 mod process;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use kapelle_core::port::Agent;
 pub use echo::Echo;
 pub use http::Http;
 pub use process::Process;
+pub use web::Web;
 
 /// What the built-in agents need to know of the node.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Options {
     pub kids: Option<PathBuf>,
     /// Where HTTP requests may go.
     pub egress: egress::Policy,
+    /// How pages are read.
+    pub web: web::Settings,
 }
 
 /// The agents that ship, in the order to list them.
@@ -42,5 +46,6 @@ pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
         Arc::new(Echo::new()),
         Arc::new(Process::new(options.launcher, options.kids)),
         Arc::new(Http::new(egress::Egress::new(options.egress))),
+        Arc::new(Web::new(options.egress, options.web)),
     ]
 }

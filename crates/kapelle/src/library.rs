@@ -87,6 +87,7 @@ impl Builder {
             store: self.store,
             options: self.options,
             launcher: self.launcher,
+            web: kapelle_agents::web::Settings::default(),
             agents: self.agents,
             reachable: Reachable::Yes,
         };

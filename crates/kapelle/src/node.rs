@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_agents::egress::Policy;
+use kapelle_agents::web::Settings as Web;
 use kapelle_core::port::agent::BadCard;
 use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
 use kapelle_engine::{Engine, Options, Parts};
@@ -63,6 +64,8 @@ pub(crate) struct Setup {
     pub(crate) options: Options,
     /// The executable that runs the children of process agents; without it there are none.
     pub(crate) launcher: Option<PathBuf>,
+    /// How pages are read.
+    pub(crate) web: Web,
     /// Agents beside those that ship.
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Whether other processes can reach it.
@@ -108,7 +111,7 @@ impl Node {
                 (Arc::new(store), Arc::new(member))
             }
         };
-        let agents = agents(setup.launcher, kids, setup.agents)?;
+        let agents = agents(setup.launcher, kids, setup.web, setup.agents)?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
         let app = App::new(engine, setup.place.folder().map(Path::to_path_buf));
         if let Some(socket) = &mut socket {
@@ -135,11 +138,12 @@ impl Node {
 fn agents(
     launcher: Option<PathBuf>,
     kids: Option<PathBuf>,
+    web: Web,
     more: Vec<Arc<dyn Agent>>,
 ) -> Result<Agents, BadCard> {
     let has_launcher = launcher.is_some();
     let launcher = launcher.unwrap_or_default();
-    let built_in = kapelle_agents::Options { launcher, kids, egress: Policy::Operator };
+    let built_in = kapelle_agents::Options { launcher, kids, egress: Policy::Operator, web };
     let mut agents = Agents::default();
     for agent in kapelle_agents::built_in(built_in) {
         if has_launcher || &*agent.card().name != "process" {
@@ -154,7 +158,8 @@ fn agents(
 
 /// The agents that ship, without a node: for checking files.
 pub(crate) fn known_agents() -> Agents {
-    agents(Some(PathBuf::new()), None, Vec::new()).expect("the schemas of our own agents are right")
+    agents(Some(PathBuf::new()), None, Web::default(), Vec::new())
+        .expect("the schemas of our own agents are right")
 }
 
 /// What `make` gives, on a full disk with what the store keeps for that: who wants to say a word to

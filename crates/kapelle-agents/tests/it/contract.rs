@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kapelle_agents::egress::Policy;
+use kapelle_agents::web::Settings;
 use kapelle_agents::{Options, built_in, contract};
 use kapelle_core::Json;
 use kapelle_core::port::agent::Agent;
@@ -11,7 +12,8 @@ use serde_json::json;
 use crate::support::{eventually, launcher, serve};
 
 fn agents() -> Vec<Arc<dyn Agent>> {
-    built_in(Options { launcher: launcher(), kids: None, egress: Policy::Operator })
+    let (launcher, web) = (launcher(), Settings::default());
+    built_in(Options { launcher, kids: None, egress: Policy::Operator, web })
 }
 
 fn agent(name: &str) -> Arc<dyn Agent> {
@@ -21,7 +23,7 @@ fn agent(name: &str) -> Arc<dyn Agent> {
 #[tokio::test]
 async fn every_card_is_sound_and_every_action_known() {
     let agents = agents();
-    assert_eq!(agents.len(), 3);
+    assert_eq!(agents.len(), 4);
     for agent in &agents {
         contract::has_a_sound_card(agent);
         contract::knows_its_actions(agent).await;

@@ -9,3 +9,4 @@ mod egress;
 mod http;
 mod process;
 mod support;
+mod web;

@@ -100,9 +100,9 @@ impl Settings {
         options: Options,
     ) -> Result<Node, Stop> {
         let launcher = std::env::current_exe()?;
-        let agents = Vec::new();
+        let (agents, web) = (Vec::new(), self.config.web.settings());
         let setup =
-            Setup { place, store: None, options, launcher: Some(launcher), agents, reachable };
+            Setup { place, store: None, options, launcher: Some(launcher), web, agents, reachable };
         Ok(Node::open(setup).await?)
     }
 }

@@ -4,8 +4,10 @@
 //! **Invariant:** core and engine receive values, never the configuration; an unknown name or a
 //! wrong value is an error that says where it is.
 
+mod duration;
 mod log;
 mod node;
+mod web;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use log::{Format, Log};
 pub(crate) use node::Node;
+pub(crate) use web::Web;
 
 /// What a file is called where none is named.
 const FILE: &str = "kapelle.toml";
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     /// What it tells of its work, on stderr.
     pub(crate) log: Log,
+    /// How it reads pages.
+    pub(crate) web: Web,
 }
 
 /// A configuration that cannot be used.
@@ -86,7 +91,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.node.check()
+        self.node.check()?;
+        self.web.check()
     }
 }
 
@@ -139,6 +145,10 @@ mod tests {
         assert_eq!((config.node.slots, config.store.as_str()), (9, "12"));
         assert_eq!(config.node.drain_grace, Duration::from_secs(60));
         assert_eq!(config.log.level, "info");
+        let web = [("KAPELLE_WEB_ROOTS", "[\"/srv/docs\"]"), ("KAPELLE_WEB_GAP", "1s")];
+        let config = load("", &web).unwrap();
+        assert_eq!(config.web.roots, [Path::new("/srv/docs")]);
+        assert_eq!(config.web.settings().gap, Duration::from_secs(1));
     }
 
     #[test]
@@ -149,6 +159,10 @@ mod tests {
         assert!(unit.contains("line 2") && unit.contains("parsecs"), "{unit}");
         let none = load("[node]\nslots = 0\n", &[]).unwrap_err();
         assert!(none.contains("node.slots"), "{none}");
+        let root = load("[web]\nroots = [\"docs\"]\n", &[]).unwrap_err();
+        assert!(root.contains("web.roots") && root.contains("docs"), "{root}");
+        let gap = load("", &[("KAPELLE_WEB_GAP", "5 parsecs")]).unwrap_err();
+        assert!(gap.starts_with("KAPELLE_WEB_GAP: "), "{gap}");
         let variable = load("", &[("KAPELLE_NODE_SLOTS", "many")]).unwrap_err();
         assert!(variable.starts_with("KAPELLE_NODE_SLOTS: "), "{variable}");
         let level = load("", &[("KAPELLE_LOG_FORMAT", "loud")]).unwrap_err();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::duration;
 
 /// How this process works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,7 +15,7 @@ pub(crate) struct Node {
     /// How many loop threads; 0: half as many as cores, at least one.
     pub(crate) loops: usize,
     /// How long running attempts are waited for when the process is told to end.
-    #[serde(deserialize_with = "read_duration", serialize_with = "write_duration")]
+    #[serde(with = "duration")]
     pub(crate) drain_grace: Duration,
 }
 
@@ -33,15 +35,4 @@ impl Node {
         }
         Ok(())
     }
-}
-
-fn read_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    kapelle_core::parse_duration(&text).ok_or_else(|| {
-        serde::de::Error::custom(format!("`{text}` is no duration such as `500ms`, `30s` or `5m`"))
-    })
-}
-
-fn write_duration<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&format_args!("{}ms", duration.as_millis()))
 }

@@ -341,8 +341,8 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_run_ends_its_stream_with_a_problem() {
         let (place, options, agents) = (Place::Memory, kapelle_engine::Options::default(), vec![]);
-        let setup =
-            Setup { place, store: None, options, launcher: None, agents, reachable: Reachable::No };
+        let (web, reachable) = (kapelle_agents::web::Settings::default(), Reachable::No);
+        let setup = Setup { place, store: None, options, launcher: None, web, agents, reachable };
         let node = Node::open(setup).await.unwrap();
         let app = node.app.clone();
         let broken = move || async move {

@@ -28,3 +28,4 @@ mod size;
 mod slow;
 mod store;
 mod support;
+mod web;

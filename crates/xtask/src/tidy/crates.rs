@@ -27,12 +27,13 @@ const ARROWS: [(&str, &[&str], &[&str]); 7] = [
 
 /// Dependencies that cost build time or tie us to something, and the crates they are confined to.
 /// Tests may use them anywhere.
-const OWNERS: [(&str, &[&str]); 20] = [
+const OWNERS: [(&str, &[&str]); 22] = [
     ("anyhow", &["kapelle", "xtask"]),
     ("axum", &["kapelle"]),
     ("blake3", &["kapelle-core", "kapelle-store"]),
     ("clap", &["kapelle"]),
     ("clap_complete", &["kapelle"]),
+    ("html5ever", &["kapelle-agents"]),
     ("indicatif", &["kapelle"]),
     ("jiff", &["kapelle-core", "kapelle-agents", "kapelle"]),
     ("jsonschema", &["kapelle-core"]),
@@ -48,6 +49,7 @@ const OWNERS: [(&str, &[&str]); 20] = [
     ("toml", &["kapelle"]),
     ("tower", &["kapelle"]),
     ("tracing-subscriber", &["kapelle"]),
+    ("whatlang", &["kapelle-agents"]),
 ];
 
 /// Not wanted anywhere in the tree.

@@ -1,0 +1,164 @@
+//! Gets what is at an address: politely from a host, carefully from a folder.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use kapelle_core::port::agent::{Failure, FailureKind};
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::pace::{Host, Hosts};
+use super::robots::Rules;
+use super::{Fetched, Media, Settings, file};
+use crate::egress::{Egress, Request, Response};
+use crate::http;
+
+/// How many pages are on their way at once, over all steps: with their size, what bounds memory.
+const ON_THE_WAY_MAX: usize = 32;
+/// How much of a `robots.txt` is read, in bytes.
+const ROBOTS_MAX: usize = 512 << 10;
+const ACCEPT: &str = "text/html,application/xhtml+xml,text/*;q=0.8,*/*;q=0.1";
+
+/// Gets pages.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    egress: Egress,
+    settings: Settings,
+    hosts: Hosts,
+    on_the_way: Semaphore,
+}
+
+impl Fetcher {
+    pub(super) fn new(egress: Egress, settings: Settings) -> Self {
+        let (hosts, on_the_way) = (Hosts::default(), Semaphore::new(ON_THE_WAY_MAX));
+        Self { egress, settings, hosts, on_the_way }
+    }
+
+    /// The page at `url`, as soon as its host may be asked.
+    pub(super) async fn fetch(&self, url: &Url) -> Result<Fetched, Failure> {
+        let host = self.hosts.get(url, self.settings.at_once);
+        let _turn = host.turn().await;
+        self.check_robots(&host, url).await?;
+        let gap = host.gap(self.settings.gap).await;
+        host.wait(gap).await?;
+        let answer = self.ask(url).await?;
+        if answer.status.is_success() {
+            return fetched(answer);
+        }
+        let failure = http::not_fine(&answer, Timestamp::now());
+        if let Some(wait) = failure.retry_after_ms {
+            host.leave_alone(std::time::Duration::from_millis(wait));
+        }
+        Err(failure)
+    }
+
+    /// The file at `path`, if it is below the run's folder or a root of the operator's.
+    pub(super) fn open(&self, path: &Path, root: Option<&Path>) -> Result<Fetched, Failure> {
+        let roots = root.into_iter().chain(self.settings.roots.iter().map(AsRef::as_ref));
+        let bytes = file::read(path, roots, self.settings.page_max)?;
+        let url = Url::from_file_path(path)
+            .map_err(|()| crate::input::invalid("bad_url", "the file has no address"))?;
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let media = match &*ending.to_ascii_lowercase() {
+            "html" | "htm" | "xhtml" | "xht" => Media::Html,
+            "txt" | "text" | "md" | "markdown" | "rst" | "adoc" | "csv" | "json" | "yaml"
+            | "yml" | "toml" | "log" => Media::Text,
+            _ => sniff(&bytes).ok_or_else(|| no_page(&url, "holds no text"))?,
+        };
+        Ok(Fetched { url, bytes: bytes.into(), media, charset: None })
+    }
+
+    async fn ask(&self, url: &Url) -> Result<Response, Failure> {
+        let permit = self.on_the_way.acquire().await.expect("it is never closed");
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
+        let (method, url, keep) = (Method::GET, url.clone(), Vec::new());
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let request = Request { method, url, headers, body: None, keep };
+        let answer = tokio::time::timeout(self.settings.page_time, self.egress.send(request)).await;
+        drop(permit);
+        match answer {
+            Ok(answer) => answer.map_err(http::failure),
+            Err(_) => {
+                let time = self.settings.page_time;
+                let message = format!("`{host}` took more than {time:?} to send a page");
+                Err(Failure::new(FailureKind::Timeout, "too_slow", message).uncertain())
+            }
+        }
+    }
+
+    /// Refuses what the host's `robots.txt` does not want to be read.
+    async fn check_robots(&self, host: &Host, url: &Url) -> Result<(), Failure> {
+        let mut known = host.rules().await;
+        if !known.is_fresh() {
+            host.wait(self.settings.gap).await?;
+            known.set(self.rules_of(url).await?);
+        }
+        if known.allow(url) {
+            return Ok(());
+        }
+        let message = format!("`{}` asks robots not to read `{}`", host.name, url.path());
+        Err(Failure::new(FailureKind::Refused, "robots", message))
+    }
+
+    async fn rules_of(&self, url: &Url) -> Result<Rules, Failure> {
+        let robots = url.join("/robots.txt");
+        let robots = robots.map_err(|error| crate::input::invalid("bad_url", error.to_string()))?;
+        let answer = match self.ask(&robots).await {
+            Err(failure) if &*failure.code == "too_many_redirects" => return Ok(Rules::default()),
+            answer => answer?,
+        };
+        match answer.status {
+            status if status.is_success() => {
+                let start = &answer.body[..answer.body.len().min(ROBOTS_MAX)];
+                Ok(Rules::parse(&String::from_utf8_lossy(start)))
+            }
+            // No rules means that all may be read; no answer, that nobody knows.
+            StatusCode::TOO_MANY_REQUESTS => Err(http::not_fine(&answer, Timestamp::now())),
+            status if status.is_server_error() => Err(http::not_fine(&answer, Timestamp::now())),
+            _ => Ok(Rules::default()),
+        }
+    }
+}
+
+fn fetched(answer: Response) -> Result<Fetched, Failure> {
+    // What egress could decompress says so no longer.
+    if let Some(encoding) = answer.headers.get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let how = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
+        return Err(no_page(&answer.url, &format!("is packed as `{how}`")));
+    }
+    let said = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let said = said.unwrap_or_default().to_ascii_lowercase();
+    let (essence, rest) = said.split_once(';').unwrap_or((&said, ""));
+    let media = match essence.trim() {
+        "text/html" | "application/xhtml+xml" | "application/xml" | "text/xml" => Media::Html,
+        "" | "application/octet-stream" | "unknown/unknown" => sniff(&answer.body)
+            .ok_or_else(|| no_page(&answer.url, "holds no text and says not what it is"))?,
+        json if json == "application/json" || json.ends_with("+json") => Media::Text,
+        text if text.starts_with("text/") => Media::Text,
+        other => return Err(no_page(&answer.url, &format!("is `{other}`, no page"))),
+    };
+    let charset = rest.split(';').find_map(|one| one.trim().strip_prefix("charset="));
+    let charset = charset.map(str::to_owned);
+    Ok(Fetched { url: answer.url, bytes: answer.body, media, charset })
+}
+
+fn no_page(url: &Url, why: &str) -> Failure {
+    let shown: String = url.as_str().chars().take(200).collect();
+    Failure::new(FailureKind::Refused, "not_a_page", format!("`{shown}` {why}"))
+}
+
+/// What bytes are that nobody says it of; `None` if they are no text.
+fn sniff(bytes: &[u8]) -> Option<Media> {
+    let start = &bytes[..bytes.len().min(1024)];
+    let has_mark = encoding_rs::Encoding::for_bom(start).is_some();
+    if !has_mark && (start.contains(&0) || start.starts_with(b"%PDF")) {
+        return None;
+    }
+    let first = start.iter().find(|byte| !byte.is_ascii_whitespace() && byte.is_ascii());
+    Some(if first == Some(&b'<') { Media::Html } else { Media::Text })
+}

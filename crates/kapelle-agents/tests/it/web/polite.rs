@@ -1,0 +1,144 @@
+//! How politely hosts are asked.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use kapelle_agents::contract;
+use kapelle_agents::desk::ScratchDesk;
+use kapelle_agents::web::Settings;
+use kapelle_core::Json;
+use kapelle_core::port::agent::FailureKind;
+use serde_json::json;
+
+use super::{agent, perform, quick};
+use crate::support::serve;
+
+/// What a server was asked, and when.
+#[derive(Clone, Default)]
+struct Asked {
+    robots: (u16, &'static str),
+    log: Arc<Mutex<Vec<(String, Instant)>>>,
+    now: Arc<Mutex<(usize, usize)>>,
+}
+
+impl Asked {
+    fn times(&self, path: &str) -> Vec<Instant> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|(asked, _)| asked.starts_with(path)).map(|(_, at)| *at).collect()
+    }
+}
+
+async fn answer(State(asked): State<Asked>, uri: Uri) -> Response {
+    let path = uri.path().to_owned();
+    asked.log.lock().unwrap().push((path.clone(), Instant::now()));
+    if path == "/robots.txt" {
+        let (status, rules) = asked.robots;
+        return (StatusCode::from_u16(status).unwrap(), rules).into_response();
+    }
+    if path == "/busy" {
+        let wait = [("retry-after", "3600")];
+        return (StatusCode::TOO_MANY_REQUESTS, wait, "later").into_response();
+    }
+    {
+        let mut now = asked.now.lock().unwrap();
+        now.0 += 1;
+        now.1 = now.1.max(now.0);
+    }
+    // Long enough for requests at once to meet.
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    asked.now.lock().unwrap().0 -= 1;
+    format!("page {path}").into_response()
+}
+
+async fn server(status: u16, rules: &'static str) -> (String, Asked) {
+    let asked = Asked { robots: (status, rules), ..Asked::default() };
+    let router = Router::new().fallback(answer).with_state(asked.clone());
+    (serve(router).await, asked)
+}
+
+fn urls(server: &str, paths: &[&str]) -> Json {
+    json!({"urls": paths.iter().map(|path| format!("{server}{path}")).collect::<Vec<_>>()})
+}
+
+#[tokio::test]
+async fn a_host_is_asked_by_a_few_at_once_and_with_a_gap_between() {
+    let (server, asked) = server(404, "").await;
+    let gap = Duration::from_millis(20);
+    let agent = agent(Settings { gap, ..Settings::default() });
+    let paths = ["/p1", "/p2", "/p3", "/p4", "/p5", "/p6", "/p7", "/p8"];
+    let read = perform(&agent, "read", urls(&server, &paths), Path::new("/")).await.unwrap();
+    assert_eq!(read["pages"].as_array().unwrap().len(), 8);
+    assert_eq!(asked.now.lock().unwrap().1, 2, "two at once and no more");
+    let times = asked.times("/p");
+    // What is asked for early may arrive late, so each gap alone may be shorter.
+    assert!(times[7] - times[0] > gap * 6, "{times:?}");
+    assert_eq!(asked.times("/robots.txt").len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_host_does_not_want_to_be_read_is_not_read() {
+    let (server, asked) = server(200, "User-agent: *\nDisallow: /private").await;
+    let agent = agent(quick());
+    let ask = |path: &str| json!({"url": format!("{server}{path}")});
+    perform(&agent, "read", ask("/open"), Path::new("/")).await.unwrap();
+    let refused = perform(&agent, "read", ask("/private/1"), Path::new("/")).await.unwrap_err();
+    assert_eq!((refused.kind, &*refused.code), (FailureKind::Refused, "robots"));
+    assert!(asked.times("/private").is_empty());
+    assert_eq!(asked.times("/robots.txt").len(), 1);
+}
+
+#[tokio::test]
+async fn where_nobody_knows_what_a_host_wants_nothing_is_read() {
+    let (server, asked) = server(503, "").await;
+    let ask = json!({"url": format!("{server}/page")});
+    let failure = perform(&agent(quick()), "read", ask, Path::new("/")).await.unwrap_err();
+    assert_eq!((failure.kind, &*failure.code), (FailureKind::Unavailable, "http_503"));
+    assert!(asked.times("/page").is_empty());
+}
+
+#[tokio::test]
+async fn a_host_that_wants_to_be_left_alone_is() {
+    let (server, asked) = server(404, "").await;
+    let agent = agent(quick());
+    let ask = |path: &str| json!({"url": format!("{server}{path}")});
+    let busy = perform(&agent, "read", ask("/busy"), Path::new("/")).await.unwrap_err();
+    assert_eq!((busy.kind, busy.retry_after_ms), (FailureKind::RateLimited, Some(3_600_000)));
+    let after = perform(&agent, "read", ask("/page"), Path::new("/")).await.unwrap_err();
+    assert_eq!((after.kind, &*after.code), (FailureKind::RateLimited, "host_asked_to_wait"));
+    assert!(after.retry_after_ms.is_some_and(|wait| wait > 3_000_000));
+    assert!(asked.times("/page").is_empty());
+}
+
+#[tokio::test]
+async fn what_was_read_is_not_fetched_again_by_another_attempt() {
+    let (server, asked) = server(404, "").await;
+    let agent = agent(quick());
+    let desk = ScratchDesk::new().unwrap();
+    let call = || contract::call("read", urls(&server, &["/1", "/2", "/busy", "/3"]), "/");
+    agent.perform(call(), &desk).await.unwrap_err();
+    desk.next_attempt();
+    agent.perform(call(), &desk).await.unwrap_err();
+    for path in ["/1", "/2", "/busy"] {
+        assert_eq!(asked.times(path).len(), 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_read_ends_within_the_grace() {
+    let (told, was_asked) = tokio::sync::oneshot::channel();
+    let told = Arc::new(Mutex::new(Some(told)));
+    let never = move || async move {
+        if let Some(told) = told.lock().unwrap().take() {
+            told.send(()).unwrap();
+        }
+        std::future::pending::<()>().await;
+    };
+    let server = serve(Router::new().fallback(never)).await;
+    let begun = async { was_asked.await.unwrap() };
+    contract::ends_when_cancelled(&agent(quick()), "read", json!({ "url": server }), begun).await;
+}
