@@ -1,4 +1,4 @@
-//! The agents that ship with Kapelle: `echo`, `process`, `http` and `web`.
+//! The agents that ship with Kapelle: `echo`, `process`, `http`, `web`, and those that work by rules.
 //!
 //! **Invariant:** an agent reports; it never retries, times out or logs a failure it returns.
 //! Every outgoing HTTP request goes through [`egress`]; every process runs under [`child`].
@@ -13,6 +13,8 @@ pub mod egress;
 mod http;
 mod input;
 mod process;
+mod rules;
+mod text;
 pub mod web;
 
 use std::path::PathBuf;
@@ -42,10 +44,12 @@ pub struct Options {
 /// The agents that ship, in the order to list them.
 #[must_use]
 pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
-    vec![
+    let mut agents: Vec<Arc<dyn Agent>> = vec![
         Arc::new(Echo::new()),
         Arc::new(Process::new(options.launcher, options.kids)),
         Arc::new(Http::new(egress::Egress::new(options.egress))),
         Arc::new(Web::new(options.egress, options.web)),
-    ]
+    ];
+    agents.extend(rules::all());
+    agents
 }

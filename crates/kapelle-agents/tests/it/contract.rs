@@ -23,11 +23,25 @@ fn agent(name: &str) -> Arc<dyn Agent> {
 #[tokio::test]
 async fn every_card_is_sound_and_every_action_known() {
     let agents = agents();
-    assert_eq!(agents.len(), 4);
+    assert_eq!(agents.len(), 6);
     for agent in &agents {
         contract::has_a_sound_card(agent);
         contract::knows_its_actions(agent).await;
     }
+}
+
+/// Two pages as `web.read` gives them, with more than is looked at, and with what is missing.
+fn pages() -> Json {
+    json!([
+        {
+            "url": "http://a.example/", "title": "Ports", "language": "en", "published": null,
+            "text": "Ports\n\nThe default port of the server is 8080. It can be changed.",
+            "markdown": "# Ports\n\nThe default port of the server is **8080**.",
+            "headings": [{"level": 1, "text": "Ports"}], "links": [{"url": "http://b.example/"}],
+            "lists": [], "tables": []
+        },
+        {"source": "notes.md", "markdown": "1. Click **Save**.\n2. The server listens on port 9090 by default."}
+    ])
 }
 
 #[tokio::test]
@@ -38,6 +52,11 @@ async fn answers_are_what_their_schemas_say() {
         ("process", "run", json!({"shell": "echo hi; echo ho >&2", "parse": "lines"})),
         ("process", "run", json!({"shell": "head -c 2000000 /dev/zero"})),
         ("http", "request", json!({"method": "GET", "url": server})),
+        ("analyzer", "analyze", json!({"documents": pages(), "question": "which port"})),
+        ("analyzer", "rank", json!({"documents": pages(), "question": "which port", "top": 1})),
+        ("analyzer", "filter", json!({"documents": pages(), "filters": {"languages": ["de"]}})),
+        ("summarizer", "summarize", json!({"documents": pages(), "question": "which port"})),
+        ("summarizer", "summarize", json!({"text": "", "ratio": 0.5})),
     ];
     for (name, action, input) in cases {
         contract::answers_as_it_says(&agent(name), action, input).await;
@@ -47,7 +66,7 @@ async fn answers_are_what_their_schemas_say() {
 #[tokio::test]
 async fn bad_input_is_invalid() {
     let url = "http://127.0.0.1:1/";
-    let bad: [(&str, &str, &[Json]); 3] = [
+    let bad: [(&str, &str, &[Json]); 5] = [
         (
             "echo",
             "echo",
@@ -85,6 +104,27 @@ async fn bad_input_is_invalid() {
                 json!({"method": "GET", "url": url, "headers": {"a": ["b"]}}),
                 json!({"method": "GET", "url": url, "query": {"a": {"b": 1}}}),
                 json!({"method": "GET", "url": url, "expect": "200"}),
+            ],
+        ),
+        (
+            "analyzer",
+            "rank",
+            &[
+                json!({"question": "x"}),
+                json!({"documents": [{"url": "http://a.example/"}], "question": 1}),
+                json!({"documents": "x", "question": "x"}),
+                json!({"documents": [], "question": "x", "filters": {"colour": "red"}}),
+                json!({"documents": [], "question": "x", "filters": {"publishedAfter": "soon"}}),
+            ],
+        ),
+        (
+            "summarizer",
+            "summarize",
+            &[
+                json!({}),
+                json!({"text": "a", "documents": []}),
+                json!({"text": "a", "sentences": 2, "ratio": 0.1}),
+                json!({"text": 1}),
             ],
         ),
     ];

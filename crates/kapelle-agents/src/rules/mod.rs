@@ -1,0 +1,119 @@
+//! The agents that read, rank and report by rules: no model, no network, no clock.
+//!
+//! **Invariants:** an answer depends on the input alone, so a retry gives the same again; a call's
+//! time is bounded by the length of its text, and it never holds up a thread that serves others.
+//! Each agent is a card and a function for each of its actions; what they share is here.
+//!
+//! Absent: reading pages. Texts come in with the input, as the agent that reads pages gives them.
+
+pub(crate) mod analyzer;
+mod choose;
+mod document;
+mod rank;
+mod salient;
+mod similar;
+pub(crate) mod summarizer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Action, Agent, Answer, Call, Card, Desk, Failure, FailureKind};
+
+use crate::input::{cancelled, invalid};
+
+/// The agents that work by rules, in the order to list them.
+pub(crate) fn all() -> Vec<Arc<dyn Agent>> {
+    let agents = [analyzer::agent(), summarizer::agent()];
+    agents.into_iter().map(|agent| Arc::new(agent) as Arc<dyn Agent>).collect()
+}
+
+/// An agent that works by rules.
+pub(crate) struct Rules {
+    card: Card,
+    verbs: Vec<Verb>,
+}
+
+/// One action of an agent.
+pub(crate) struct Verb {
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) input: Json,
+    pub(crate) output: Json,
+    pub(crate) work: fn(&Json) -> Result<Made, Failure>,
+}
+
+/// What an action made.
+#[derive(Default)]
+pub(crate) struct Made {
+    pub(crate) value: Json,
+    pub(crate) files: Vec<File>,
+}
+
+/// A file that becomes an artifact.
+pub(crate) struct File {
+    pub(crate) name: &'static str,
+    pub(crate) media_type: &'static str,
+    pub(crate) text: String,
+}
+
+impl Rules {
+    fn new(name: &str, description: &str, verbs: Vec<Verb>) -> Self {
+        let action = |verb: &Verb| Action {
+            name: verb.name.into(),
+            description: verb.description.into(),
+            input: verb.input.clone(),
+            output: verb.output.clone(),
+        };
+        let card = Card {
+            name: name.into(),
+            description: description.into(),
+            actions: verbs.iter().map(action).collect(),
+            concurrency_max: None,
+        };
+        Self { card, verbs }
+    }
+
+    fn verb(&self, action: &str) -> Result<&Verb, Failure> {
+        self.verbs.iter().find(|verb| verb.name == action).ok_or_else(|| {
+            let known: Vec<_> = self.verbs.iter().map(|verb| format!("`{}`", verb.name)).collect();
+            let (agent, known) = (&self.card.name, known.join(", "));
+            invalid("no_such_action", format!("`{agent}` has no action `{action}`, only {known}"))
+        })
+    }
+}
+
+#[async_trait]
+impl Agent for Rules {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn is_one_service(&self) -> bool {
+        false
+    }
+
+    async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
+        let work = self.verb(&call.action)?.work;
+        let made = tokio::task::spawn_blocking(move || work(&call.input));
+        let made = tokio::select! {
+            // Stopped before it began: so nobody waits for what nobody wants.
+            biased;
+            () = desk.cancelled() => return Err(cancelled()),
+            made = made => made.map_err(|error| bug(&error))??,
+        };
+        let mut artifacts = Vec::with_capacity(made.files.len());
+        for file in made.files {
+            let mut sink = desk.artifact(file.name, file.media_type).await?;
+            sink.write(Bytes::from(file.text)).await?;
+            artifacts.push(sink.finish().await?);
+        }
+        let engine = Some("rules".into());
+        Ok(Answer { value: made.value, artifacts, usage: None, engine })
+    }
+}
+
+fn bug(error: &tokio::task::JoinError) -> Failure {
+    Failure::new(FailureKind::Bug, "panic", error.to_string())
+}

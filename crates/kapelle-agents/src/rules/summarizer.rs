@@ -1,0 +1,129 @@
+//! `summarizer`: the sentences that say most of a text, as they stand there.
+
+#[cfg(test)]
+mod tests;
+
+use kapelle_core::Json;
+use kapelle_core::port::agent::Failure;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::choose::{Chosen, Wanted, candidates, choose};
+use super::document::{self, Document, Page};
+use super::{Made, Rules, Verb};
+use crate::input::{invalid, read};
+use crate::text::{Terms, plain};
+
+/// How many sentences a summary has where the step does not say.
+const SENTENCES: usize = 5;
+
+/// The agent.
+pub(crate) fn agent() -> Rules {
+    let verb = Verb {
+        name: "summarize",
+        description: "Chooses the sentences that say most, by their centrality and the question",
+        input: schema(),
+        output: json!({
+            "type": "object",
+            "required": ["summary", "sentences", "of"],
+            "additionalProperties": false,
+            "properties": {
+                "summary": {"description": "the sentences, one after the other", "type": "string"},
+                "sentences": {"type": "array", "items": document::quote_schema(&json!({
+                    "score": {"type": "number"}
+                }))},
+                "of": {"description": "how many sentences there were", "type": "integer", "minimum": 0}
+            }
+        }),
+        work: summarize,
+    };
+    Rules::new("summarizer", "Summarizes texts by their own sentences", vec![verb])
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    text: Option<String>,
+    documents: Option<Vec<Document>>,
+    sentences: Option<usize>,
+    ratio: Option<f64>,
+    question: Option<String>,
+}
+
+fn schema() -> Json {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "oneOf": [{"required": ["text"]}, {"required": ["documents"]}],
+        "not": {"required": ["sentences", "ratio"]},
+        "properties": {
+            "text": {"type": "string"},
+            "documents": document::list_schema(),
+            "sentences": {"type": "integer", "minimum": 1, "maximum": 1000, "default": SENTENCES},
+            "ratio": {
+                "description": "the share of all sentences, instead of their number",
+                "type": "number", "exclusiveMinimum": 0, "maximum": 1
+            },
+            "question": {"type": "string", "maxLength": 10_000}
+        }
+    })
+}
+
+fn summarize(input: &Json) -> Result<Made, Failure> {
+    let input: Input = read(input)?;
+    let documents = match (input.text, input.documents) {
+        (Some(text), None) => vec![Document::of_text(text)],
+        (None, Some(documents)) => documents,
+        _ => return Err(invalid("bad_input", "give either `text` or `documents`")),
+    };
+    document::check(&documents)?;
+    let pages = Page::all(&documents);
+    let mut terms = Terms::default();
+    let found = candidates(&pages, &mut terms);
+    let count = match (input.sentences, input.ratio) {
+        (Some(_), Some(_)) => {
+            return Err(invalid("bad_input", "give either `sentences` or `ratio`"));
+        }
+        (count, None) => count.unwrap_or(SENTENCES),
+        (None, Some(ratio)) => share(found.len(), ratio),
+    };
+    let of = found.len();
+    let wanted = Wanted { count, question: input.question.as_deref() };
+    let chosen = choose(found, &pages, &wanted, &mut terms);
+    let value = json!({
+        "summary": summary(&chosen, &pages),
+        "sentences": chosen.iter().map(|chosen| show(chosen, &pages)).collect::<Json>(),
+        "of": of,
+    });
+    Ok(Made { value, files: Vec::new() })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a text has fewer sentences than a float is exact for"
+)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to `all`")]
+fn share(all: usize, ratio: f64) -> usize {
+    (all as f64 * ratio.clamp(0.0, 1.0)).ceil().max(1.0) as usize
+}
+
+/// The sentences as prose: those of each document in a paragraph.
+fn summary(chosen: &[Chosen], pages: &[Page<'_>]) -> String {
+    let mut prose = String::new();
+    let mut page = None;
+    for one in chosen {
+        if page.is_some() {
+            prose.push_str(if page == Some(one.page) { " " } else { "\n\n" });
+        }
+        page = Some(one.page);
+        prose.push_str(&plain(&pages[one.page].text[one.range.clone()]));
+    }
+    prose
+}
+
+fn show(chosen: &Chosen, pages: &[Page<'_>]) -> Json {
+    let mut quote = pages[chosen.page].quote(&chosen.range);
+    let score = (f64::from(chosen.score) * 1000.0).round() / 1000.0;
+    quote.insert("score".into(), score.into());
+    Json::Object(quote)
+}
