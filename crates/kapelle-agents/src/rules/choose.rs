@@ -79,8 +79,8 @@ pub(super) struct Wanted<'a> {
 
 /// A sentence that may be chosen.
 pub(super) struct Candidate {
-    page: usize,
-    range: Range<usize>,
+    pub(super) page: usize,
+    pub(super) range: Range<usize>,
     terms: Vec<Term>,
     /// How well it can be read by itself, about 1.
     standing: f32,

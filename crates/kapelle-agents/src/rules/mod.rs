@@ -6,8 +6,10 @@
 //!
 //! Absent: reading pages. Texts come in with the input, as the agent that reads pages gives them.
 
+pub(crate) mod aggregator;
 pub(crate) mod analyzer;
 mod choose;
+mod claims;
 mod document;
 mod rank;
 mod salient;
@@ -25,7 +27,7 @@ use crate::input::{cancelled, invalid};
 
 /// The agents that work by rules, in the order to list them.
 pub(crate) fn all() -> Vec<Arc<dyn Agent>> {
-    let agents = [analyzer::agent(), summarizer::agent()];
+    let agents = [analyzer::agent(), summarizer::agent(), aggregator::agent()];
     agents.into_iter().map(|agent| Arc::new(agent) as Arc<dyn Agent>).collect()
 }
 

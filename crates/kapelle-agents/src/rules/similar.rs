@@ -45,6 +45,14 @@ impl Vector {
         &self.0
     }
 
+    /// From 0, nothing in common, to 1, the same words.
+    pub(super) fn likeness(&self, other: &Self) -> f32 {
+        let with = |term| other.0.binary_search_by_key(&term, |entry: &(Term, f32)| entry.0).ok();
+        let shared =
+            self.0.iter().filter_map(|(term, weight)| Some(weight * other.0[with(*term)?].1));
+        shared.sum()
+    }
+
     fn of_length_one(mut self) -> Self {
         let length = self.0.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt();
         if length > 0.0 {

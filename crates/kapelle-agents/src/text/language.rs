@@ -1,14 +1,15 @@
 //! Which language a text is in, and how its words are stemmed.
 
 use rust_stemmers::Algorithm;
-use whatlang::{Detector, Lang};
+use whatlang::{Detector, Lang, Script};
 
 use super::stop;
 
 /// How much of a text is looked at: more tells no more, and costs.
 const LOOKED_AT: usize = 1500;
-/// The least confidence at which a guess is taken.
-const CONFIDENT: f64 = 0.1;
+/// The least confidence at which a guess is taken, and for scripts of few languages.
+const CONFIDENT: f64 = 0.5;
+const CONFIDENT_BY_SCRIPT: f64 = 0.02;
 
 /// Languages that can be told apart here, by their ISO 639-1 code. Those with an algorithm are
 /// stemmed; the others are searched by their words as they stand.
@@ -71,7 +72,10 @@ impl Language {
         let langs = KNOWN.iter().map(|known| known.1).collect();
         let guess = Detector::with_allowlist(langs).detect(sample);
         guess
-            .filter(|guess| guess.confidence() >= CONFIDENT)
+            .filter(|guess| {
+                let latin = guess.script() == Script::Latin;
+                guess.confidence() >= if latin { CONFIDENT } else { CONFIDENT_BY_SCRIPT }
+            })
             .and_then(|guess| Self::position(|known| known.1 == guess.lang()))
             .unwrap_or(Self(None))
     }

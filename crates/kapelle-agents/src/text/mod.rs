@@ -20,7 +20,7 @@ pub(crate) use blocks::{Block, Kind, blocks};
 pub(crate) use language::Language;
 pub(crate) use offsets::Offsets;
 pub(crate) use passages::{Passage, passages};
-pub(crate) use plain::plain;
+pub(crate) use plain::{plain, squeeze};
 pub(crate) use sentences::sentences;
 pub(crate) use terms::{Term, Terms};
 pub(crate) use words::words;

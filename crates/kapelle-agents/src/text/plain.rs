@@ -56,18 +56,16 @@ fn is_inner(before: Option<char>, rest: &str) -> bool {
     before.is_some_and(is) && rest.starts_with(is) || rest.starts_with('_')
 }
 
-/// The words of the link or image at the start of `marked`, and what follows it. A target longer
-/// than this is none, so that looking for its end is never the bulk of the work.
+/// The words of the link or image at the start of `marked`, and what follows it. Another bracket ends
+/// the search, and so does a length no address has: looking for the end is never the bulk of the work.
 fn link(marked: &str) -> Option<(&str, &str)> {
     const WINDOW: usize = 2000;
     let image = marked.starts_with("![");
     let inner = marked.strip_prefix("![").or_else(|| marked.strip_prefix('['))?;
     let near = &inner[..inner.floor_char_boundary(WINDOW)];
-    let (words, target) = near.split_once("](")?;
-    let end = target.find(')')?;
-    if words.contains('[') {
-        return None;
-    }
+    let words = &near[..near.find(['[', ']'])?];
+    let target = near[words.len()..].strip_prefix("](")?;
+    let end = target.find([')', '[']).filter(|end| target[*end..].starts_with(')'))?;
     let after = &inner[words.len() + 2 + end + 1..];
     Some((if image { "" } else { words }, after))
 }

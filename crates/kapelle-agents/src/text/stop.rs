@@ -2,8 +2,10 @@
 
 use super::words::words;
 
-/// The least number of small words that settle which language it is.
+/// The least number of small words that settle which language it is, and where they are of one
+/// language only.
 const HITS_MIN: usize = 6;
+const HITS_MIN_ALONE: usize = 2;
 
 /// The small words of the languages read most; each list is sorted.
 const LISTS: [(&str, &[&str]); 7] = [
@@ -99,7 +101,9 @@ pub(super) fn vote(sample: &str) -> Option<&'static str> {
     }
     let (best, most) = hits.iter().enumerate().max_by_key(|(_, hits)| **hits)?;
     let next = hits.iter().enumerate().filter(|(index, _)| *index != best).map(|(_, hits)| *hits);
-    let clear = *most >= HITS_MIN && *most >= 2 * next.max().unwrap_or(0);
+    let next = next.max().unwrap_or(0);
+    let least = if next == 0 { HITS_MIN_ALONE } else { HITS_MIN };
+    let clear = *most >= least && *most >= 2 * next;
     clear.then_some(LISTS[best].0)
 }
 

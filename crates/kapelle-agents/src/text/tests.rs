@@ -69,7 +69,10 @@ fn languages_are_told_apart() {
         ("de", "Der Server liest seine Einstellungen aus einer Datei, wenn er startet."),
         ("fr", "Le serveur lit ses réglages dans un fichier quand il démarre."),
         ("es", "El servidor lee su configuración desde un archivo cuando se inicia."),
-        ("ru", "Сервер читает настройки из файла при запуске и проверяет каждую строку."),
+        (
+            "ru",
+            "Сервер читает настройки из файла при запуске, а если файла нет, он создаёт новый. Это можно изменить.",
+        ),
         ("ja", "サーバーは起動時にファイルから設定を読み込みます。"),
         ("zh", "服务器启动时从文件中读取其设置并检查每一行。"),
         ("pl", "Serwer odczytuje swoje ustawienia z pliku podczas uruchamiania systemu."),

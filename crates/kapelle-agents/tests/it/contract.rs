@@ -57,6 +57,9 @@ async fn answers_are_what_their_schemas_say() {
         ("analyzer", "filter", json!({"documents": pages(), "filters": {"languages": ["de"]}})),
         ("summarizer", "summarize", json!({"documents": pages(), "question": "which port"})),
         ("summarizer", "summarize", json!({"text": "", "ratio": 0.5})),
+        ("aggregator", "merge", json!({"outputs": {"a": {"x": 1}, "b": {"x": 2}}})),
+        ("aggregator", "report", json!({"documents": pages(), "question": "which port"})),
+        ("aggregator", "report", json!({"documents": []})),
     ];
     for (name, action, input) in cases {
         contract::answers_as_it_says(&agent(name), action, input).await;
@@ -66,7 +69,7 @@ async fn answers_are_what_their_schemas_say() {
 #[tokio::test]
 async fn bad_input_is_invalid() {
     let url = "http://127.0.0.1:1/";
-    let bad: [(&str, &str, &[Json]); 5] = [
+    let bad: [(&str, &str, &[Json]); 6] = [
         (
             "echo",
             "echo",
@@ -115,6 +118,16 @@ async fn bad_input_is_invalid() {
                 json!({"documents": "x", "question": "x"}),
                 json!({"documents": [], "question": "x", "filters": {"colour": "red"}}),
                 json!({"documents": [], "question": "x", "filters": {"publishedAfter": "soon"}}),
+            ],
+        ),
+        (
+            "aggregator",
+            "report",
+            &[
+                json!({}),
+                json!({"documents": [], "formats": ["pdf"]}),
+                json!({"documents": [], "summary": 1}),
+                json!({"documents": [], "questions": "x"}),
             ],
         ),
         (

@@ -1,0 +1,205 @@
+//! A report as one HTML file: no script, nothing loaded, light and dark, for a phone and for paper.
+//!
+//! **Invariant:** what comes from a page is text, wherever it stands.
+
+use super::cite::Cited;
+use super::report::{Quote, Report, Told};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1c1e21;--soft:#5c636b;--line:#d9dde1;--paper:#fff;--tint:#f4f6f8;--mark:#0b57b0;--warn:#9a3412;--warn-tint:#fff4ed}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8ea;--soft:#9aa3ab;--line:#363c42;--paper:#16181b;--tint:#1f2327;--mark:#8ab8f5;--warn:#fdba74;--warn-tint:#2b1d14}}\
+*{box-sizing:border-box}\
+body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.55 system-ui,sans-serif;overflow-wrap:anywhere}\
+main{max-width:44rem;margin:0 auto;padding:2rem 1.1rem 4rem}\
+h1{font-size:1.7rem;line-height:1.2;margin:0 0 1.2rem}\
+h2{font-size:1.15rem;margin:2.4rem 0 .7rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}\
+p{margin:.6rem 0}a{color:var(--mark)}sup a{text-decoration:none}\
+.answer p:first-child{font-size:1.15rem}\
+.doubt,.told.apart{background:var(--warn-tint);border-left:4px solid var(--warn);padding:.6rem .9rem;margin:.8rem 0}\
+.told{margin:.6rem 0}.told ul{margin:.4rem 0 0;padding-left:1.2rem;color:var(--soft);font-size:.93rem}\
+.told b:first-child:first-letter,.doubt span:first-letter{text-transform:uppercase}\
+blockquote{margin:.8rem 0;padding:.6rem .9rem;background:var(--tint);border-left:4px solid var(--line)}\
+pre{background:var(--tint);padding:.6rem .8rem;overflow-x:auto;font-size:.9rem}\
+ol.sources small{color:var(--soft);display:block}\
+@media print{body{font-size:11pt}main{max-width:none;padding:0}h2,blockquote,.told,li{break-inside:avoid}\
+ol.sources a::after{content:' ' attr(href);color:#555;font-size:9pt}}";
+
+/// The report.
+pub(super) fn write(report: &Report<'_>) -> String {
+    let sources = report.pages.iter().enumerate().map(|(at, page)| Cited::of(at, page)).collect();
+    let mut writer = Writer { report, sources, out: String::new() };
+    let title = safe(&report.title);
+    writer.add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    writer.add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    writer
+        .add(&format!("<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"));
+    writer.add(&format!("<h1>{title}</h1>\n"));
+    writer.answer();
+    writer.told("What the sources do not agree on", &report.contradictions);
+    writer.steps();
+    writer.evidence();
+    writer.told("What several sources say", &report.facts);
+    writer.list();
+    writer.add("</main>\n</body>\n</html>\n");
+    writer.out
+}
+
+struct Writer<'a> {
+    report: &'a Report<'a>,
+    sources: Vec<Cited>,
+    out: String,
+}
+
+impl Writer<'_> {
+    fn add(&mut self, html: &str) {
+        self.out.push_str(html);
+    }
+
+    fn head(&mut self, title: &str) {
+        self.add(&format!("<h2>{title}</h2>\n"));
+    }
+
+    fn answer(&mut self) {
+        let report = self.report;
+        self.add("<section class=\"answer\">\n");
+        for quote in &report.answer {
+            self.add(&format!("<p>{} {}</p>\n", safe(&report.words(quote)), self.mark(quote)));
+        }
+        if report.answer.is_empty() {
+            self.add("<p>The sources do not answer this.</p>\n");
+        }
+        for at in &report.doubts {
+            let told = &report.contradictions[*at];
+            let line = format!(
+                "<p class=\"doubt\"><b>The sources disagree on {}:</b> {}.</p>\n",
+                safe(&told.subject),
+                self.values(told)
+            );
+            self.add(&line);
+        }
+        self.add("</section>\n");
+        if let Some(summary) = &report.summary {
+            self.head("In short");
+            for paragraph in summary.split("\n\n") {
+                self.add(&format!("<p>{}</p>\n", safe(paragraph)));
+            }
+        }
+    }
+
+    fn values(&self, told: &Told) -> String {
+        let value = |(value, quotes): &(Box<str>, Vec<Quote>)| {
+            let marks: Vec<_> = quotes.iter().map(|quote| self.mark(quote)).collect();
+            format!("{} {}", safe(value), marks.concat())
+        };
+        told.values.iter().map(value).collect::<Vec<_>>().join(", ")
+    }
+
+    fn told(&mut self, title: &str, all: &[Told]) {
+        if all.is_empty() {
+            return;
+        }
+        self.head(title);
+        for told in all {
+            let apart = told.values.len() > 1;
+            let class = if apart { "told apart" } else { "told" };
+            let line = format!(
+                "<div class=\"{class}\"><b>{}</b>: {}",
+                safe(&told.subject),
+                self.values(told)
+            );
+            self.add(&line);
+            if apart {
+                self.add("<ul>\n");
+                for quote in told.values.iter().flat_map(|value| &value.1) {
+                    let line = format!(
+                        "<li>“{}” {}</li>\n",
+                        safe(&self.report.words(quote)),
+                        self.mark(quote)
+                    );
+                    self.add(&line);
+                }
+                self.add("</ul>");
+            }
+            self.add("</div>\n");
+        }
+    }
+
+    fn steps(&mut self) {
+        if self.report.steps.is_empty() {
+            return;
+        }
+        self.head("Steps");
+        self.add("<ol>\n");
+        for step in &self.report.steps {
+            self.add(&format!("<li>{}", safe(&step.instruction)));
+            if let Some(command) = &step.command {
+                self.add(&format!("<pre><code>{}</code></pre>", safe(command)));
+            }
+            if let Some(warning) = &step.warning {
+                self.add(&format!("<p class=\"doubt\"><b>Careful:</b> {}</p>", safe(warning)));
+            }
+            self.add("</li>\n");
+        }
+        self.add("</ol>\n");
+    }
+
+    fn evidence(&mut self) {
+        if self.report.evidence.is_empty() {
+            return;
+        }
+        self.head("Evidence");
+        for quote in &self.report.evidence {
+            let heading = self.report.heading(quote);
+            let heading =
+                heading.map_or_else(String::new, |heading| format!("<b>{}.</b> ", safe(&heading)));
+            let line = format!(
+                "<blockquote>{heading}{} {}</blockquote>\n",
+                safe(&self.report.short(quote)),
+                self.mark(quote)
+            );
+            self.add(&line);
+        }
+    }
+
+    fn list(&mut self) {
+        self.head("Sources");
+        self.add("<ol class=\"sources\">\n");
+        for source in std::mem::take(&mut self.sources) {
+            let title = safe(&source.title);
+            let title = match &source.url {
+                Some(url) => format!("<a href=\"{}\">{title}</a>", safe(url)),
+                None => title,
+            };
+            let mut more = vec![source.place, source.published.unwrap_or_default()];
+            more.retain(|said| !said.is_empty() && *said != source.title);
+            let more = safe(&more.join(" · "));
+            self.add(&format!(
+                "<li id=\"s{}\">{title} <small>{more}</small></li>\n",
+                source.number
+            ));
+        }
+        self.add("</ol>\n");
+    }
+
+    fn mark(&self, quote: &Quote) -> String {
+        let number = self.sources[quote.page].number;
+        format!("<sup><a href=\"#s{number}\">[{number}]</a></sup>")
+    }
+}
+
+fn safe(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            // What a page must not hold, and no reader sees.
+            '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' => (),
+            _ => safe.push(letter),
+        }
+    }
+    safe
+}

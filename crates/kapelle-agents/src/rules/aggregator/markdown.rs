@@ -1,0 +1,178 @@
+//! A report as Markdown.
+//!
+//! **Invariant:** what comes from a page cannot make a heading, a link or markup of its own.
+
+use std::fmt::Write as _;
+
+use super::cite::Cited;
+use super::report::{Quote, Report, Told};
+
+/// The report.
+pub(super) fn write(report: &Report<'_>) -> String {
+    let sources = report.pages.iter().enumerate().map(|(at, page)| Cited::of(at, page)).collect();
+    let mut writer = Writer { report, sources, out: String::new() };
+    writer.answer();
+    writer.told("What the sources do not agree on", &report.contradictions);
+    writer.steps();
+    writer.evidence();
+    writer.told("What several sources say", &report.facts);
+    writer.sources();
+    writer.out
+}
+
+struct Writer<'a> {
+    report: &'a Report<'a>,
+    sources: Vec<Cited>,
+    out: String,
+}
+
+impl Writer<'_> {
+    fn line(&mut self, line: &str) {
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
+    fn head(&mut self, title: &str) {
+        self.line(&format!("\n## {title}\n"));
+    }
+
+    fn answer(&mut self) {
+        let report = self.report;
+        self.line(&format!("# {}\n", safe(&report.title)));
+        for quote in &report.answer {
+            self.line(&format!("{} {}\n", safe(&report.words(quote)), self.mark(quote)));
+        }
+        if report.answer.is_empty() {
+            self.line("The sources do not answer this.\n");
+        }
+        for at in &report.doubts {
+            let told = &report.contradictions[*at];
+            self.line(&format!(
+                "**The sources disagree on {}:** {}.\n",
+                safe(&told.subject),
+                self.values(told)
+            ));
+        }
+        if let Some(summary) = &report.summary {
+            self.head("In short");
+            self.line(&safe(summary));
+        }
+    }
+
+    /// `8080 [1], 9090 [2][3]`
+    fn values(&self, told: &Told) -> String {
+        let value = |(value, quotes): &(Box<str>, Vec<Quote>)| {
+            let marks: Vec<_> = quotes.iter().map(|quote| self.mark(quote)).collect();
+            format!("{} {}", safe(value), marks.concat())
+        };
+        told.values.iter().map(value).collect::<Vec<_>>().join(", ")
+    }
+
+    fn told(&mut self, title: &str, all: &[Told]) {
+        if all.is_empty() {
+            return;
+        }
+        self.head(title);
+        for told in all {
+            let line = format!("- **{}**: {}", safe(&told.subject), self.values(told));
+            self.line(&line);
+            if told.values.len() > 1 {
+                for quote in told.values.iter().flat_map(|value| &value.1) {
+                    let line =
+                        format!("  - “{}” {}", safe(&self.report.words(quote)), self.mark(quote));
+                    self.line(&line);
+                }
+            }
+        }
+    }
+
+    fn steps(&mut self) {
+        if self.report.steps.is_empty() {
+            return;
+        }
+        self.head("Steps");
+        for (at, step) in self.report.steps.iter().enumerate() {
+            self.line(&format!("{}. {}", at + 1, safe(&step.instruction)));
+            if let Some(command) = &step.command {
+                let fence = fence(command);
+                let lines = command.lines().map(|line| format!("   {line}")).collect::<Vec<_>>();
+                self.line(&format!("\n   {fence}\n{}\n   {fence}\n", lines.join("\n")));
+            }
+            if let Some(warning) = &step.warning {
+                self.line(&format!("   **Careful:** {}", safe(warning)));
+            }
+        }
+    }
+
+    fn evidence(&mut self) {
+        if self.report.evidence.is_empty() {
+            return;
+        }
+        self.head("Evidence");
+        for quote in &self.report.evidence {
+            let heading = self
+                .report
+                .heading(quote)
+                .map_or_else(String::new, |heading| format!("**{}.** ", safe(&heading)));
+            self.line(&format!(
+                "> {heading}{} {}\n",
+                safe(&self.report.short(quote)),
+                self.mark(quote)
+            ));
+        }
+    }
+
+    fn sources(&mut self) {
+        self.head("Sources");
+        for source in std::mem::take(&mut self.sources) {
+            let title = safe(&source.title);
+            let mut line = format!("{}. ", source.number);
+            match &source.url {
+                Some(url) => write!(line, "[{title}](<{}>)", url.replace(['<', '>'], "")),
+                None if source.place == source.title => write!(line, "{title}"),
+                None => write!(line, "{title}, {}", safe(&source.place)),
+            }
+            .expect("a text takes all that is written");
+            if let Some(published) = &source.published {
+                line.push_str(&format!(", {}", safe(published)));
+            }
+            self.line(&line);
+        }
+    }
+
+    /// The number of a quote's source, linked where it can be.
+    fn mark(&self, quote: &Quote) -> String {
+        let source = &self.sources[quote.page];
+        match &source.url {
+            Some(url) => format!("[[{}]](<{}>)", source.number, url.replace(['<', '>'], "")),
+            None => format!("[{}]", source.number),
+        }
+    }
+}
+
+/// `text` with nothing in it that Markdown takes for a mark.
+fn safe(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for (at, letter) in text.char_indices() {
+        let begins = text[..at].trim().is_empty() || text[..at].ends_with('\n');
+        let numbered =
+            matches!(letter, '.' | ')') && text[..at].bytes().all(|byte| byte.is_ascii_digit());
+        if "\\`*_[]<>#|~&".contains(letter)
+            || begins && "+-=".contains(letter)
+            || at > 0 && numbered
+        {
+            safe.push('\\');
+        }
+        safe.push(letter);
+    }
+    safe
+}
+
+/// A fence that `code` does not have.
+fn fence(code: &str) -> String {
+    let mut fence = String::from("```");
+    while code.contains(&fence) {
+        fence.push('`');
+    }
+    fence
+}

@@ -1,0 +1,348 @@
+//! What a report says, before it is written down: the answer first, then what the sources do not
+//! agree on, then the evidence, then the sources.
+
+use std::ops::Range;
+
+use kapelle_core::Json;
+use kapelle_core::port::agent::Failure;
+use serde::Deserialize;
+use serde_json::{Map, json};
+
+use super::{html, markdown};
+use crate::input::read;
+use crate::rules::choose::{Wanted, candidates, choose};
+use crate::rules::claims::{Claim, Group, claims, groups};
+use crate::rules::document::{self, Document, Page};
+use crate::rules::rank::rank;
+use crate::rules::similar::vectors;
+use crate::rules::{File, Made};
+use crate::text::{Terms, plain, sentences};
+
+/// How many sentences answer the question.
+const ANSWER: usize = 3;
+/// How many passages are evidence, and from how many they are taken.
+const EVIDENCE: usize = 6;
+const CONSIDERED: usize = 40;
+/// From here on two passages say the same.
+const THE_SAME: f32 = 0.8;
+/// How many facts are told that sources agree on.
+const FACTS: usize = 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    documents: Vec<Document>,
+    title: Option<String>,
+    question: Option<String>,
+    summary: Option<Summary>,
+    #[serde(alias = "walkthrough")]
+    guide: Option<Map<String, Json>>,
+    formats: Option<Vec<Format>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Summary {
+    Text(String),
+    Answer(Map<String, Json>),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    Markdown,
+    Html,
+    Json,
+}
+
+pub(super) fn input_schema() -> Json {
+    json!({
+        "type": "object",
+        "required": ["documents"],
+        "additionalProperties": false,
+        "properties": {
+            "documents": document::list_schema(),
+            "title": {"type": "string"},
+            "question": {"type": "string", "maxLength": 10_000},
+            "summary": {
+                "description": "a text, or what `summarizer` answered",
+                "type": ["string", "object", "null"]
+            },
+            "guide": {
+                "description": "what `guide-extractor` or `walkthrough-generator` answered",
+                "type": ["object", "null"]
+            },
+            "formats": {
+                "description": "which files to leave; all where nothing is said",
+                "type": "array", "items": {"enum": ["markdown", "html", "json"]}
+            }
+        }
+    })
+}
+
+/// What a report says.
+pub(super) struct Report<'a> {
+    pub(super) title: String,
+    pub(super) question: Option<&'a str>,
+    pub(super) answer: Vec<Quote>,
+    /// Contradictions that touch the answer, by their place in the list.
+    pub(super) doubts: Vec<usize>,
+    pub(super) contradictions: Vec<Told>,
+    pub(super) facts: Vec<Told>,
+    pub(super) evidence: Vec<Quote>,
+    pub(super) summary: Option<String>,
+    pub(super) steps: Vec<Step>,
+    pub(super) pages: &'a [Page<'a>],
+}
+
+/// A place in a page.
+#[derive(Clone, Debug)]
+pub(super) struct Quote {
+    pub(super) page: usize,
+    pub(super) range: Range<usize>,
+    pub(super) heading: Option<Range<usize>>,
+}
+
+/// What is said of one thing: values, each with who says it.
+pub(super) struct Told {
+    pub(super) subject: Box<str>,
+    pub(super) values: Vec<(Box<str>, Vec<Quote>)>,
+}
+
+/// A step of a guide.
+#[derive(Deserialize, serde::Serialize)]
+pub(super) struct Step {
+    #[serde(alias = "do")]
+    pub(super) instruction: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) warning: Option<String>,
+}
+
+pub(super) fn work(input: &Json) -> Result<Made, Failure> {
+    let input: Input = read(input)?;
+    document::check(&input.documents)?;
+    let pages = Page::all(&input.documents);
+    let report = make(&input, &pages);
+    let value = report.value();
+    let wanted = |format| input.formats.as_ref().is_none_or(|formats| formats.contains(&format));
+    let mut files = Vec::new();
+    if wanted(Format::Markdown) {
+        let text = markdown::write(&report);
+        files.push(File { name: "report.md", media_type: "text/markdown", text });
+    }
+    if wanted(Format::Html) {
+        let text = html::write(&report);
+        files.push(File { name: "report.html", media_type: "text/html", text });
+    }
+    if wanted(Format::Json) {
+        let text = format!("{value:#}\n");
+        files.push(File { name: "report.json", media_type: "application/json", text });
+    }
+    Ok(Made { value, files })
+}
+
+fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
+    let mut terms = Terms::default();
+    let question = input.question.as_deref().filter(|question| !question.trim().is_empty());
+    let evidence = question.map_or_else(Vec::new, |question| evidence(question, pages, &mut terms));
+    let answer = answer(question, &evidence, pages, &mut terms);
+    let mut all: Vec<Claim> = Vec::new();
+    for (index, page) in pages.iter().enumerate() {
+        all.extend(claims(index, page, &mut terms));
+    }
+    let groups = groups(&all, pages, &mut terms);
+    let tell = |contradicts: bool| {
+        let told = groups.iter().filter(move |group| group.is_contradiction() == contradicts);
+        told.map(|group| tell(group, &all))
+    };
+    let contradictions: Vec<Told> = tell(true).collect();
+    let near: Vec<&Quote> = answer.iter().chain(evidence.iter().take(2)).collect();
+    let doubts =
+        (0..contradictions.len()).filter(|at| contradictions[*at].touches(&near)).collect();
+    Report {
+        title: title(input, question),
+        question,
+        answer,
+        doubts,
+        facts: tell(false).take(FACTS).collect(),
+        contradictions,
+        evidence,
+        summary: input.summary.as_ref().and_then(summary),
+        steps: input.guide.as_ref().map_or_else(Vec::new, steps),
+        pages,
+    }
+}
+
+fn title(input: &Input, question: Option<&str>) -> String {
+    let title = input.title.as_deref().filter(|title| !title.trim().is_empty()).or(question);
+    title.map_or_else(|| "Report".into(), plain)
+}
+
+/// The passages that answer the question best, those that say the same once.
+fn evidence(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote> {
+    let ranked = rank(question, pages, terms);
+    let near = &ranked[..ranked.len().min(CONSIDERED)];
+    let stems: Vec<_> = near
+        .iter()
+        .map(|one| {
+            terms.of(&pages[one.page].text[one.passage.range.clone()], pages[one.page].language)
+        })
+        .collect();
+    let (vectors, _) = vectors(&stems);
+    let mut taken: Vec<usize> = Vec::new();
+    for at in 0..near.len() {
+        let repeats = taken.iter().any(|other| vectors[at].likeness(&vectors[*other]) > THE_SAME);
+        if !repeats && taken.len() < EVIDENCE {
+            taken.push(at);
+        }
+    }
+    let quote = |at: &usize| {
+        let one = &near[*at];
+        Quote {
+            page: one.page,
+            range: one.passage.range.clone(),
+            heading: one.passage.heading.clone(),
+        }
+    };
+    taken.iter().map(quote).collect()
+}
+
+/// The sentences that answer: of the best passages where there is a question, else of all.
+fn answer(
+    question: Option<&str>,
+    evidence: &[Quote],
+    pages: &[Page<'_>],
+    terms: &mut Terms,
+) -> Vec<Quote> {
+    let mut found = candidates(pages, terms);
+    if question.is_some() {
+        let inside = |page: usize, at: &Range<usize>| {
+            let holds = |quote: &Quote| {
+                quote.page == page && quote.range.start <= at.start && at.end <= quote.range.end
+            };
+            evidence.iter().any(holds)
+        };
+        found.retain(|one| inside(one.page, &one.range));
+    }
+    let wanted = Wanted { count: ANSWER, question };
+    let mut chosen = choose(found, pages, &wanted, terms);
+    // The first lines answer: the best sentence comes first, wherever it stands.
+    chosen.sort_by(|one, other| other.score.total_cmp(&one.score));
+    let quote = |chosen: crate::rules::choose::Chosen| Quote {
+        page: chosen.page,
+        range: chosen.range,
+        heading: None,
+    };
+    chosen.into_iter().map(quote).collect()
+}
+
+fn tell(group: &Group, all: &[Claim]) -> Told {
+    let quote =
+        |at: &usize| Quote { page: all[*at].page, range: all[*at].range.clone(), heading: None };
+    let value =
+        |same: &Vec<usize>| (all[same[0]].written.clone(), same.iter().map(quote).collect());
+    Told { subject: group.subject.clone(), values: group.values.iter().map(value).collect() }
+}
+
+impl Told {
+    /// Whether one of its sentences is in one of `quotes`.
+    fn touches(&self, quotes: &[&Quote]) -> bool {
+        let mut said = self.values.iter().flat_map(|value| &value.1);
+        said.any(|said| {
+            quotes.iter().any(|quote| {
+                quote.page == said.page
+                    && said.range.start < quote.range.end
+                    && quote.range.start < said.range.end
+            })
+        })
+    }
+}
+
+fn summary(given: &Summary) -> Option<String> {
+    let text = match given {
+        Summary::Text(text) => text,
+        Summary::Answer(answer) => answer.get("summary")?.as_str()?,
+    };
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn steps(guide: &Map<String, Json>) -> Vec<Step> {
+    let steps = guide.get("steps").and_then(Json::as_array).into_iter().flatten();
+    steps.filter_map(|step| Step::deserialize(step).ok()).collect()
+}
+
+impl Report<'_> {
+    /// The words at a quote, as a reader sees them.
+    pub(super) fn words(&self, quote: &Quote) -> String {
+        plain(&self.pages[quote.page].text[quote.range.clone()])
+    }
+
+    /// The first sentence or two of a passage.
+    pub(super) fn short(&self, quote: &Quote) -> String {
+        const LONG: usize = 320;
+        let text = self.pages[quote.page].text;
+        let first = sentences(text, quote.range.clone());
+        let fits = |range: &&Range<usize>| range.end - quote.range.start <= LONG;
+        let end = first.iter().take_while(fits).last().or(first.first());
+        let range = quote.range.start..end.map_or(quote.range.end, |range| range.end);
+        let more = if range.end < quote.range.end { " …" } else { "" };
+        format!("{}{more}", plain(&text[range]))
+    }
+
+    pub(super) fn heading(&self, quote: &Quote) -> Option<String> {
+        quote.heading.clone().map(|range| plain(&self.pages[quote.page].text[range]))
+    }
+
+    fn value(&self) -> Json {
+        let mut value = json!({
+            "title": self.title,
+            "answer": self.quotes(&self.answer),
+            "contradictions": self.all_told(&self.contradictions),
+            "facts": self.all_told(&self.facts),
+            "evidence": self.quotes(&self.evidence),
+            "sources": self.sources(),
+        });
+        if let Some(question) = self.question {
+            value["question"] = question.into();
+        }
+        if !self.steps.is_empty() {
+            value["steps"] = json!(self.steps);
+        }
+        value
+    }
+
+    fn quotes(&self, quotes: &[Quote]) -> Json {
+        let show = |quote: &Quote| {
+            let mut shown = self.pages[quote.page].quote(&quote.range);
+            if let Some(heading) = self.heading(quote) {
+                shown.insert("heading".into(), heading.into());
+            }
+            Json::Object(shown)
+        };
+        quotes.iter().map(show).collect()
+    }
+
+    fn all_told(&self, told: &[Told]) -> Json {
+        let values = |told: &Told| -> Json {
+            let show = |(value, quotes): &(Box<str>, Vec<Quote>)| json!({"value": value, "sources": self.quotes(quotes)});
+            told.values.iter().map(show).collect()
+        };
+        told.iter().map(|told| json!({"subject": told.subject, "values": values(told)})).collect()
+    }
+
+    fn sources(&self) -> Json {
+        let show = |page: &Page<'_>| {
+            let mut source = json!({"source": page.document.name()});
+            let more = [("title", &page.document.title), ("published", &page.document.published)];
+            for (name, said) in more {
+                if let Some(said) = said {
+                    source[name] = said.trim().into();
+                }
+            }
+            source
+        };
+        self.pages.iter().map(show).collect()
+    }
+}

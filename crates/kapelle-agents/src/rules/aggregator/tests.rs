@@ -1,0 +1,176 @@
+//! A report on real prose: the answer first, planted contradictions found, none invented.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Six pages on one program. Six things are said differently in two of them.
+const PAGES: [(&str, &str); 6] = [
+    (
+        "Harbor: installation",
+        "# Installing Harbor\n\nHarbor is a small job queue that keeps its jobs in one folder. \
+        It needs a Linux machine with at least 512 MB of memory. Harbor requires Python 3.10 or newer for its \
+        client library.\n\n## Starting it\n\nUnpack the archive and run the program once. The default port is 8080, and \
+        the folder is created at the first start. Nothing else has to be set up, and no database is needed.\n\n\
+        ## Removing it\n\nStop the program and delete its folder. The archive has about 20 files.",
+    ),
+    (
+        "Harbor: configuration",
+        "# Configuration\n\nAll settings are read once, when the server starts. Harbor \
+        listens on port 9090 by default; firewalls must let it through. Compression is enabled by default and \
+        saves about a third of the space.\n\n| setting | default | meaning |\n|---|---|---|\n| max_jobs | 10000 | jobs \
+        in the queue |\n| metrics_port | 9191 | where metrics are read |\n| worker_timeout | 30 s | silence of a \
+        worker |\n\nThe settings can also be given as variables of the environment.",
+    ),
+    (
+        "Harbor: retries",
+        "# Retries\n\nA job that fails is tried again after a pause. A failed job is retried \
+        five times, and the pause doubles each time. The first pause is 1 second.\n\nA worker that says nothing for \
+        a while has lost its job. Finished jobs are kept for 14 days.",
+    ),
+    (
+        "Harbor: operations",
+        "# Running Harbor\n\nA failed job is retried 3 times before it is moved to the \
+        graveyard. Finished jobs are deleted after 30 days to save space. Backups are copies of the folder, \
+        taken while the server runs.\n\nWatch the memory: the server uses 512 MB at least, and more when the queue is long.",
+    ),
+    (
+        "Harbor: changes",
+        "# Changes\n\nVersion 3 was released on 2026-03-01. Since version 3 jobs can wait for other \
+        jobs. Until version 2 the default port was 7070.\n\nBy default compression is off, because it costs time.",
+    ),
+    (
+        "Harbor: questions",
+        "# Questions and answers\n\nWhich port is used? See the settings. You need Python 3.8 for \
+        the client library. Version 3 was released on April 2, 2026, with a new queue.\n\nCan jobs be larger than \
+        1 MB? They can, but a job should be small. For example, set the port to 8000 for tests.",
+    ),
+];
+
+fn documents(pages: &[(&str, &str)]) -> Value {
+    let page = |(at, (title, text)): (usize, &(&str, &str))| json!({"url": format!("https://docs.example/{at}"), "title": title, "text": text});
+    pages.iter().enumerate().map(page).collect()
+}
+
+fn report(input: &Value) -> (Value, Vec<(&'static str, String)>) {
+    let made = report::work(input).unwrap();
+    (made.value, made.files.into_iter().map(|file| (file.name, file.text)).collect())
+}
+
+#[test]
+fn planted_contradictions_are_found_and_none_is_invented() {
+    let (value, _) =
+        report(&json!({"documents": documents(&PAGES), "question": "Which port is the default?"}));
+    let found: Vec<String> = value["contradictions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|told| {
+            let values = told["values"].as_array().unwrap().iter();
+            values.map(|value| value["value"].as_str().unwrap()).collect::<Vec<_>>().join(" / ")
+        })
+        .collect();
+    let planted = [
+        "3.10 / 3.8",
+        "8080 / 9090",
+        "enabled / off",
+        "five / 3",
+        "14 days / 30 days",
+        "2026-03-01 / April 2, 2026",
+    ];
+    let missed = planted.iter().filter(|pair| !found.contains(&(**pair).to_owned())).count();
+    assert!(missed <= 1, "{found:#?}");
+    assert!(found.len() <= 6, "{found:#?}");
+    let told = value["contradictions"].as_array().unwrap();
+    for sources in told.iter().flat_map(|told| told["values"].as_array().unwrap()) {
+        assert!(
+            sources["sources"][0]["source"].as_str().unwrap().starts_with("https://docs.example/")
+        );
+    }
+}
+
+#[test]
+fn pages_that_agree_have_no_contradictions_and_tell_facts_once() {
+    let control = [
+        ("Harbor: installation", PAGES[0].1),
+        ("Harbor: retries", PAGES[2].1),
+        (
+            "Harbor: settings",
+            "# Settings\n\nThe default port is 8080. The metrics port is 9191 by default. The maximum \
+            timeout is 10 minutes, the default timeout is 30 seconds. On Windows the folder is in the profile. A \
+            worker keeps 4 connections, the pool has 16. Harbor requires Python 3.10. If TLS is on, the default port is 8443.",
+        ),
+    ];
+    let (value, _) = report(&json!({"documents": documents(&control)}));
+    assert_eq!(value["contradictions"], json!([]));
+    let facts: Vec<_> =
+        value["facts"].as_array().unwrap().iter().map(|told| told["values"][0].clone()).collect();
+    let port = facts.iter().find(|fact| fact["value"] == "8080").unwrap();
+    assert_eq!(port["sources"].as_array().unwrap().len(), 2, "{facts:#?}");
+}
+
+#[test]
+fn the_first_lines_answer_and_name_what_is_doubtful() {
+    let (_, files) = report(&json!({
+        "documents": documents(&PAGES), "question": "Which port does Harbor listen on by default?",
+        "guide": {"steps": [{"instruction": "Run it", "command": "harbor --port 1"}]}
+    }));
+    assert_eq!(
+        files.iter().map(|file| file.0).collect::<Vec<_>>(),
+        ["report.md", "report.html", "report.json"]
+    );
+    let first: Vec<&str> = files[0].1.lines().take(9).collect();
+    let first = first.join("\n");
+    assert!(first.contains("listens on port 9090 by default"), "{first}");
+    assert!(first.contains("**The sources disagree on"), "{first}");
+    let order = ["What the sources do not agree on", "Steps", "Evidence", "Sources"];
+    for text in [&files[0].1, &files[1].1] {
+        let places: Vec<_> = order.iter().map(|head| text.find(head).unwrap()).collect();
+        assert!(places.is_sorted());
+    }
+    assert!(files[1].1.contains("<a href=\"https://docs.example/1\">Harbor: configuration</a>"));
+    assert!(!files[1].1.contains("<script"));
+}
+
+#[test]
+fn what_a_page_says_is_never_markup() {
+    let evil = json!([{
+        "url": "javascript:alert(1)", "title": "<script>x</script> [a](b)",
+        "text": "The port of <img src=x onerror=alert(1)> is 80, as [everybody](javascript:a) knows by now &amp; here."
+    }]);
+    let (_, files) = report(&json!({"documents": evil, "question": "port <b>"}));
+    let (markdown, html) = (&files[0].1, &files[1].1);
+    assert!(
+        !html.contains("<script") && !html.contains("<img") && !html.contains("href=\"javascript"),
+        "{html}"
+    );
+    assert!(
+        !markdown.replace("\\<", "").contains('<') && !markdown.contains("](javascript"),
+        "{markdown}"
+    );
+    let (_, files) = report(&json!({"documents": [], "question": "x", "formats": ["markdown"]}));
+    assert!(files[0].1.contains("do not answer"));
+}
+
+#[test]
+fn values_are_merged_and_what_differs_is_named() {
+    let made = merge::work(&json!({"outputs": {
+        "a": {"port": 8080, "tags": ["x", "Y "], "name": "Harbor", "n": {"deep": 1.0}},
+        "b": {"port": 9090, "tags": ["y", "z"], "name": "harbor ", "n": {"deep": 1}, "more": null},
+        "c": {"port": 9090}
+    }, "prefer": "most"}))
+    .unwrap()
+    .value;
+    assert_eq!(
+        made["value"],
+        json!({
+            "port": 9090, "tags": ["x", "Y ", "z"], "name": "Harbor", "n": {"deep": 1.0}, "more": null
+        })
+    );
+    assert_eq!(
+        made["conflicts"],
+        json!([{"path": "/port", "values": [
+            {"value": 8080, "sources": ["a"]}, {"value": 9090, "sources": ["b", "c"]}
+        ]}])
+    );
+}

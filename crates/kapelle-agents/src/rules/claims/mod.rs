@@ -1,0 +1,17 @@
+//! Claims: what a document says of something as a number, a date, a version or a yes or no.
+//!
+//! **Invariants:** a claim is a slice of its page; two claims are compared only if they are of one
+//! kind of value and about the same thing, with the same conditions. It is better to miss a
+//! contradiction than to invent one: what is an example, a question, history or an instruction is
+//! no claim.
+
+mod about;
+mod agree;
+mod sentence;
+mod value;
+
+pub(super) use agree::{Group, groups};
+pub(super) use sentence::{Claim, claims};
+
+#[cfg(test)]
+mod tests;

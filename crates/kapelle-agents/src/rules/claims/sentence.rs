@@ -1,0 +1,391 @@
+//! The claims of a page, sentence by sentence and row by row.
+
+use std::ops::Range;
+
+use super::about::About;
+use super::value::{Dimension, Found, Question, Value, values};
+use crate::rules::document::Page;
+use crate::text::{Kind, Terms, sentences, words};
+
+/// The most claims that are taken from one page.
+const CLAIMS_MAX: usize = 5000;
+/// The longest sentence, in words, that is understood here.
+const WORDS_MAX: usize = 45;
+/// The most values in a sentence that can be told apart.
+const VALUES_MAX: usize = 4;
+
+/// Something that a page says.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// Which page it is of.
+    pub(crate) page: usize,
+    /// The sentence or the row.
+    pub(crate) range: Range<usize>,
+    /// The value as it is written.
+    pub(crate) written: Box<str>,
+    pub(crate) value: Value,
+    pub(super) about: About,
+    /// What a bare number counts, as far as the word behind it says.
+    pub(super) counted: Option<crate::text::Term>,
+    pub(super) is_rough: bool,
+}
+
+/// Words in a sentence that make it an example, history or a wish.
+const NO_CLAIM: [&str; 26] = [
+    "example",
+    "e.g",
+    "instance",
+    "such",
+    "suppose",
+    "imagine",
+    "assume",
+    "previously",
+    "formerly",
+    "older",
+    "earlier",
+    "longer",
+    "prior",
+    "historically",
+    "originally",
+    "might",
+    "would",
+    "could",
+    "changed",
+    "raised",
+    "lowered",
+    "increased",
+    "decreased",
+    "was",
+    "were",
+    "z.b",
+];
+/// Words that begin an instruction.
+const INSTRUCTION: [&str; 22] = [
+    "set", "use", "try", "change", "choose", "pick", "let", "consider", "say", "run", "type",
+    "enter", "add", "put", "wait", "make", "give", "start", "note", "see", "go", "open",
+];
+const ROUGH: [&str; 8] =
+    ["about", "around", "roughly", "approximately", "nearly", "almost", "circa", "some"];
+/// What parts the clauses of a sentence with several values.
+const SEPARATORS: [&str; 13] = [
+    ";",
+    ", ",
+    ": ",
+    " and ",
+    " but ",
+    " while ",
+    " whereas ",
+    " with ",
+    " per ",
+    " (",
+    " or ",
+    " after ",
+    " for ",
+];
+/// What begins a clause before a value, and what ends it behind one.
+const BEFORE: [&str; 6] = ["; ", ", and ", ", but ", ", so ", " while ", " whereas "];
+const AFTER: [&str; 11] = [
+    ", ",
+    "; ",
+    " and ",
+    " but ",
+    " while ",
+    " whereas ",
+    " because ",
+    " before ",
+    " so ",
+    " which ",
+    " to ",
+];
+/// What still belongs to the value behind such an end.
+const GOES_ON: [&str; 10] = [
+    "if ",
+    "when ",
+    "unless ",
+    "by default",
+    "at most",
+    "at least",
+    "during ",
+    "except ",
+    "without ",
+    "instead",
+];
+
+/// What `page`, the one at `index`, says.
+pub(crate) fn claims(index: usize, page: &Page<'_>, terms: &mut Terms) -> Vec<Claim> {
+    let mut found = Vec::new();
+    let mut header: Option<Vec<&str>> = None;
+    for block in &page.blocks {
+        if found.len() >= CLAIMS_MAX {
+            break;
+        }
+        let reader = Reader { index, page };
+        match block.kind {
+            Kind::Row => {
+                let cells = cells(&page.text[block.range.clone()]);
+                match &header {
+                    Some(header) => reader.row(header, &cells, &block.range, terms, &mut found),
+                    None => header = Some(cells),
+                }
+                continue;
+            }
+            Kind::Paragraph | Kind::Item { .. } => {
+                for range in sentences(page.text, block.range.clone()) {
+                    reader.sentence(&range, terms, &mut found);
+                }
+            }
+            Kind::Heading(_) | Kind::Code => (),
+        }
+        header = None;
+    }
+    found
+}
+
+fn cells(row: &str) -> Vec<&str> {
+    let mark = if row.starts_with('|') { '|' } else { '\t' };
+    row.trim_matches(mark).split(mark).map(str::trim).collect()
+}
+
+struct Reader<'a> {
+    index: usize,
+    page: &'a Page<'a>,
+}
+
+impl Reader<'_> {
+    fn sentence(&self, range: &Range<usize>, terms: &mut Terms, found: &mut Vec<Claim>) {
+        let text = &self.page.text[range.clone()];
+        if !is_claim(text) {
+            return;
+        }
+        let is_rough = words(text).any(|(_, word)| ROUGH.contains(&word));
+        let mut all = values(text);
+        as_years(text, &mut all);
+        let since = set_apart(&mut all);
+        all.retain(|found| !is_denied(&text[..found.range.start]));
+        if all.is_empty() {
+            all.extend(flag(text));
+        }
+        if all.len() > VALUES_MAX {
+            return;
+        }
+        let clauses = clauses(text, &all);
+        let mut first: Option<About> = None;
+        for (value, clause) in all.iter().zip(clauses) {
+            let Some(clause) = clause else { continue };
+            let clause = narrowed(text, &clause, &value.range);
+            let inner = value.range.start - clause.start..value.range.end - clause.start;
+            let mut about = About::of(&text[clause.clone()], &inner, self.page.language, terms);
+            match &first {
+                Some(first) if about.said.len() < 2 => about.borrow(first),
+                _ => (),
+            }
+            for since in &since {
+                about.hold_only(terms.stemmed(&text[since.range.clone()]));
+            }
+            let counted = self.counted(text, value, terms);
+            first.get_or_insert_with(|| about.clone());
+            found.push(Claim {
+                page: self.index,
+                range: range.clone(),
+                written: text[value.range.clone()].into(),
+                value: value.value.clone(),
+                about,
+                counted,
+                is_rough,
+            });
+        }
+    }
+
+    /// The word right behind a bare number: what there are so many of.
+    fn counted(&self, text: &str, value: &Found, terms: &mut Terms) -> Option<crate::text::Term> {
+        if !matches!(value.value, Value::Quantity(_, Dimension::Count)) {
+            return None;
+        }
+        let rest = text[value.range.end..].strip_prefix(' ')?;
+        let (range, word) = words(rest).next().filter(|(range, _)| range.start == 0)?;
+        let about = About::of(&rest[range], &(0..0), self.page.language, terms);
+        let said = about.said.first().map(|said| said.term);
+        said.filter(|_| word.len() > 2)
+    }
+
+    /// A row says of its first cell what the header says of the others.
+    fn row(
+        &self,
+        header: &[&str],
+        cells: &[&str],
+        range: &Range<usize>,
+        terms: &mut Terms,
+        found: &mut Vec<Claim>,
+    ) {
+        let Some((name, rest)) = cells.split_first() else { return };
+        for (column, cell) in rest.iter().enumerate() {
+            let title = header.get(column + 1).copied().unwrap_or_default();
+            let Some((value, written)) = cell_value(cell) else { continue };
+            let about = format!("{name}, {title}");
+            let about = About::of(&about, &(0..0), self.page.language, terms);
+            found.push(Claim {
+                page: self.index,
+                range: range.clone(),
+                written,
+                value,
+                about,
+                counted: None,
+                is_rough: false,
+            });
+        }
+    }
+}
+
+/// The value of a cell that is nothing else.
+fn cell_value(cell: &str) -> Option<(Value, Box<str>)> {
+    let bare = cell.trim_matches(['`', '*', '"', ' ']);
+    let flag = match &*bare.to_lowercase() {
+        "yes" | "true" | "on" | "enabled" => Some(true),
+        "no" | "false" | "off" | "disabled" => Some(false),
+        _ => None,
+    };
+    if let Some(flag) = flag {
+        return Some((Value::Flag(flag, Question::Enabled), bare.into()));
+    }
+    let mut found = values(bare);
+    let only = found.pop().filter(|_| found.is_empty())?;
+    (only.range == (0..bare.len()) || bare[only.range.end..].trim() == "%")
+        .then(|| (only.value, bare.into()))
+}
+
+fn is_claim(text: &str) -> bool {
+    if text.ends_with('?') || !text.contains(' ') {
+        return false;
+    }
+    let mut count = 0;
+    for (_, word) in words(text) {
+        let lower = word.to_lowercase();
+        let instructs = count == 0 && INSTRUCTION.contains(&&*lower);
+        if instructs || NO_CLAIM.contains(&&*lower) && !is_dated(text, &lower) {
+            return false;
+        }
+        count += 1;
+    }
+    count <= WORDS_MAX && !text.contains("used to") && !text.contains("e.g.")
+}
+
+/// Beside a number a version or a date says since when, and beside a date a version says of what:
+/// takes those out of `all`.
+fn set_apart(all: &mut Vec<Found>) -> Vec<Found> {
+    let rank = |found: &Found| match found.value {
+        Value::Version(_) => 0,
+        Value::Date { .. } => 1,
+        Value::Quantity(..) | Value::Flag(..) => 2,
+    };
+    let most = all.iter().map(rank).max().unwrap_or(0);
+    all.extract_if(.., |found| rank(found) < most).collect()
+}
+
+/// `was` tells of the past, and what is past has a date.
+fn is_dated(text: &str, word: &str) -> bool {
+    let dated = |found: &Found| matches!(found.value, Value::Date { .. });
+    matches!(word, "was" | "were") && {
+        let mut all = values(text);
+        as_years(text, &mut all);
+        all.iter().any(dated)
+    }
+}
+
+/// A number behind `in` or `since` that can be a year is one; one behind a name, with a point, is a
+/// version.
+fn as_years(text: &str, all: &mut [Found]) {
+    for found in all {
+        let Value::Quantity(number, Dimension::Count) = found.value else { continue };
+        let written = &text[found.range.clone()];
+        let before = text[..found.range.start].trim_end();
+        let last = before.rsplit([' ', '(']).next().unwrap_or_default();
+        let is_year =
+            written.len() == 4 && (1500.0..2200.0).contains(&number) && number.fract() == 0.0;
+        if is_year
+            && matches!(&*last.to_lowercase(), "in" | "since" | "by" | "year" | "from" | "until")
+        {
+            let year = written.parse().unwrap_or_default();
+            found.value = Value::Date { year, month: None, day: None };
+        } else if written.contains('.') && last.starts_with(char::is_uppercase) {
+            let parts = written.split('.').map(|part| part.parse().unwrap_or(0));
+            found.value = Value::Version(parts.collect());
+        }
+    }
+}
+
+fn is_denied(before: &str) -> bool {
+    before.trim_end().ends_with(" not")
+}
+
+/// The clause of each value; `None` where it cannot be told from another's.
+fn clauses(text: &str, all: &[Found]) -> Vec<Option<Range<usize>>> {
+    let mut start = 0;
+    let mut open = true;
+    let mut found = Vec::with_capacity(all.len());
+    for (at, value) in all.iter().enumerate() {
+        let Some(next) = all.get(at + 1) else {
+            found.push(open.then_some(start..text.len()));
+            break;
+        };
+        let between = &text[value.range.end..next.range.start];
+        let cut = SEPARATORS.iter().filter_map(|mark| between.rfind(mark)).max();
+        let end = value.range.end + cut.unwrap_or(0);
+        found.push((open && cut.is_some()).then_some(start..end));
+        open = cut.is_some();
+        start = end;
+    }
+    found
+}
+
+/// The part of a clause that speaks of its value: what is told besides is of something else.
+fn narrowed(text: &str, clause: &Range<usize>, value: &Range<usize>) -> Range<usize> {
+    let before = &text[clause.start..value.start];
+    let start = BEFORE.iter().filter_map(|mark| before.rfind(mark).map(|at| at + mark.len())).max();
+    let after = &text[value.end..clause.end];
+    let leads_on = |at: usize, mark: &str| {
+        let rest = &after[at + mark.len()..];
+        GOES_ON.iter().any(|word| rest.starts_with(word))
+    };
+    let end =
+        AFTER.iter().filter_map(|mark| after.find(mark).filter(|at| !leads_on(*at, mark))).min();
+    clause.start + start.unwrap_or(0)..value.end + end.unwrap_or(after.len())
+}
+
+/// The yes or no of a sentence.
+fn flag(text: &str) -> Option<Found> {
+    let words: Vec<(Range<usize>, String)> =
+        words(text).map(|(range, word)| (range, word.to_lowercase())).collect();
+    let at = |index: usize| words.get(index).map_or("", |word| &word.1);
+    for (index, (range, word)) in words.iter().enumerate() {
+        let before = if index == 0 { "" } else { at(index - 1) };
+        let stands =
+            matches!(before, "is" | "are" | "turned" | "switched" | "not" | "be" | "always");
+        let (yes, question) = match &**word {
+            "enabled" | "active" => (true, Question::Enabled),
+            "disabled" | "inactive" => (false, Question::Enabled),
+            "on" if stands && !followed(&words, index) => (true, Question::Enabled),
+            "off" if stands => (false, Question::Enabled),
+            "supported" | "supports" | "support" => (true, Question::Supported),
+            "unsupported" => (false, Question::Supported),
+            "required" | "mandatory" if stands => (true, Question::Required),
+            "optional" if stands => (false, Question::Required),
+            "allowed" | "permitted" => (true, Question::Allowed),
+            "forbidden" | "prohibited" => (false, Question::Allowed),
+            _ => continue,
+        };
+        let from = index.saturating_sub(3);
+        let denied = (from..index).any(|near| {
+            matches!(at(near), "not" | "no" | "never" | "cannot" | "without")
+                || at(near).ends_with("n't")
+        });
+        return Some(Found { value: Value::Flag(yes != denied, question), range: range.clone() });
+    }
+    None
+}
+
+/// Whether a thing follows: `is on the disk` says where, `is on by default` says that it is.
+fn followed(words: &[(Range<usize>, String)], index: usize) -> bool {
+    words
+        .get(index + 1)
+        .is_some_and(|next| !matches!(&*next.1, "by" | "unless" | "when" | "if" | "and"))
+}
