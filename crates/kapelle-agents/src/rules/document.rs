@@ -97,6 +97,17 @@ impl Document {
         text.or(self.markdown.as_deref()).or(self.text.as_deref()).unwrap_or_default()
     }
 
+    /// A document of its text, from `url`.
+    pub(super) fn of(url: Option<String>, title: Option<String>, text: String) -> Self {
+        Self { url, title, ..Self::of_text(text) }
+    }
+
+    /// The text with the most marks in it: where steps and commands are looked for.
+    pub(super) fn marked(&self) -> &str {
+        let markdown = self.markdown.as_deref().filter(|text| !text.trim().is_empty());
+        markdown.or(self.text.as_deref()).unwrap_or_default()
+    }
+
     /// What a reader would look it up by: its URL, its name, or its title.
     pub(super) fn name(&self) -> &str {
         let names = [&self.url, &self.source, &self.title];
@@ -123,7 +134,8 @@ impl Document {
 
 /// Refuses more text than one call takes.
 pub(super) fn check(documents: &[Document]) -> Result<(), Failure> {
-    let sum: usize = documents.iter().map(|document| document.text().len()).sum();
+    let longest = |document: &Document| document.text().len().max(document.marked().len());
+    let sum: usize = documents.iter().map(longest).sum();
     if sum <= TEXT_MAX {
         return Ok(());
     }

@@ -11,10 +11,12 @@ pub(crate) mod analyzer;
 mod choose;
 mod claims;
 mod document;
+pub(crate) mod guide;
 mod rank;
 mod salient;
 mod similar;
 pub(crate) mod summarizer;
+pub(crate) mod walkthrough;
 
 use std::sync::Arc;
 
@@ -27,7 +29,13 @@ use crate::input::{cancelled, invalid};
 
 /// The agents that work by rules, in the order to list them.
 pub(crate) fn all() -> Vec<Arc<dyn Agent>> {
-    let agents = [analyzer::agent(), summarizer::agent(), aggregator::agent()];
+    let agents = [
+        analyzer::agent(),
+        summarizer::agent(),
+        guide::agent(),
+        walkthrough::agent(),
+        aggregator::agent(),
+    ];
     agents.into_iter().map(|agent| Arc::new(agent) as Arc<dyn Agent>).collect()
 }
 

@@ -23,7 +23,7 @@ fn agent(name: &str) -> Arc<dyn Agent> {
 #[tokio::test]
 async fn every_card_is_sound_and_every_action_known() {
     let agents = agents();
-    assert_eq!(agents.len(), 6);
+    assert_eq!(agents.len(), 8);
     for agent in &agents {
         contract::has_a_sound_card(agent);
         contract::knows_its_actions(agent).await;
@@ -57,6 +57,15 @@ async fn answers_are_what_their_schemas_say() {
         ("analyzer", "filter", json!({"documents": pages(), "filters": {"languages": ["de"]}})),
         ("summarizer", "summarize", json!({"documents": pages(), "question": "which port"})),
         ("summarizer", "summarize", json!({"text": "", "ratio": 0.5})),
+        ("guide-extractor", "extract", json!({"document": pages()[1]})),
+        ("guide-extractor", "extract", json!({"text": "Click **Save**.", "task": "saving"})),
+        (
+            "walkthrough-generator",
+            "generate",
+            json!({
+                "guide": [{"instruction": "Click Save."}], "page": pages()[0]
+            }),
+        ),
         ("aggregator", "merge", json!({"outputs": {"a": {"x": 1}, "b": {"x": 2}}})),
         ("aggregator", "report", json!({"documents": pages(), "question": "which port"})),
         ("aggregator", "report", json!({"documents": []})),
@@ -69,7 +78,7 @@ async fn answers_are_what_their_schemas_say() {
 #[tokio::test]
 async fn bad_input_is_invalid() {
     let url = "http://127.0.0.1:1/";
-    let bad: [(&str, &str, &[Json]); 6] = [
+    let bad: [(&str, &str, &[Json]); 8] = [
         (
             "echo",
             "echo",
@@ -128,6 +137,21 @@ async fn bad_input_is_invalid() {
                 json!({"documents": [], "formats": ["pdf"]}),
                 json!({"documents": [], "summary": 1}),
                 json!({"documents": [], "questions": "x"}),
+            ],
+        ),
+        (
+            "guide-extractor",
+            "extract",
+            &[json!({"url": url}), json!({"text": "a", "markdown": "b"}), json!({"text": 1})],
+        ),
+        (
+            "walkthrough-generator",
+            "generate",
+            &[
+                json!({}),
+                json!({"guide": {"title": "x"}}),
+                json!({"guide": [{"n": 1}]}),
+                json!({"guide": [], "page": {"links": [{"text": "x"}]}}),
             ],
         ),
         (

@@ -66,7 +66,19 @@ fn agents_are_listed_and_described() {
     let folder = Folder::new();
     let agents = folder.run("agents list --json").expect(0).json();
     let names: Vec<_> = agents["items"].as_array().unwrap().iter().map(|a| &a["name"]).collect();
-    assert_eq!(names, ["aggregator", "analyzer", "echo", "http", "process", "summarizer"]);
+    assert_eq!(
+        names,
+        [
+            "aggregator",
+            "analyzer",
+            "echo",
+            "guide-extractor",
+            "http",
+            "process",
+            "summarizer",
+            "walkthrough-generator"
+        ]
+    );
     let agent = folder.run("agents show process --json").expect(0).json();
     assert_eq!(agent["actions"][0]["name"], "run");
     let none = folder.run("agents show nobody").expect(2);

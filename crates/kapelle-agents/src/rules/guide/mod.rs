@@ -1,0 +1,156 @@
+//! `guide-extractor`: the steps that a page tells its reader to take.
+//!
+//! **Invariant:** steps come in the order of the page, each is a slice of it, and what is a note or
+//! a warning stays with its step. A list of numbers is taken as it is; elsewhere a step is a
+//! sentence that tells the reader to do something, or a command.
+
+mod collect;
+mod imperative;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use kapelle_core::Json;
+use kapelle_core::port::agent::Failure;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::document::{self, Document};
+use super::{Made, Rules, Verb};
+use crate::input::{invalid, read};
+use crate::text::{Language, Offsets, plain};
+use collect::{Step, collect};
+
+pub(super) use imperative::{is_told, strip_lead};
+
+/// The agent.
+pub(crate) fn agent() -> Rules {
+    let verb = Verb {
+        name: "extract",
+        description: "Extracts ordered steps from a page: what to do, where, with which command",
+        input: schema(),
+        output: json!({
+            "type": "object",
+            "required": ["title", "source", "language", "steps"],
+            "additionalProperties": false,
+            "properties": {
+                "title": {"type": "string"}, "source": {"type": "string"},
+                "language": {"type": "string"}, "task": {"type": "string"},
+                "steps": {"type": "array", "items": step_schema()}
+            }
+        }),
+        work: extract,
+    };
+    Rules::new("guide-extractor", "Extracts step-by-step guides from pages", vec![verb])
+}
+
+/// The JSON Schema of a step.
+pub(super) fn step_schema() -> Json {
+    let text = json!({"type": "string"});
+    let place = json!({"type": "integer", "minimum": 0});
+    json!({
+        "type": "object",
+        "required": ["n", "instruction"],
+        "additionalProperties": false,
+        "properties": {
+            "n": {"type": "integer", "minimum": 1},
+            "instruction": text,
+            "element": {"description": "what to act on, as the page names it", "type": "string"},
+            "command": text, "note": text, "warning": text,
+            "expect": {"description": "how one sees that it is done", "type": "string"},
+            "section": text,
+            "start": place, "end": place, "char_start": place, "char_end": place
+        }
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    url: Option<String>,
+    title: Option<String>,
+    text: Option<String>,
+    markdown: Option<String>,
+    document: Option<Document>,
+    task: Option<String>,
+}
+
+fn schema() -> Json {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "oneOf": [
+            {"required": ["text"]}, {"required": ["markdown"]}, {"required": ["document"]}
+        ],
+        "properties": {
+            "url": {"description": "where the text is from", "type": "string"},
+            "title": {"type": "string"},
+            "text": {"type": "string"},
+            "markdown": {"type": "string"},
+            "document": document::schema(),
+            "task": {
+                "description": "what the reader wants to do: only the section on that is taken",
+                "type": "string", "maxLength": 10_000
+            }
+        }
+    })
+}
+
+fn extract(input: &Json) -> Result<Made, Failure> {
+    let input: Input = read(input)?;
+    let given = [input.text.is_some(), input.markdown.is_some(), input.document.is_some()];
+    if given.iter().filter(|given| **given).count() != 1 {
+        return Err(invalid("bad_input", "give one of `text`, `markdown` and `document`"));
+    }
+    let document = input.document.unwrap_or_else(|| {
+        Document::of(input.url, input.title, input.text.or(input.markdown).unwrap_or_default())
+    });
+    document::check(std::slice::from_ref(&document))?;
+    let text = document.marked();
+    let blocks = document.blocks_of(text);
+    let language = document.language();
+    let part = match &input.task {
+        Some(task) => sections::choose(text, &blocks, task, language),
+        None => 0..blocks.len(),
+    };
+    let steps = collect(text, &blocks[part.clone()], language);
+    let title = sections::title(text, &blocks[part]).or_else(|| document.title.clone());
+    let offsets = Offsets::new(text);
+    let shown = steps.iter().enumerate().map(|(at, step)| show(at + 1, step, text, &offsets));
+    let mut value = json!({
+        "title": plain(&title.unwrap_or_default()),
+        "source": document.name(),
+        "language": Language::code(language),
+        "steps": shown.collect::<Json>(),
+    });
+    if let Some(task) = input.task {
+        value["task"] = task.into();
+    }
+    Ok(Made { value, files: Vec::new() })
+}
+
+fn show(n: usize, step: &Step, text: &str, offsets: &Offsets<'_>) -> Json {
+    let mut shown = json!({
+        "n": n,
+        "instruction": step.instruction,
+        "start": step.range.start,
+        "end": step.range.end,
+        "char_start": offsets.chars(step.range.start),
+        "char_end": offsets.chars(step.range.end),
+    });
+    let section = step.section.clone().map(|range| plain(&text[range]));
+    let more = [
+        ("element", &step.element),
+        ("command", &step.command),
+        ("note", &step.note),
+        ("warning", &step.warning),
+        ("expect", &step.expect),
+        ("section", &section),
+    ];
+    for (name, said) in more {
+        if let Some(said) = said.as_deref().filter(|said| !said.is_empty()) {
+            shown[name] = said.into();
+        }
+    }
+    shown
+}

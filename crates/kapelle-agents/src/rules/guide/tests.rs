@@ -1,0 +1,76 @@
+//! Steps in order, each with what belongs to it.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const PAGE: &str = "# Harbor manual\n\nHarbor is a job queue. It is written for small teams.\n\n\
+## Install Harbor on Linux\n\nWarning: Do not install it as root.\n\n1. Download the archive from the **Releases** page.\n\
+2. Unpack it:\n\n```sh\n$ tar xf harbor.tar.gz\n$ cd harbor\n```\n\n3. Run `./harbor --init`. A folder called `data` appears.\n\x20  - The folder may be anywhere.\n4. Open the dashboard and click **Create queue**.\n\n   Note: the name cannot be changed later.\n\n\
+## Send a job\n\nJobs are sent over HTTP. First, start the server. Then send a job with curl:\n\n```\ncurl -d hello localhost:8080/jobs\n```\n\n\
+You should see the number of the job. Never send passwords. The server keeps the job.\n\n\
+## Reference\n\nSet is a type of value. Test results are kept for a day.\n";
+
+fn steps(input: Value) -> Vec<Value> {
+    extract(&input).unwrap().value["steps"].as_array().unwrap().clone()
+}
+
+fn told(steps: &[Value]) -> Vec<&str> {
+    steps.iter().map(|step| step["instruction"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_numbered_list_is_taken_as_it_is() {
+    let steps = steps(json!({"markdown": PAGE, "task": "installing on linux"}));
+    assert_eq!(
+        told(&steps),
+        [
+            "Download the archive from the Releases page.",
+            "Unpack it",
+            "Run ./harbor --init.",
+            "Open the dashboard and click Create queue."
+        ]
+    );
+    assert_eq!(steps[0]["warning"], "Do not install it as root.");
+    assert_eq!(steps[0]["element"], "Releases");
+    assert_eq!(steps[1]["command"], "tar xf harbor.tar.gz\ncd harbor");
+    assert_eq!(steps[2]["command"], "./harbor --init");
+    assert_eq!(steps[2]["expect"], "A folder called data appears.");
+    assert_eq!(steps[2]["note"], "The folder may be anywhere.");
+    assert_eq!(steps[3]["element"], "Create queue");
+    assert_eq!(steps[3]["note"], "the name cannot be changed later.");
+    assert_eq!(steps[3]["section"], "Install Harbor on Linux");
+}
+
+#[test]
+fn sentences_that_tell_and_commands_are_steps() {
+    let steps = steps(json!({"markdown": PAGE, "task": "send a job"}));
+    assert_eq!(told(&steps), ["First, start the server.", "Then send a job with curl"]);
+    assert_eq!(steps[1]["command"], "curl -d hello localhost:8080/jobs");
+    assert_eq!(steps[1]["expect"], "You should see the number of the job.");
+    assert_eq!(steps[1]["warning"], "Never send passwords.");
+}
+
+#[test]
+fn a_step_says_where_it_stands() {
+    for step in steps(json!({"markdown": PAGE})) {
+        let at = |name: &str| usize::try_from(step[name].as_u64().unwrap()).unwrap();
+        let written = &PAGE[at("start")..at("end")];
+        assert_eq!(plain(written).trim_end_matches(':'), step["instruction"], "{step}");
+    }
+}
+
+#[test]
+fn headings_and_other_languages_tell_too() {
+    let headings =
+        "# Step 1: Install the tool\n\nIt is small.\n\n# Step 2: Start it\n\nIt takes a second.";
+    assert_eq!(told(&steps(json!({"markdown": headings}))), ["Install the tool", "Start it"]);
+    let german = "Der Server ist klein und hat keine Teile, die man kaufen muss. Öffnen Sie die Datei. Klicken Sie auf „Speichern“. \
+        Die Datei ist nun auf der Platte.";
+    let german = steps(json!({"text": german}));
+    assert_eq!(told(&german), ["Öffnen Sie die Datei.", "Klicken Sie auf „Speichern“."]);
+    assert_eq!(german[1]["element"], "Speichern");
+    let french = "Le serveur est petit et il est dans la boîte. Ouvrez le fichier. Il est vide. Ensuite, cliquez sur « Enregistrer ».";
+    assert_eq!(told(&steps(json!({"text": french}))).len(), 2);
+    assert_eq!(steps(json!({"text": ""})), [] as [Value; 0]);
+}
