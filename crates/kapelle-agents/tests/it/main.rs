@@ -8,5 +8,6 @@ mod echo;
 mod egress;
 mod http;
 mod process;
+mod rules;
 mod support;
 mod web;

@@ -1,0 +1,112 @@
+//! The agents that work by rules, on any text at all: places are true, time is bounded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kapelle_agents::desk::ScratchDesk;
+use kapelle_agents::egress::Policy;
+use kapelle_agents::{Options, built_in, contract};
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Agent, Answer};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::support::launcher;
+
+fn agent(name: &str) -> Arc<dyn Agent> {
+    let options = Options { launcher: launcher(), kids: None, egress: Policy::Operator };
+    built_in(options).into_iter().find(|agent| &*agent.card().name == name).unwrap()
+}
+
+async fn perform(name: &str, action: &str, input: Json) -> Answer {
+    let desk = ScratchDesk::new().unwrap();
+    agent(name).perform(contract::call(action, input, "/"), &desk).await.unwrap()
+}
+
+/// Every object with a place in `value` is what stands there in the text of its source.
+fn places_are_true(value: &Json, texts: &[&str]) {
+    match value {
+        Json::Array(entries) => entries.iter().for_each(|entry| places_are_true(entry, texts)),
+        Json::Object(fields) => {
+            if let (Some(text), Some(source)) = (fields.get("text"), fields.get("source")) {
+                let whole = texts[source.as_str().unwrap().parse::<usize>().unwrap()];
+                let at = |name: &str| usize::try_from(fields[name].as_u64().unwrap()).unwrap();
+                assert_eq!(whole.get(at("start")..at("end")), text.as_str());
+                let chars =
+                    whole.chars().skip(at("char_start")).take(at("char_end") - at("char_start"));
+                assert_eq!(chars.collect::<String>(), text.as_str().unwrap());
+            }
+            fields.values().for_each(|field| places_are_true(field, texts));
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => (),
+    }
+}
+
+/// All actions on two documents.
+async fn all(texts: &[&str; 2], question: &str) {
+    let documents: Json = texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| json!({"source": at.to_string(), "text": text, "title": question}))
+        .collect();
+    let ranked = json!({"documents": documents, "question": question, "top": 50});
+    let summarized = json!({"documents": documents, "question": question, "ratio": 0.5});
+    let reported = json!({"documents": documents, "question": question});
+    let calls = [
+        ("analyzer", "analyze", &ranked),
+        ("analyzer", "rank", &ranked),
+        ("summarizer", "summarize", &summarized),
+        ("aggregator", "report", &reported),
+    ];
+    for (name, action, input) in calls {
+        places_are_true(&perform(name, action, input.clone()).await.value, texts);
+    }
+    let guide = json!({"markdown": texts[0], "task": question});
+    let guide = perform("guide-extractor", "extract", guide).await.value;
+    for step in guide["steps"].as_array().unwrap() {
+        let at = |name: &str| usize::try_from(step[name].as_u64().unwrap()).unwrap();
+        assert!(texts[0].get(at("start")..at("end")).is_some(), "{step}");
+    }
+    perform("walkthrough-generator", "generate", json!({"guide": guide})).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_text_is_worked_on_and_every_place_is_true(
+        one in "\\PC{0,80}|(# |\\| |1\\. |`|\\*\\*|Open |the port is |[0-9]{1,4}|\\.[0-9]| ms|%|ß|東|\u{301}|, |\\. |\n){0,80}",
+        two in "(The default |port|timeout| is | of |[0-9]{1,5}|-0[1-9]|v1|[0-9]\\.[0-9]| MB| on | and |é|\\. |\n\n|\t){0,80}",
+        question in "\\PC{0,20}|default port|the",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(all(&[&one, &two], &question));
+    }
+}
+
+#[tokio::test]
+async fn a_text_made_to_be_slow_is_done_in_bounded_time() {
+    let mib = 1 << 20;
+    let texts = [
+        "a".repeat(mib),
+        "one word after the other without end ".repeat(mib / 37),
+        "Go. ".repeat(100_000),
+        "The default port is 80. ".repeat(mib / 24),
+        "1. Open **it** with `a b`.\n".repeat(mib / 27),
+        "# a\n".repeat(mib / 4),
+        "[a](".repeat(mib / 4),
+        "| 1 ".repeat(mib / 4),
+        "10 ".repeat(mib / 3),
+    ];
+    for text in &texts {
+        let since = Instant::now();
+        all(&[text, "The default port is 81. It is so."], "default port open").await;
+        // A debug build beside others on two cores: a square of this length would take hours.
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "{:?} {:?}",
+            since.elapsed(),
+            &text[..20]
+        );
+    }
+}
