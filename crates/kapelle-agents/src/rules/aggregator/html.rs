@@ -17,7 +17,6 @@ p{margin:.6rem 0}a{color:var(--mark)}sup a{text-decoration:none}\
 .answer p:first-child{font-size:1.15rem}\
 .doubt,.told.apart{background:var(--warn-tint);border-left:4px solid var(--warn);padding:.6rem .9rem;margin:.8rem 0}\
 .told{margin:.6rem 0}.told ul{margin:.4rem 0 0;padding-left:1.2rem;color:var(--soft);font-size:.93rem}\
-.told b:first-child:first-letter,.doubt span:first-letter{text-transform:uppercase}\
 blockquote{margin:.8rem 0;padding:.6rem .9rem;background:var(--tint);border-left:4px solid var(--line)}\
 pre{background:var(--tint);padding:.6rem .8rem;overflow-x:auto;font-size:.9rem}\
 ol.sources small{color:var(--soft);display:block}\

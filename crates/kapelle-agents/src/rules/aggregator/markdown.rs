@@ -153,17 +153,18 @@ impl Writer<'_> {
 /// `text` with nothing in it that Markdown takes for a mark.
 fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for (at, letter) in text.char_indices() {
-        let begins = text[..at].trim().is_empty() || text[..at].ends_with('\n');
-        let numbered =
-            matches!(letter, '.' | ')') && text[..at].bytes().all(|byte| byte.is_ascii_digit());
-        if "\\`*_[]<>#|~&".contains(letter)
-            || begins && "+-=".contains(letter)
-            || at > 0 && numbered
-        {
+    // Whether only space, and whether only a number, stands before in the line.
+    let (mut begins, mut numbers) = (true, false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let item =
+            numbers && ".)".contains(letter) && letters.peek().is_none_or(|next| *next == ' ');
+        if "\\`*_[]<>#|~&".contains(letter) || begins && "+-=".contains(letter) || item {
             safe.push('\\');
         }
         safe.push(letter);
+        numbers = letter.is_ascii_digit() && (begins || numbers);
+        begins = letter == '\n' || begins && letter.is_whitespace();
     }
     safe
 }

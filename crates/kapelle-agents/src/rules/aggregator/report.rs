@@ -158,9 +158,8 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
         told.map(|group| tell(group, &all))
     };
     let contradictions: Vec<Told> = tell(true).collect();
-    let near: Vec<&Quote> = answer.iter().chain(evidence.iter().take(2)).collect();
     let doubts =
-        (0..contradictions.len()).filter(|at| contradictions[*at].touches(&near)).collect();
+        (0..contradictions.len()).filter(|at| contradictions[*at].touches(&answer)).collect();
     Report {
         title: title(input, question),
         question,
@@ -248,7 +247,7 @@ fn tell(group: &Group, all: &[Claim]) -> Told {
 
 impl Told {
     /// Whether one of its sentences is in one of `quotes`.
-    fn touches(&self, quotes: &[&Quote]) -> bool {
+    fn touches(&self, quotes: &[Quote]) -> bool {
         let mut said = self.values.iter().flat_map(|value| &value.1);
         said.any(|said| {
             quotes.iter().any(|quote| {
