@@ -40,6 +40,7 @@ const OWNERS: [(&str, &[&str]); 22] = [
     ("minijinja", &["kapelle-core"]),
     ("reqwest", &["kapelle-agents", "kapelle-api"]),
     ("rusqlite", &["kapelle-store"]),
+    ("rust-stemmers", &["kapelle-agents"]),
     ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
     ("rustls", &["kapelle-agents", "kapelle-api", "kapelle"]),
     ("schemars", &["kapelle-core"]),
