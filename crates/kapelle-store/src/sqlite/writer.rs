@@ -26,7 +26,7 @@ use super::fault::{Fault, Phase, classify_full};
 use super::files::Files;
 use super::pace::Pace;
 use super::schema::{PATIENCE, check_level};
-use super::space::Space;
+use super::space::{Space, is_full};
 use super::turnstile::Turnstile;
 use super::write::{Memo, Stop, Transaction};
 
@@ -224,8 +224,14 @@ impl Writer {
         self.commits.fetch_add(1, Ordering::Relaxed);
         // Beside it a checkpoint's sync may have failed, and taken with it what this one vouched for.
         self.poison.check()?;
-        let noted = self.ends.note(&std::mem::take(&mut self.memo.new_ends));
-        noted.map_err(|error| self.poison.set(self.path(), &format!("noting its end: {error}")))?;
+        let new_ends = std::mem::take(&mut self.memo.new_ends);
+        match self.ends.note(&new_ends) {
+            // What is committed is committed; a note that is behind says nothing. The next one has it.
+            Err(error) if is_full(&error) => self.memo.new_ends = new_ends,
+            noted => noted.map_err(|error| {
+                self.poison.set(self.path(), &format!("noting its end: {error}"))
+            })?,
+        }
         Ok(Tried::Committed)
     }
 

@@ -11,12 +11,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::fault_round::{BROKEN, Bench, Call, FULL, Fault, LOAD, Played, WORK};
+use crate::fault_round::{BROKEN, Bench, Call, END_MAX, FULL, Fault, LOAD, Played, WORK};
 
 /// How many rounds go on at once.
 const AT_ONCE: usize = 2;
-/// How soon a process has ended after a failure, in microseconds.
-const END_MAX: u64 = 100_000;
 
 /// The calls that fail where all are asked for, beside syncs and cuts.
 const ALL: [usize; WORK.len()] = [1, 1, 1, 10];

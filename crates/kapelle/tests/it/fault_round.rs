@@ -13,6 +13,8 @@ use crate::kill_round::{Kill, Told};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// `EIO`.
 pub(crate) const BROKEN: i32 = 5;
+/// How soon a process has ended after a failure, in microseconds.
+pub(crate) const END_MAX: u64 = 100_000;
 /// `ENOSPC`.
 pub(crate) const FULL: i32 = 28;
 
@@ -285,9 +287,9 @@ fn check_end(fault: &Fault, failed: &Failed, ran: &Ran, wrong: &mut Vec<String>)
         // The store goes on; a command that could not even begin says so.
         (FULL, _) => failed.code == undisturbed || stopped && says_full(ran),
         (_, "read") => failed.code == undisturbed || stopped,
-        // All is in the log and its command may have been over: then the error is all there is to say.
+        // All is in the log, and the command may have been over: what it said holds.
         _ if ran.calls[failed.call].file == "kapelle.db" => {
-            stopped || failed.code == undisturbed && ran.said.contains("cannot be trusted")
+            stopped || failed.code == undisturbed && failed.micros < 10 * END_MAX
         }
         _ if is_vital(&ran.calls[failed.call]) => stopped,
         _ => failed.code == undisturbed || stopped,
