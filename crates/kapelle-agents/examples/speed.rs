@@ -63,7 +63,8 @@ fn main() -> Outcome {
 #[expect(clippy::print_stdout, reason = "this is what it is for")]
 async fn measure() -> Outcome {
     let launcher = PathBuf::from("none");
-    let agents = built_in(Options { launcher, kids: None, egress: Policy::Operator });
+    let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
+    let agents = built_in(Options { launcher, kids: None, egress, web });
     // About 60 words a passage; one document of 100 KiB; a dozen pages as the example reads them.
     let passages: Vec<Json> = (0..100)
         .map(|n| json!({"source": format!("{n}"), "text": text(n, 100, 6), "language": "en"}))

@@ -14,7 +14,8 @@ use serde_json::json;
 use crate::support::launcher;
 
 fn agent(name: &str) -> Arc<dyn Agent> {
-    let options = Options { launcher: launcher(), kids: None, egress: Policy::Operator };
+    let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
+    let options = Options { launcher: launcher(), kids: None, egress, web };
     built_in(options).into_iter().find(|agent| &*agent.card().name == name).unwrap()
 }
 

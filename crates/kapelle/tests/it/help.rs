@@ -76,7 +76,8 @@ fn agents_are_listed_and_described() {
             "http",
             "process",
             "summarizer",
-            "walkthrough-generator"
+            "walkthrough-generator",
+            "web"
         ]
     );
     let agent = folder.run("agents show process --json").expect(0).json();

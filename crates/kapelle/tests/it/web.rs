@@ -62,7 +62,7 @@ fn twelve_pages_killed_after_the_fifth_are_seven_more() {
     let (server, folder) = (Server::start(), Folder::new());
     let urls: Vec<_> = (1..=PAGES).map(|page| format!("{}/{page}", server.url)).collect();
     let workflow = format!(
-        "name: pages\nsteps:\n  - id: read\n    agentName: web\n    action: read\n    input: {{ urls: {} }}\n",
+        "id: pages\ntasks:\n  - id: read\n    agentName: web\n    action: read\n    input: {{ urls: {} }}\n",
         serde_json::to_string(&urls).unwrap()
     );
     folder.write("workflow.yaml", &workflow);

@@ -27,7 +27,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 7] = [
 
 /// Dependencies that cost build time or tie us to something, and the crates they are confined to.
 /// Tests may use them anywhere.
-const OWNERS: [(&str, &[&str]); 22] = [
+const OWNERS: [(&str, &[&str]); 23] = [
     ("anyhow", &["kapelle", "xtask"]),
     ("axum", &["kapelle"]),
     ("blake3", &["kapelle-core", "kapelle-store"]),
