@@ -57,10 +57,10 @@ impl Scanned<'_> {
     fn original_offset(&self, at: usize, edge: impl Fn(&Range<usize>) -> usize) -> usize {
         let mut shift = (0, 0);
         for (new, old) in &self.replaced {
-            if at < new.start {
+            if at <= new.start {
                 break;
             }
-            if at < new.end || (at == new.end && edge(old) == old.end) {
+            if at < new.end {
                 return edge(old);
             }
             shift = (new.end, old.end);

@@ -1,5 +1,7 @@
 //! Expressions and templates: what they give, and that nothing breaks them.
 
+mod exact;
+
 use proptest::prelude::*;
 use serde_json::json;
 
