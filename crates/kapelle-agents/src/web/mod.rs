@@ -5,7 +5,7 @@
 //! asked at a pace, and not for what its `robots.txt` forbids. A file is read only below the run's
 //! folder or a root that the operator named.
 //!
-//! Absent: scripts, sessions, cookies. From bytes to answer: [`fetch`], [`page`], and below it
+//! Absent: scripts, sessions, cookies. From bytes to answer: `fetch`, `page`, and below it
 //! `charset`, `tree`, `content`, `write`.
 
 mod charset;

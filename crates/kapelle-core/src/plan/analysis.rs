@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** linear in steps and needs but for the schedule, which sorts what is ready. The
 //! plan must be checked: needs exist and have no cycle. In tests it is counted how many steps and
-//! needs are looked at ([`Graph::after`]).
+//! needs are looked at (`Graph::after`).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
