@@ -26,8 +26,8 @@ use crate::sqlite::is_full;
 pub struct Member {
     me: Node,
     dir: PathBuf,
-    /// Held locked.
-    _file: File,
+    /// Held locked; absent for one that only looks.
+    file: Option<File>,
 }
 
 impl Member {
@@ -53,9 +53,16 @@ impl Member {
             written.map(|()| file)
         };
         let file = joined().map_err(|error| unavailable(&dir, &error))?;
-        let member = Self { me, dir, _file: file };
+        let member = Self { me, dir, file: Some(file) };
         member.survey().map_err(|error| unavailable(&member.dir, &error))?;
         Ok(member)
+    }
+
+    /// Somebody who only looks at who works on the store in `dir`: nobody sees it, and nothing is
+    /// made or removed.
+    #[must_use]
+    pub fn look(dir: &Path) -> Self {
+        Self { me: myself(None), dir: dir.join("nodes"), file: None }
     }
 
     /// The file that the children of this node's process agents hold locked (shared) while one
@@ -69,6 +76,12 @@ impl Member {
     /// The nodes that live. What the dead left is removed where no child of theirs lives.
     fn survey(&self) -> io::Result<Vec<Node>> {
         let mut living = Vec::new();
+        if self.file.is_none() {
+            living.push(self.me.clone());
+            if !self.dir.exists() {
+                return Ok(living);
+            }
+        }
         for item in fs::read_dir(&self.dir)? {
             let name = item?.file_name();
             let Some(name) = name.to_str().filter(|name| !name.contains('.')) else { continue };
@@ -77,7 +90,7 @@ impl Member {
                 living.push(self.me.clone());
             } else if self.lives(&id)? {
                 living.extend(self.said(&id));
-            } else {
+            } else if self.file.is_some() {
                 self.bury(&id);
             }
         }
@@ -141,6 +154,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        if self.file.is_none() {
+            return;
+        }
         // The children may outlive this value: then their file stays, and whoever comes after
         // removes both.
         let kids = self.kids_file();

@@ -2,7 +2,7 @@
 //!
 //! **Invariants:** pure (no I/O, no clock, no chance); every evaluation ends (fuel) and is bounded
 //! ([`OUTPUT_MAX`]); integers stay exact and objects keep the order of their keys. A step can only
-//! be named literally, so `uses_of_template` finds every dependency.
+//! be named literally, so [`uses_of_text`] finds every dependency.
 //!
 //! Absent on purpose: statements (`{% %}`), functions, includes, methods. `docs/workflows.md` has
 //! the language; `scan` finds names, `plain` looks up those that are all of an expression, `program`

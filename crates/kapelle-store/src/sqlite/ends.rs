@@ -51,6 +51,16 @@ impl Ends {
         Ok(Self { path, file })
     }
 
+    /// The same for somebody who only reads; `None` if nothing was ever noted.
+    pub(super) fn look(dir: &Path) -> io::Result<Option<Self>> {
+        let path = dir.join("ends");
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Self { path, file })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Notes what has been committed.
     pub(super) fn note(&self, ends: &BTreeMap<Shard, End>) -> io::Result<()> {
         for (shard, end) in ends {
@@ -74,8 +84,12 @@ impl Ends {
 
     /// Refuses a store that has less than was vouched for; changes nothing.
     pub(super) fn compare(&self, conn: &Connection, file: &Arc<str>) -> Result<(), Error> {
-        let missing = self.missing(conn, file)?;
-        match &missing[..] {
+        self.expect_nothing(&self.missing(conn, file)?, file)
+    }
+
+    /// Refuses a store of which that is missing.
+    pub(super) fn expect_nothing(&self, missing: &[String], file: &Arc<str>) -> Result<(), Error> {
+        match missing {
             [] => Ok(()),
             [one] => Err(self.refusal(file, one)),
             [one, more @ ..] => {
@@ -126,7 +140,8 @@ impl Ends {
     /// The shards of which anything is noted, with the position of the last entry and the epoch.
     fn read(&self) -> io::Result<Vec<(u16, [u64; 2])>> {
         let mut notes = [0; LEN];
-        self.file.read_exact_at(&mut notes, 0)?;
+        // Of a file that is too short nothing more was noted.
+        self.file.read_at(&mut notes, 0)?;
         let (notes, _) = notes.as_chunks::<8>();
         let notes = notes.chunks(2).map(|note| [note[0], note[1]].map(u64::from_le_bytes));
         Ok((0..).zip(notes).filter(|(_, note)| *note != [0, 0]).collect())

@@ -33,9 +33,14 @@ pub(super) struct Files {
 impl Files {
     /// The payload files of the store in `dir`.
     pub(super) fn open(dir: &Path, poison: Poison, space: Space) -> io::Result<Self> {
-        let dir = dir.join("payloads");
-        fs::create_dir_all(&dir)?;
-        Ok(Self { dir: dir.into(), poison, space })
+        let files = Self::look(dir, poison, space);
+        fs::create_dir_all(&files.dir)?;
+        Ok(files)
+    }
+
+    /// The same for somebody who only reads: there may be none.
+    pub(super) fn look(dir: &Path, poison: Poison, space: Space) -> Self {
+        Self { dir: dir.join("payloads").into(), poison, space }
     }
 
     /// Where the payload with this digest is, if it is a file.

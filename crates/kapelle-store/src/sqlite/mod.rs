@@ -16,6 +16,7 @@ mod checkpoint;
 mod ends;
 mod fault;
 mod files;
+mod look;
 mod pace;
 mod read;
 mod schema;
@@ -75,9 +76,11 @@ pub struct Sqlite {
     space: Space,
     readers: Arc<Readers>,
     commits: Arc<AtomicU64>,
-    /// Present until it is dropped.
+    /// What somebody who looks at a damaged store is to hear of.
+    missing: Vec<String>,
+    /// Present until it is dropped; absent where it is only read.
     wishes: Option<Sender<Wish>>,
-    writer: Arc<Mutex<Writer>>,
+    writer: Option<Arc<Mutex<Writer>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -137,8 +140,10 @@ impl Sqlite {
         let writer = Arc::new(Mutex::new(writer));
         let served = Arc::clone(&writer);
         let thread = thread.spawn(move || writer::serve(&served, &queue)).map_err(unusable)?;
-        let (wishes, thread) = (Some(wishes), Some(thread));
-        let store = Self { file, files, poison, space, readers, commits, wishes, writer, thread };
+        let (wishes, writer, thread) = (Some(wishes), Some(writer), Some(thread));
+        let missing = Vec::new();
+        let store =
+            Self { file, files, poison, space, readers, commits, missing, wishes, writer, thread };
         for old in old.chunks(SWEEP_BATCH) {
             store.sweep(old.to_vec(), SWEEP_AGE, |_| {});
         }
@@ -168,7 +173,7 @@ impl Sqlite {
     }
 
     fn wish(&self, wish: Wish) {
-        let wishes = self.wishes.as_ref().expect("present until it is dropped");
+        let Some(wishes) = &self.wishes else { return wish.answer(Err(self.only_read())) };
         if let Err(unsent) = wishes.send(wish) {
             let file = Path::new(&*self.file);
             unsent.0.answer(Err(self.poison.set(file, "the writer has ended")));
@@ -235,6 +240,9 @@ impl Journal for Sqlite {
     }
 
     async fn release(&self, held: &[(Shard, Epoch)]) -> Result<(), Error> {
+        if held.is_empty() && self.wishes.is_none() {
+            return Ok(());
+        }
         let (answer, answered) = oneshot::channel();
         self.wish(Wish::Release { held: held.to_vec(), answer });
         self.answer(answered).await
@@ -247,7 +255,7 @@ impl Journal for Sqlite {
         }
         // Neither the caller nor the writer waits for large files: a thread of their own writes them.
         let (files, poison, file) = (self.files.clone(), self.poison.clone(), self.file.clone());
-        let wishes = self.wishes.clone().expect("present until it is dropped");
+        let Some(wishes) = self.wishes.clone() else { return settled(Err(self.only_read())) };
         // What is refused leaves no file behind.
         if writer::makes_a_run(&parts) && self.space.is_tight() {
             return settled(Err(Error::Full { file }));
@@ -265,8 +273,8 @@ impl Journal for Sqlite {
     }
 
     fn append_here(&self, parts: Vec<Part>, settled: OnSettled) {
-        match self.writer.try_lock() {
-            Ok(mut writer) if !has_large(&parts) => {
+        match self.writer.as_ref().map(|writer| writer.try_lock()) {
+            Some(Ok(mut writer)) if !has_large(&parts) => {
                 writer.work(vec![Wish::Append { parts, outcome: Vec::new(), settled }]);
             }
             _ => self.append(parts, settled),
@@ -372,6 +380,9 @@ impl Journal for Sqlite {
 
     async fn stage(&self) -> Result<Box<dyn Staged>, Error> {
         self.poison.check()?;
+        if self.wishes.is_none() {
+            return Err(self.only_read());
+        }
         Ok(Box::new(self.files.stage()?))
     }
 

@@ -39,6 +39,11 @@ impl Readers {
         Arc::new(Self { path, file, poison, idle, permits })
     }
 
+    /// Keeps a connection for later.
+    pub(super) fn keep(&self, conn: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+    }
+
     /// Does `work` in a read transaction. What makes no sense is [`Error::Unavailable`].
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
@@ -103,7 +108,7 @@ impl Readers {
         if matches!(fault, Some(Fault::Poison(_))) {
             std::mem::forget(conn);
         } else if fault.is_none() {
-            idle().push(conn);
+            self.keep(conn);
         }
         done
     }

@@ -195,7 +195,7 @@ pub(super) fn check_level(
 }
 
 /// Refuses a file that is not a store of ours, without touching it.
-fn look_at(path: &Path, file: &Arc<str>) -> Result<(), Error> {
+pub(super) fn look_at(path: &Path, file: &Arc<str>) -> Result<(), Error> {
     match std::fs::metadata(path) {
         Ok(found) if found.len() > 0 => {}
         _ => return Ok(()),

@@ -58,6 +58,12 @@ impl Space {
         Self(Arc::new(Inner { ballast, probe, state }))
     }
 
+    /// The same for somebody who only reads: nothing is kept, and nothing given up.
+    pub(super) fn look(dir: &Path) -> Self {
+        let state = Mutex::new(State { size: 0, tight: Some(Instant::now()) });
+        Self(Arc::new(Inner { ballast: dir.join("ballast"), probe: dir.join(".probe"), state }))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -276,6 +276,34 @@ async fn damage_is_named() {
     assert!(all.contains(&format!("`{digest}`: it is missing; restore it")), "{all}");
 }
 
+#[tokio::test]
+async fn who_only_reads_waits_for_nobody_and_writes_nothing() {
+    let stored = Stored::new();
+    assert!(Sqlite::open_reader(&stored.dir.path().join("none")).unwrap().is_none());
+    let epoch = claim(&*stored, SHARD).await;
+    add(&*stored, SHARD, epoch, vec![plain(run(SHARD, 1), epoch, 1, 1)]).await;
+    let other = Connection::open(stored.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; UPDATE shard SET epoch = epoch").unwrap();
+    let begun = std::time::Instant::now();
+    let reader = Sqlite::open_reader(stored.dir.path()).unwrap().unwrap();
+    assert_eq!(reader.tail(SHARD, 0, 9).await.unwrap().len(), 1);
+    assert!(begun.elapsed() < schema::PATIENCE, "it waited");
+    let refused = |error: &Error| error.to_string().contains("for reading only");
+    let part = || vec![Part { shard: SHARD, epoch, runs: vec![] }];
+    assert!(refused(&append(&reader, part()).await.unwrap_err()));
+    assert!(refused(&reader.claim(&[(SHARD, epoch)], &NodeId::new("me")).await.unwrap_err()));
+    assert!(refused(&reader.release(&[(SHARD, epoch)]).await.unwrap_err()));
+    assert!(reader.stage().await.is_err_and(|error| refused(&error)));
+    reader.release(&[]).await.unwrap();
+    assert!(!reader.make_room(), "it has none to give");
+    other.execute_batch("COMMIT").unwrap();
+    // What comes after it was opened is read too.
+    add(&*stored, SHARD, epoch, vec![plain(run(SHARD, 1), epoch, 2, 1)]).await;
+    assert_eq!(reader.tail(SHARD, 0, 9).await.unwrap().len(), 2);
+    stored.tamper("PRAGMA user_version = 1");
+    assert!(Sqlite::open_reader(stored.dir.path()).unwrap().is_none(), "it has to be raised");
+}
+
 /// One bit of the log cuts off all behind it: for whoever has the log as it was, it is not lost.
 #[tokio::test]
 async fn a_damaged_log_is_refused_and_left_as_it_is() {
@@ -296,6 +324,12 @@ async fn a_damaged_log_is_refused_and_left_as_it_is() {
             let error = refusal(stored.dir.path()).to_string();
             assert!(error.contains("kapelle.db") && error.contains("; restore"), "{error}");
             assert!(error.contains("missing") && error.contains("remove `"), "{error}");
+        }
+        if let Some(found) = Sqlite::inspect(stored.dir.path()).unwrap() {
+            assert!(Sqlite::open_reader(stored.dir.path()).is_err(), "a reader is not told");
+            let damage = found.verify(|_| {}).await.unwrap().damage;
+            let lost = "missing: shard 7 ends with entry ";
+            assert!(damage.iter().any(|one| one.message.contains(lost)), "{damage:?}");
         }
         assert!(fs::read(stored.file()).unwrap() == *database, "the database was changed");
         assert!(fs::read(&log).unwrap() == *log_now, "the log was changed");

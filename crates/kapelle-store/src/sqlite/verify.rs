@@ -83,7 +83,8 @@ impl Sqlite {
     ///
     /// `Err` if that cannot be told, for the reasons for which any read fails.
     pub async fn verify(&self, mut told: impl FnMut(Progress)) -> Result<Verified, Error> {
-        let mut found = Verified::default();
+        let lost = self.missing.iter().map(|missing| self.lost(missing));
+        let mut found = Verified { damage: lost.collect(), ..Verified::default() };
         told(Progress::Structure);
         self.structure(&mut found).await?;
         told(Progress::Rows);
@@ -287,6 +288,14 @@ impl Sqlite {
             Err(Error::Corrupt { message, .. }) => Ok(Err(message)),
             read => read.map(Ok),
         }
+    }
+
+    fn lost(&self, missing: &str) -> Damage {
+        let message = format!(
+            "what was acknowledged is missing: {missing}; restore the whole folder from a backup, \
+             or put back the files that were damaged"
+        );
+        Damage { file: Arc::clone(&self.file), run: None, seq: None, message: message.into() }
     }
 
     fn damage(&self, message: &str) -> Damage {
