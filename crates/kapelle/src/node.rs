@@ -82,6 +82,8 @@ pub(crate) enum Reachable {
     Yes,
     /// It leaves soon.
     No,
+    /// The same, and it only reads: the store is opened for that alone where that is possible.
+    Reads,
 }
 
 /// This process as a node, until it is closed.
@@ -96,7 +98,11 @@ impl Node {
     pub(crate) async fn open(setup: Setup) -> Result<Self, Error> {
         let mut socket = None;
         let mut kids = None;
-        let (journal, nodes): Store = match (setup.store, &setup.place) {
+        let store = match (setup.reachable, setup.place.folder()) {
+            (Reachable::Reads, Some(dir)) if setup.store.is_none() => reading(dir)?,
+            _ => setup.store,
+        };
+        let (journal, nodes): Store = match (store, &setup.place) {
             (Some(store), _) => store,
             (None, Place::Memory) => (Arc::new(Memory::new()), Arc::new(Alone::new())),
             (None, Place::Folder(dir)) => {
@@ -133,6 +139,12 @@ impl Node {
         }
         drained
     }
+}
+
+/// The store in `dir` for somebody who only reads; `None` if it has to be made ready first.
+fn reading(dir: &Path) -> Result<Option<Store>, journal::Error> {
+    let store = Sqlite::open_reader(dir)?;
+    Ok(store.map(|store| -> Store { (Arc::new(store), Arc::new(Member::look(dir))) }))
 }
 
 fn agents(

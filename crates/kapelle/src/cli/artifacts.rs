@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 
 use super::exit::{Exit, Stop};
 use super::out;
-use super::session::{Settings, with_client};
+use super::session::{Settings, with_reader};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -30,7 +30,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
-    with_client(settings, async |client, _| {
+    with_reader(settings, async |client, _| {
         match &command {
             Command::List { run, json } => {
                 let page = client.artifacts(run).await?;

@@ -1,12 +1,14 @@
 //! `doctor`: whether the store is whole.
 //!
-//! Reads everything there is, beside whatever works on it. Absent: repairing. What is damaged comes
+//! Reads everything there is, beside whatever works on it, and leaves every file as it is, of a
+//! store that is refused otherwise too. Absent: repairing. What is damaged comes
 //! back from a backup, and a damaged run harms no other meanwhile.
 
 use std::path::Path;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use kapelle_core::port::journal;
 use kapelle_store::{Damage, Progress, Sqlite, Verified};
 use serde_json::json;
 
@@ -48,10 +50,24 @@ async fn look(folder: &Path) -> Result<Verified, Stop> {
     // It is drawn on a terminal only.
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    let store = Sqlite::open(folder)?;
-    let found = store.verify(|progress| bar.set_message(text(progress))).await;
+    // One of an older version has to be brought to ours first.
+    let store = Sqlite::inspect(folder).and_then(|store| match store {
+        Some(store) => Ok(store),
+        None => Sqlite::open(folder),
+    });
+    let found = match store {
+        Ok(store) => store.verify(|progress| bar.set_message(text(progress))).await,
+        Err(error) => Err(error),
+    };
     bar.finish_and_clear();
-    Ok(found?)
+    Ok(found.or_else(unread)?)
+}
+
+/// A store that cannot be read at all, as far as that is its fault.
+fn unread(error: journal::Error) -> Result<Verified, journal::Error> {
+    let journal::Error::Unavailable { file, message } = error else { return Err(error) };
+    let damage = vec![Damage { file, run: None, seq: None, message }];
+    Ok(Verified { damage, ..Verified::default() })
 }
 
 fn text(progress: Progress) -> String {

@@ -7,7 +7,7 @@ use super::exit::{Exit, Stop};
 use super::follow::{Wanted, follow};
 use super::out;
 use super::run::How;
-use super::session::{Settings, with_client};
+use super::session::{Settings, with_client, with_reader};
 use super::view::{Ending, View};
 use crate::node::Node;
 
@@ -161,10 +161,14 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
     match command {
         Command::Resume(args) => resume(args, settings).await,
         Command::Watch { run, json } => {
-            with_client(settings, async |client, node| {
+            with_reader(settings, async |client, node| {
                 watch(client, node, &run, json, settings).await
             })
             .await
+        }
+        command @ (Command::List(_) | Command::Show { .. } | Command::Events { .. }) => {
+            with_reader(settings, async |client, node| ask(command, client, node, settings).await)
+                .await
         }
         command => {
             with_client(settings, async |client, node| ask(command, client, node, settings).await)

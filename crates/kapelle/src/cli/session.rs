@@ -67,6 +67,12 @@ impl Settings {
         self.start(self.place.clone(), Reachable::No, self.options()).await
     }
 
+    /// The same for one that only reads: beside a locked store too, a read-only or a full one.
+    async fn read(&self) -> Result<Node, Stop> {
+        self.expect_store()?;
+        self.start(self.place.clone(), Reachable::Reads, self.options()).await
+    }
+
     /// Refuses to go on where there is no store.
     pub(crate) fn expect_store(&self) -> Result<(), Stop> {
         if let Some(folder) = self.place.folder()
@@ -112,7 +118,21 @@ pub(crate) async fn with_client<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    let node = settings.look().await?;
+    served_by(settings.look().await?, work).await
+}
+
+/// The same for work that only reads.
+pub(crate) async fn with_reader<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    served_by(settings.read().await?, work).await
+}
+
+async fn served_by<T>(
+    node: Node,
+    work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
+) -> Result<T, Stop> {
     let done = work(&node.app.client(), &node).await;
     node.close(std::time::Duration::ZERO).await?;
     done

@@ -67,7 +67,7 @@ fn turned_bits_are_named_with_file_run_and_event() {
     let run = run_of(&folder.run("run . --json").expect(0).last());
     let other = run_of(&folder.run("run . --json --task-id other").expect(0).last());
     // The next one to open it moves all that is in the log to the database.
-    folder.run("runs list").expect(0);
+    folder.run("runs resume --all").expect(0);
     let store = folder.path().join(".kapelle");
 
     let file = payload(&store);
@@ -93,4 +93,34 @@ fn turned_bits_are_named_with_file_run_and_event() {
     assert_eq!(entry["seq"], 1, "{entry}");
     assert!(entry["file"].as_str().unwrap().ends_with("kapelle.db"), "{entry}");
     assert!(entry["message"].as_str().unwrap().contains("; restore"), "{entry}");
+}
+
+#[test]
+fn a_damaged_log_is_told_of_and_left_as_it_is() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", WORK);
+    folder.run("run .").expect(0);
+    let store = folder.path().join(".kapelle");
+    let files =
+        || ["kapelle.db", "kapelle.db-wal", "ends"].map(|name| std::fs::read(store.join(name)));
+    let good = files().map(Result::unwrap);
+    flip(&store.join("kapelle.db-wal"), |log| log.len() / 2);
+    let damaged = files().map(Result::unwrap);
+    let report = folder.run("doctor --json").expect(6).json();
+    assert_eq!(report["whole"], false);
+    let told = problems(&report);
+    assert!(told[0].contains("what was acknowledged is missing: shard "), "{told:#?}");
+    assert!(told[0].contains("kapelle.db") && told[0].contains("; restore"), "{told:#?}");
+    for line in ["doctor", "runs list", "run ."] {
+        let done = folder.run(line).expect(6);
+        let said = format!("{}{}", done.out, done.err);
+        assert!(said.contains("what was acknowledged is missing"), "{line}: {said}");
+    }
+    assert!(files().map(Result::unwrap) == damaged, "it was changed");
+    std::fs::write(store.join("kapelle.db-wal"), &good[1]).unwrap();
+    folder.run("doctor").expect(0);
+
+    std::fs::write(store.join("kapelle.db"), "").unwrap();
+    let report = folder.run("doctor --json").expect(6).json();
+    assert!(problems(&report)[0].contains("kapelle.db"), "{report}");
 }

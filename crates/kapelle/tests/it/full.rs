@@ -28,8 +28,8 @@ fn on_a_small_disk(test: &str, size: &str, play: impl FnOnce(&Path)) {
     assert!(said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn fill_up(disk: &Path) {
-    let mut file = File::create(disk.join("filler")).unwrap();
+fn fill_up(disk: &Path, name: &str) {
+    let mut file = File::create(disk.join(name)).unwrap();
     for size in [1 << 16, 1 << 12] {
         while file.write_all(&vec![0; size]).is_ok() {}
     }
@@ -62,7 +62,7 @@ output: "{{ steps.last.output }}"
         let on_it = |line: &str| format!("--store {}/store {line}", disk.display());
         let mut first = folder.start(&on_it("run . --json --wait"));
         let run = run_of(&first.wait_for("approval_requested", Some("begin")));
-        fill_up(disk);
+        fill_up(disk, "filler");
         for _ in 0..2 {
             let new = folder.run(&on_it("run new.yaml")).expect(6);
             let names = format!("no space left for `{}/store/", disk.display());
@@ -85,6 +85,11 @@ output: "{{ steps.last.output }}"
         assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
         let shown = folder.run(&on_it(&format!("runs show {run} --json"))).expect(0).json();
         assert_eq!(shown["status"], "waiting", "{shown}");
+        // Not even the reserve is left.
+        fill_up(disk, "more");
+        folder.run(&on_it(&format!("runs events {run} --json"))).expect(0);
+        folder.run(&on_it("doctor")).expect(0);
+        std::fs::remove_file(disk.join("more")).unwrap();
 
         std::fs::remove_file(disk.join("filler")).unwrap();
         folder.run(&on_it("run new.yaml")).expect(0);
@@ -107,7 +112,7 @@ fn without_any_space_the_file_and_the_way_out_are_named() {
         folder.write("large.yaml", &one(&"x".repeat(2 << 20)));
         let give = |line: &str| folder.run(&format!("--store {}/{line}", disk.display()));
         give("store run .").expect(0);
-        fill_up(disk);
+        fill_up(disk, "filler");
         for line in ["other run .", "store run large.yaml", "store run large.yaml --detach"] {
             let done = give(line).expect(6);
             let (store, _) = line.split_once(' ').unwrap();
@@ -118,5 +123,35 @@ fn without_any_space_the_file_and_the_way_out_are_named() {
         std::fs::remove_file(disk.join("filler")).unwrap();
         give("store run .").expect(0);
         give("other run .").expect(0);
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_read() {
+    const WORK: &str = r#"
+id: kept
+tasks: [{ id: a, agentName: process, input: { shell: "echo made > $KAPELLE_OUT/text" } }]
+"#;
+    on_a_small_disk("full::a_read_only_disk_is_read", "48m", |disk| {
+        let folder = Folder::new();
+        folder.write("workflow.yaml", WORK);
+        let on_it = |line: &str| format!("--store {}/store {line}", disk.display());
+        let run = run_of(&folder.run(&on_it("run . --json")).expect(0).last());
+        let mount = |how: &str| {
+            let mounted = Command::new("mount").args(["-o", how]).arg(disk).status().unwrap();
+            assert!(mounted.success(), "{how}");
+        };
+        mount("remount,ro");
+        for line in ["runs list", "doctor"] {
+            folder.run(&on_it(line)).expect(0);
+        }
+        for line in ["runs show", "runs events", "runs watch", "artifacts list"] {
+            let done = folder.run(&on_it(&format!("{line} {run}"))).expect(0);
+            assert!(!done.out.is_empty(), "{line}");
+        }
+        let done = folder.run(&on_it("run .")).expect(6);
+        assert!(done.err.contains("/store") && done.err.contains("writable"), "{}", done.err);
+        mount("remount,rw");
+        folder.run(&on_it("run .")).expect(0);
     });
 }

@@ -45,7 +45,11 @@ fn a_read_only_folder_is_named_with_the_way_out() {
     for dir in [store.clone(), store.join("nodes")] {
         mode(&dir, 0o555);
     }
-    for line in ["run .", "runs list", "runs resume --all"] {
+    for line in ["runs list", "doctor"] {
+        let (code, said) = as_nobody(&folder, line);
+        assert_eq!(code, 0, "`{line}` only reads: {said}");
+    }
+    for line in ["run .", "runs resume --all"] {
         let (code, said) = as_nobody(&folder, line);
         assert_eq!(code, 6, "`{line}` ended with {code}: {said}");
         assert!(said.contains("`.kapelle"), "`{line}` names no file: {said}");

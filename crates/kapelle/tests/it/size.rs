@@ -39,7 +39,7 @@ async fn a_store_grows_with_what_is_new_and_little_more() {
     assert_eq!(last["verdict"], "completed", "{last}");
     kapelle.close().await.unwrap();
     // Who opens a store copies its log into the database and empties it.
-    folder.run("runs list").expect(0);
+    folder.run("runs resume --all").expect(0);
     let (grown, new) = (taken(&store) - empty, STEPS * OUTPUT);
     println!("{STEPS} outputs of {OUTPUT} bytes took {grown} bytes: {} %", grown * 100 / new);
     assert!(grown >= new, "where are they?");

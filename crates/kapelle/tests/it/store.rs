@@ -43,7 +43,7 @@ fn a_store_of_a_newer_version_is_left_alone() {
     folder.write("workflow.yaml", ONE);
     folder.run("run .").expect(0);
     // The next one to open it moves all that is in the log to the database.
-    folder.run("runs list").expect(0);
+    folder.run("runs resume --all").expect(0);
     let log = std::fs::metadata(folder.path().join(".kapelle/kapelle.db-wal"));
     assert!(log.is_ok_and(|log| log.len() == 0), "the level could be in the log");
     let path = folder.path().join(".kapelle/kapelle.db");
@@ -113,4 +113,23 @@ fn a_word_to_a_node_that_leaves_is_taken_by_whoever_comes_next() {
     leaving.join().unwrap();
     let shown = folder.run(&format!("runs show {run} --json")).expect(0);
     assert!(shown.out.contains("approved") || shown.out.contains("completed"), "{}", shown.out);
+}
+
+/// Whoever only reads waits for nobody: somebody has the turn to write and keeps it.
+#[test]
+fn a_store_that_is_locked_is_read() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", ONE);
+    let run = run_of(&folder.run("run . --json").expect(0).last());
+    let nodes = folder.path().join(".kapelle/nodes");
+    let count = || std::fs::read_dir(&nodes).unwrap().count();
+    let (turn, before) =
+        (std::fs::File::open(folder.path().join(".kapelle/turn")).unwrap(), count());
+    turn.lock().unwrap();
+    for line in ["runs list", "runs show", "runs events", "runs watch", "artifacts list"] {
+        let named = if line == "runs list" { "" } else { &run };
+        folder.run(&format!("{line} {named}")).expect(0);
+    }
+    folder.run("doctor").expect(0);
+    assert_eq!(count(), before, "who reads is no node");
 }
