@@ -9,7 +9,7 @@ use crate::text::{Language, Term, Terms, words};
 
 /// Ways to say one thing; the first stands for all. Stems, as English is stemmed.
 const SAME: [&[&str]; 16] = [
-    &["max", "maximum", "maxim", "limit", "upper", "most", "exceed", "cap"],
+    &["max", "maximum", "maxim", "limit", "upper", "most", "exceed", "cap", "allow", "largest"],
     &["min", "minimum", "minim", "least"],
     &["default", "standard", "preset"],
     &["lifetim", "expir", "valid", "ttl", "last", "live", "expiri"],
@@ -28,18 +28,19 @@ const SAME: [&[&str]; 16] = [
 ];
 
 /// Words that tell nothing about which thing is meant; stems.
-const EMPTY: [&str; 48] = [
-    "use", "run", "listen", "set", "take", "make", "get", "come", "valu", "number", "amount",
-    "configur", "option", "paramet", "newer", "later", "abov", "higher", "onc", "onli", "alway",
-    "usual", "normal", "current", "now", "must", "each", "per", "up", "equal", "total", "open",
-    "allow", "accept", "wait", "give", "given", "contain", "hold", "provid", "exact", "work",
-    "after", "within", "over", "under", "whole", "by",
+const EMPTY: &[&str] = &[
+    "taken", "made", "done", "written", "box", "bind", "expos", "otherwis", "use", "run", "listen",
+    "set", "take", "make", "get", "come", "valu", "number", "amount", "configur", "option",
+    "paramet", "newer", "later", "abov", "higher", "onc", "onli", "alway", "usual", "normal",
+    "current", "now", "must", "each", "per", "up", "equal", "total", "open", "accept", "wait",
+    "give", "given", "contain", "hold", "provid", "exact", "work", "after", "within", "over",
+    "under", "whole", "by",
 ];
 
 /// Things that a text says and means itself by: they tell only what another says of another thing.
-const ITSELF: [&str; 11] = [
-    "server", "servic", "system", "applic", "app", "tool", "program", "softwar", "product",
-    "daemon", "user",
+const ITSELF: [&str; 12] = [
+    "broker", "server", "servic", "system", "applic", "app", "tool", "program", "softwar",
+    "product", "daemon", "user",
 ];
 
 /// Conditions that exclude each other: two claims must have the same of each row; stems.
@@ -112,7 +113,9 @@ impl About {
             conditional = conditional.filter(|from| !text[*from..range.start].contains(','));
             if CONDITION.contains(&&*lower) {
                 conditional = Some(range.end);
-            } else if VERBS.contains(&&*lower) && conditional.is_none() {
+                continue;
+            }
+            if VERBS.contains(&&*lower) && conditional.is_none() {
                 subject = false;
             }
             let Some((stem, term)) = telling(&lower, language, terms) else { continue };

@@ -32,9 +32,10 @@ impl Group {
 /// The claims that two pages or more make about one thing, in the order of the first of each.
 pub(crate) fn groups(claims: &[Claim], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Group> {
     let topic = topic(pages, terms);
-    let keys: Vec<Vec<Term>> = claims.iter().map(|claim| key(claim, &topic)).collect();
+    let default = terms.stemmed("default");
+    let keys: Vec<Vec<Term>> = claims.iter().map(|claim| key(claim, &topic, default)).collect();
     let weights = weights(&keys);
-    let compare = Compare { claims, keys: &keys, weights: &weights, topic: &topic };
+    let compare = Compare { claims, keys: &keys, weights: &weights, topic: &topic, default };
     let mut taken = HashSet::new();
     let mut found = Vec::new();
     let near = near(&keys);
@@ -78,12 +79,17 @@ fn topic(pages: &[Page<'_>], terms: &mut Terms) -> HashSet<Term> {
     among.into_iter().filter(|(_, count)| *count >= most).map(|(term, _)| term).collect()
 }
 
-fn key(claim: &Claim, topic: &HashSet<Term>) -> Vec<Term> {
+/// The words that two claims are compared by. `default` is left out where there are others: what a
+/// thing is, is what it is by default, where nothing else is said.
+fn key(claim: &Claim, topic: &HashSet<Term>, default: Term) -> Vec<Term> {
     let said =
         claim.about.said.iter().filter(|said| !said.is_itself && !topic.contains(&said.term));
     let mut key: Vec<Term> = said.map(|said| said.term).collect();
     key.sort_unstable();
     key.dedup();
+    if key.len() > 1 {
+        key.retain(|term| *term != default);
+    }
     key
 }
 
@@ -115,6 +121,7 @@ struct Compare<'a> {
     keys: &'a [Vec<Term>],
     weights: &'a HashMap<Term, f64>,
     topic: &'a HashSet<Term>,
+    default: Term,
 }
 
 impl Compare<'_> {
@@ -151,7 +158,9 @@ impl Compare<'_> {
         let key = &self.keys[other];
         said.windows(2).any(|two| {
             let beside = two[0].range.end > 0 && two[1].range.start == two[0].range.end + 1;
-            let plain = !two[0].is_itself && !self.topic.contains(&two[0].term);
+            let plain = two[0].term != self.default
+                && !two[0].is_itself
+                && !self.topic.contains(&two[0].term);
             beside
                 && plain
                 && key.binary_search(&two[0].term).is_err()
@@ -165,7 +174,12 @@ impl Compare<'_> {
             .about
             .said
             .iter()
-            .filter(|said| said.is_subject && !said.is_itself && !self.topic.contains(&said.term))
+            .filter(|said| {
+                said.is_subject
+                    && said.term != self.default
+                    && !said.is_itself
+                    && !self.topic.contains(&said.term)
+            })
             .peekable();
         subject.peek().is_none() || subject.any(|said| other.about.says(said.term))
     }
@@ -181,11 +195,11 @@ impl Compare<'_> {
             }
         }
         let members: Vec<usize> = values.iter().flatten().copied().collect();
-        let in_all =
-            |term: &&Term| members.iter().all(|at| self.keys[*at].binary_search(term).is_ok());
+        let in_all = |term: Term| members.iter().all(|at| self.claims[*at].about.says(term));
         let mut subject: Vec<&str> = Vec::new();
-        for said in self.claims[first].about.said.iter().filter(|said| in_all(&&said.term)) {
-            if !subject.contains(&&*said.word) {
+        for said in &self.claims[first].about.said {
+            let names = in_all(said.term) && !self.topic.contains(&said.term);
+            if names && !subject.contains(&&*said.word) {
                 subject.push(&said.word);
             }
         }

@@ -83,7 +83,17 @@ const SEPARATORS: [&str; 13] = [
     " for ",
 ];
 /// What begins a clause before a value, and what ends it behind one.
-const BEFORE: [&str; 6] = ["; ", ", and ", ", but ", ", so ", " while ", " whereas "];
+const BEFORE: [&str; 9] = [
+    " and was ",
+    " and is ",
+    " and has ",
+    "; ",
+    ", and ",
+    ", but ",
+    ", so ",
+    " while ",
+    " whereas ",
+];
 const AFTER: [&str; 11] = [
     ", ",
     "; ",

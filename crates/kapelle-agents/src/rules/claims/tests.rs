@@ -71,6 +71,43 @@ fn pages_that_say_different_things_of_one_thing_are_set_against_each_other() {
             "100 ! 250",
         ),
         ("A failed job is retried five times.", "A failed job is retried 3 times.", "five ! 3"),
+        (
+            "The server binds to port 5432 unless configured otherwise.",
+            "By default it uses port 5433.",
+            "5432 ! 5433",
+        ),
+        (
+            "Sessions expire after 30 minutes of inactivity.",
+            "A session lasts 60 minutes.",
+            "30 minutes ! 60 minutes",
+        ),
+        (
+            "Backups are taken every 6 hours.",
+            "A backup is made every 12 hours.",
+            "6 hours ! 12 hours",
+        ),
+        (
+            "Logs are retained for 7 days.",
+            "The retention period for logs is 30 days.",
+            "7 days ! 30 days",
+        ),
+        ("Uploads may not exceed 25 MB.", "The maximum upload size is 10 MB.", "25 MB ! 10 MB"),
+        ("TLS 1.2 is required.", "The broker requires TLS 1.3.", "1.2 ! 1.3"),
+        (
+            "Authentication is disabled out of the box.",
+            "Authentication is enabled by default.",
+            "disabled ! enabled",
+        ),
+        (
+            "The free plan allows 1,000 requests per hour.",
+            "Free plans are limited to 500 requests per hour.",
+            "1,000 ! 500",
+        ),
+        (
+            "The first stable release came out in 2019.",
+            "Its first stable release was published in 2021.",
+            "2019 ! 2021",
+        ),
     ];
     for (one, other, expected) in cases {
         let found = found(&[one, other]);
