@@ -3,7 +3,7 @@
 use whatlang::{Lang, detect};
 
 /// How much of a text is looked at, in characters.
-const LOOK: usize = 1_500;
+const LOOK: usize = 800;
 /// From how many letters on the words are believed rather than the page.
 const SURE: usize = 120;
 

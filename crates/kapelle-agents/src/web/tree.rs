@@ -47,9 +47,9 @@ pub(super) enum Error {
 pub(super) enum Kind {
     Element {
         tag: Tag,
-        attrs: Vec<(Box<str>, StrTendril)>,
+        attrs: Vec<Attribute>,
     },
-    Text(String),
+    Text(StrTendril),
     /// The document, and what is not kept.
     Other,
 }
@@ -119,7 +119,7 @@ impl Tree {
     pub(super) fn attr(&self, id: Id, name: &str) -> Option<&str> {
         match self.kind(id) {
             Kind::Element { attrs, .. } => {
-                attrs.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+                attrs.iter().find(|attr| *attr.name.local == *name).map(|attr| &*attr.value)
             }
             Kind::Text(_) | Kind::Other => None,
         }
@@ -221,15 +221,15 @@ impl Tree {
     }
 
     /// Adds `text` before `next` or at the end.
-    fn add_text(&mut self, parent: Id, next: Id, text: &str) {
+    fn add_text(&mut self, parent: Id, next: Id, text: StrTendril) {
         let before = if next == NONE { self.node(parent).last } else { self.node(next).prev };
         if before != NONE
             && let Kind::Text(known) = &mut self.node(before).kind
         {
-            known.push_str(text);
+            known.push_tendril(&text);
             return;
         }
-        let id = self.push(Kind::Text(text.to_owned()), None);
+        let id = self.push(Kind::Text(text), None);
         self.link(parent, id, next);
     }
 }
@@ -271,7 +271,7 @@ impl Sink {
                     self.beyond.set(Some(Error::Depth));
                 }
             }
-            NodeOrText::AppendText(text) => tree.add_text(parent, next, &text),
+            NodeOrText::AppendText(text) => tree.add_text(parent, next, text),
         }
         if tree.len() > NODES_MAX {
             self.beyond.set(Some(Error::Count));
@@ -300,10 +300,9 @@ impl TreeSink for Sink {
         })
     }
 
-    fn create_element(&self, name: QualName, attrs: Vec<Attribute>, _: ElementFlags) -> Id {
+    fn create_element(&self, name: QualName, mut attrs: Vec<Attribute>, _: ElementFlags) -> Id {
         let tag = if name.ns == ns!(svg) { Tag::Unseen } else { Tag::of(&name.local) };
-        let attrs = attrs.into_iter().filter(|attr| is_read(&attr.name.local));
-        let attrs = attrs.map(|attr| (Box::from(&*attr.name.local), attr.value)).collect();
+        attrs.retain(|attr| is_read(&attr.name.local));
         self.tree.borrow_mut().push(Kind::Element { tag, attrs }, Some(name))
     }
 
@@ -352,8 +351,8 @@ impl TreeSink for Sink {
         let mut tree = self.tree.borrow_mut();
         let Kind::Element { attrs, .. } = &mut tree.node(*target).kind else { return };
         for attr in more.into_iter().filter(|attr| is_read(&attr.name.local)) {
-            if attrs.iter().all(|(known, _)| **known != *attr.name.local) {
-                attrs.push((Box::from(&*attr.name.local), attr.value));
+            if attrs.iter().all(|known| known.name != attr.name) {
+                attrs.push(attr);
             }
         }
     }
