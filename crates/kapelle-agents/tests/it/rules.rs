@@ -86,6 +86,11 @@ proptest! {
 }
 
 #[tokio::test]
+async fn words_that_overlap_are_no_reason_to_panic() {
+    all(&[".0東東東%| %%1.", "The default port is 81."], "default port").await;
+}
+
+#[tokio::test]
 async fn a_text_made_to_be_slow_is_done_in_bounded_time() {
     let mib = 1 << 20;
     let texts = [

@@ -337,7 +337,7 @@ fn clauses(text: &str, all: &[Found]) -> Vec<Option<Range<usize>>> {
             found.push(open.then_some(start..text.len()));
             break;
         };
-        let between = &text[value.range.end..next.range.start];
+        let between = text.get(value.range.end..next.range.start).unwrap_or_default();
         let cut = SEPARATORS.iter().filter_map(|mark| between.rfind(mark)).max();
         let end = value.range.end + cut.unwrap_or(0);
         found.push((open && cut.is_some()).then_some(start..end));
@@ -351,7 +351,7 @@ fn clauses(text: &str, all: &[Found]) -> Vec<Option<Range<usize>>> {
 fn narrowed(text: &str, clause: &Range<usize>, value: &Range<usize>) -> Range<usize> {
     let before = &text[clause.start..value.start];
     let start = BEFORE.iter().filter_map(|mark| before.rfind(mark).map(|at| at + mark.len())).max();
-    let after = &text[value.end..clause.end];
+    let after = text.get(value.end..clause.end).unwrap_or_default();
     let leads_on = |at: usize, mark: &str| {
         let rest = &after[at + mark.len()..];
         GOES_ON.iter().any(|word| rest.starts_with(word))

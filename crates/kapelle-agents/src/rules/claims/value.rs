@@ -131,7 +131,8 @@ impl Reader<'_> {
         else {
             return "";
         };
-        &self.text[one.0.end..next.0.start]
+        // Words of scripts without spaces overlap: then there is nothing between them.
+        self.text.get(one.0.end..next.0.start).unwrap_or_default()
     }
 
     /// `2026-03-01`, `March 1, 2026`, `1 March 2026`, `March 2026`.
