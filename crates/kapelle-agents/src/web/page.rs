@@ -12,8 +12,9 @@ use super::language::language;
 use super::parts::Parts;
 use super::tag::Tag;
 use super::tree::{Error, Id, Kind, Tree};
-use super::write::{absolute, one_line, write};
+use super::write::{absolute, write};
 use super::{Action, Fetched, Media};
+use crate::text::squeeze;
 
 /// The longest title, in characters.
 const TITLE_MAX: usize = 300;
@@ -103,7 +104,7 @@ impl Head {
         let title = seen.title.or(seen.shared_title).or(seen.heading).unwrap_or_default();
         let dates = [seen.published, seen.linked_data, seen.time];
         Self {
-            title: one_line(&title).chars().take(TITLE_MAX).collect(),
+            title: squeeze(&title).chars().take(TITLE_MAX).collect(),
             base: base.unwrap_or_else(|| url.clone()),
             lang: seen.lang,
             published: dates.into_iter().flatten().find_map(|date| moment(&date)),

@@ -4,7 +4,7 @@
 //! prefixes of lists and quotes do not grow with depth beyond [`DEPTH_MAX`].
 
 use super::parts::Table;
-use super::write::one_line;
+use crate::text::squeeze;
 
 /// How deep lists and quotes are set off.
 const DEPTH_MAX: usize = 6;
@@ -63,7 +63,7 @@ impl Sheet {
 
     /// A few words of code in the flow.
     pub(super) fn code(&mut self, code: &str) {
-        let code = one_line(code);
+        let code = squeeze(code);
         if code.is_empty() {
             return;
         }

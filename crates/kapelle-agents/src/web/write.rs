@@ -12,6 +12,7 @@ use super::parts::{Heading, Link, List, Parts, Table};
 use super::sheet::Sheet;
 use super::tag::Tag;
 use super::tree::{Id, Kind, Tree};
+use crate::text::squeeze;
 
 /// The most links, and the longest one in bytes.
 const LINKS_MAX: usize = 5_000;
@@ -240,7 +241,7 @@ impl<'a> Writer<'a> {
     }
 
     fn leave_item(&mut self) {
-        let text = self.open.items.pop().map(|text| one_line(&text)).unwrap_or_default();
+        let text = self.open.items.pop().map(|text| squeeze(&text)).unwrap_or_default();
         if let Some(list) = self.open.lists.last().filter(|_| !text.is_empty()) {
             self.parts.lists[*list].items.push(text);
         }
@@ -249,7 +250,7 @@ impl<'a> Writer<'a> {
 
     fn leave_heading(&mut self, id: Id, level: u8) {
         if let Some((_, text)) = self.open.heading.take_if(|(open, _)| *open == id) {
-            let text = one_line(text.trim_end_matches(['¶', '#', '§', ' ', '\u{a0}', '\n']));
+            let text = squeeze(text.trim_end_matches(['¶', '#', '§', ' ', '\u{a0}', '\n']));
             let anchor = self.tree.attr(id, "id").filter(|id| id.len() <= LINK_MAX);
             if !text.is_empty() {
                 let id = anchor.map(str::to_owned);
@@ -267,7 +268,7 @@ impl<'a> Writer<'a> {
 
     fn leave_link(&mut self) {
         let Some(OpenLink { url, text, begun, .. }) = self.open.link.take() else { return };
-        let text = one_line(&text);
+        let text = squeeze(&text);
         let shown = url.as_deref().filter(|_| self.open.table.is_none());
         let shown = shown.filter(|url| self.linked + url.len() <= LINKED_MAX);
         self.linked += shown.map_or(0, str::len);
@@ -323,7 +324,7 @@ impl<'a> Writer<'a> {
     fn leave_table(&mut self, OpenTable { mut table, heads, .. }: OpenTable) {
         table.header = heads > 0;
         table.rows.retain(|row| row.iter().any(|cell| !cell.is_empty()));
-        table.caption = one_line(&table.caption);
+        table.caption = squeeze(&table.caption);
         self.sheet.table(&table);
         if !table.rows.is_empty() {
             self.parts.tables.push(table);
@@ -342,23 +343,11 @@ impl OpenTable {
                 self.table.rows.push(Vec::new());
             }
             if let Some(row) = self.table.rows.last_mut() {
-                row.push(one_line(&text));
+                row.push(squeeze(&text));
             }
         }
         self.caption.take_if(|open| *open == id);
     }
-}
-
-/// Words with one blank between them.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    line
 }
 
 /// Where a link leads, if that is a place to go to.
