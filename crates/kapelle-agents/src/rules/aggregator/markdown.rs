@@ -59,13 +59,8 @@ impl Writer<'_> {
         }
     }
 
-    /// `8080 [1], 9090 [2][3]`
     fn values(&self, told: &Told) -> String {
-        let value = |(value, quotes): &(Box<str>, Vec<Quote>)| {
-            let marks: Vec<_> = quotes.iter().map(|quote| self.mark(quote)).collect();
-            format!("{} {}", safe(value), marks.concat())
-        };
-        told.values.iter().map(value).collect::<Vec<_>>().join(", ")
+        told.values_with(safe, |quote| self.mark(quote))
     }
 
     fn told(&mut self, title: &str, all: &[Told]) {

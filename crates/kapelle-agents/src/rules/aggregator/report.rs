@@ -109,6 +109,20 @@ pub(super) struct Told {
     pub(super) values: Vec<(Box<str>, Vec<Quote>)>,
 }
 
+impl Told {
+    /// `8080 [1], 9090 [2][3]`, with `safe` texts and each quote's `mark`.
+    pub(super) fn values_with(
+        &self,
+        safe: impl Fn(&str) -> String,
+        mark: impl Fn(&Quote) -> String,
+    ) -> String {
+        let value = |(value, quotes): &(Box<str>, Vec<Quote>)| {
+            format!("{} {}", safe(value), quotes.iter().map(&mark).collect::<String>())
+        };
+        self.values.iter().map(value).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A step of a guide.
 #[derive(Deserialize, serde::Serialize)]
 pub(super) struct Step {
