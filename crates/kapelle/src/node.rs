@@ -91,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) app: App,
     pub(crate) place: Place,
     socket: Option<Socket>,
+    /// The store, if it is to be closed with the node.
+    store: Option<Arc<Sqlite>>,
 }
 
 impl Node {
@@ -98,6 +100,7 @@ impl Node {
     pub(crate) async fn open(setup: Setup) -> Result<Self, Error> {
         let mut socket = None;
         let mut kids = None;
+        let mut opened = None;
         let store = match (setup.reachable, setup.place.folder()) {
             (Reachable::Reads, Some(dir)) if setup.store.is_none() => reading(dir)?,
             _ => setup.store,
@@ -106,7 +109,8 @@ impl Node {
             (Some(store), _) => store,
             (None, Place::Memory) => (Arc::new(Memory::new()), Arc::new(Alone::new())),
             (None, Place::Folder(dir)) => {
-                let store = Sqlite::open(dir)?;
+                let store = Arc::new(Sqlite::open(dir)?);
+                opened = Some(Arc::clone(&store));
                 if setup.reachable == Reachable::Yes {
                     let bind = || Socket::bind(dir).map_err(|error| no_socket(dir, &error));
                     socket = Some(with_room(&store, bind)?);
@@ -114,7 +118,7 @@ impl Node {
                 let path = socket.as_ref().map(Socket::path);
                 let member = with_room(&store, || Member::join(dir, path))?;
                 kids = Some(std::path::absolute(member.kids_file()).unwrap_or(member.kids_file()));
-                (Arc::new(store), Arc::new(member))
+                (store, Arc::new(member))
             }
         };
         let agents = agents(setup.launcher, kids, setup.web, setup.agents)?;
@@ -123,7 +127,7 @@ impl Node {
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }
-        Ok(Self { app, place: setup.place, socket })
+        Ok(Self { app, place: setup.place, socket, store: opened })
     }
 
     /// The engine.
@@ -137,7 +141,12 @@ impl Node {
         if let Some(socket) = self.socket {
             socket.close().await;
         }
-        drained
+        drained?;
+        if let Some(store) = self.store {
+            let closed = tokio::task::spawn_blocking(move || store.close()).await;
+            closed.expect("it does not panic")?;
+        }
+        Ok(())
     }
 }
 

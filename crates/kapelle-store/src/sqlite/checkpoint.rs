@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The way to the thread that copies.
 pub(super) struct Copier {
-    /// Present until it is dropped.
+    /// Present until it is stopped.
     bell: Option<SyncSender<u32>>,
     thread: Option<JoinHandle<()>>,
     /// How long the log was when the bell was last rung.
@@ -74,17 +74,24 @@ impl Copier {
             return;
         }
         self.rung = frames;
-        // One that is rung while it is still ringing changes nothing.
-        self.bell.as_ref().expect("present until it is dropped").try_send(frames).ok();
+        if let Some(bell) = &self.bell {
+            // One that is rung while it is still ringing changes nothing.
+            bell.try_send(frames).ok();
+        }
+    }
+
+    /// Waits for the copy that goes on; there will be none after it.
+    pub(super) fn stop(&mut self) {
+        self.bell = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that copies the log ended in a panic");
+        }
     }
 }
 
 impl Drop for Copier {
     fn drop(&mut self) {
-        self.bell = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that copies the log ended in a panic");
-        }
+        self.stop();
     }
 }
 

@@ -156,6 +156,15 @@ impl Sqlite {
         self.space.give_up()
     }
 
+    /// Waits for what the store does by itself, and says if that has failed since the last answer:
+    /// whoever ends as if all were well says so too. Blocks; to be called last.
+    pub fn close(&self) -> Result<(), Error> {
+        if let Some(writer) = &self.writer {
+            writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).stop_copying();
+        }
+        self.poison.check()
+    }
+
     /// How many commits this process has made here. What waits together is written in one: asked in
     /// the answer to an append, it is the same for all that were.
     #[must_use]

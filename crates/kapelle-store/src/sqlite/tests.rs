@@ -424,6 +424,7 @@ async fn once_poisoned_everything_is_refused() {
     poisoned(stored.claim(&[], &NodeId::new("me")).await.unwrap_err());
     poisoned(stored.shards().await.unwrap_err());
     poisoned(stored.stage().await.err().unwrap());
+    poisoned(stored.close().unwrap_err());
 }
 
 #[tokio::test]

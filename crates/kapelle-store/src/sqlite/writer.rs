@@ -165,6 +165,11 @@ impl Writer {
         })
     }
 
+    /// Waits for what goes on beside commits; it does not go on after that.
+    pub(super) fn stop_copying(&mut self) {
+        self.copier.stop();
+    }
+
     /// Writes what `batch` wishes, and answers.
     pub(super) fn work(&mut self, mut batch: Vec<Wish>) {
         let result = self.poison.check().and_then(|()| self.write(&mut batch));
