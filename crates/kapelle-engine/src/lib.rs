@@ -6,6 +6,7 @@
 //! Absent on purpose: stores and agents (they come in through core's ports), and any second
 //! implementation of recovery: a run that was left behind is loaded, adopted, and turned like any other.
 
+mod allowance;
 mod attempt;
 mod breaker;
 mod claims;

@@ -10,6 +10,7 @@ use kapelle_core::port::Agents;
 use kapelle_core::port::agent::Failure;
 use kapelle_core::run::{Command, SUSPECT_FOR};
 
+use crate::allowance::Allowance;
 use crate::breaker::{Breaker, is_trouble};
 
 /// The counters of a node.
@@ -27,6 +28,8 @@ struct Inner {
     by_agent: BTreeMap<Box<str>, u32>,
     /// Agents whose last end was bad, of those that are one service.
     troubled: BTreeMap<Box<str>, Breaker>,
+    /// What agents have left for retries, of those that are one service and had one.
+    allowances: BTreeMap<Box<str>, Allowance>,
     /// Agents whose calls have nothing to do with each other.
     many: Vec<Box<str>>,
     /// The suspect that has begun last, and until when it counts as one.
@@ -58,14 +61,16 @@ impl Slots {
             free: max,
             by_agent: limits.collect(),
             troubled: BTreeMap::new(),
+            allowances: BTreeMap::new(),
             many: many.map(|agent| agent.agent.card().name.clone()).collect(),
             suspect: Default::default(),
         };
         Self { inner: Mutex::new(inner), troubled: AtomicBool::new(false) }
     }
 
-    /// Takes a slot for `agent`, if there is one.
-    pub fn take(&self, agent: &str, now: Timestamp) -> Taken {
+    /// Takes a slot for `agent`, if there is one; `again` for a retry, which is to be within what the
+    /// agent is allowed of them. That is spent also if the attempt does not begin after all.
+    pub fn take(&self, agent: &str, again: bool, now: Timestamp) -> Taken {
         let mut inner = self.lock();
         if inner.free == 0 || inner.by_agent.get(agent) == Some(&0) {
             return Taken::No;
@@ -73,6 +78,10 @@ impl Slots {
         if let Some(breaker) = inner.troubled.get_mut(agent)
             && let Err(until) = breaker.pass(now)
         {
+            return Taken::NotBefore(until);
+        }
+        if let Err(until) = inner.allow(agent, again, now) {
+            inner.pass_unused(agent);
             return Taken::NotBefore(until);
         }
         if let Some(left) = inner.by_agent.get_mut(agent) {
@@ -91,9 +100,7 @@ impl Slots {
     pub fn give_unused(&self, agent: &str) {
         let mut inner = self.lock();
         inner.give(agent);
-        if let Some(breaker) = inner.troubled.get_mut(agent) {
-            breaker.pass_unused();
-        }
+        inner.pass_unused(agent);
     }
 
     /// Lets a suspect begin, if no other one is at work that has begun so lately; else says when to
@@ -136,7 +143,7 @@ impl Slots {
 
     fn badly(&self, agent: &str, now: Timestamp) {
         let mut inner = self.lock();
-        if inner.many.iter().any(|many| **many == *agent) {
+        if inner.is_many(agent) {
             return;
         }
         let breaker = inner.troubled.entry(agent.into()).or_default();
@@ -152,6 +159,30 @@ impl Slots {
 }
 
 impl Inner {
+    /// Whether the agent's calls have nothing to do with each other.
+    fn is_many(&self, agent: &str) -> bool {
+        self.many.iter().any(|many| **many == *agent)
+    }
+
+    /// Keeps count of an agent's attempts and retries; says when there may be a retry again.
+    fn allow(&mut self, agent: &str, again: bool, now: Timestamp) -> Result<(), Timestamp> {
+        if again && !self.is_many(agent) {
+            let full = || Allowance::full(now);
+            return self.allowances.entry(agent.into()).or_insert_with(full).take(now);
+        }
+        if let Some(allowance) = self.allowances.get_mut(agent) {
+            allowance.first(now);
+        }
+        Ok(())
+    }
+
+    /// The attempt that its breaker has let through does not begin.
+    fn pass_unused(&mut self, agent: &str) {
+        if let Some(breaker) = self.troubled.get_mut(agent) {
+            breaker.pass_unused();
+        }
+    }
+
     fn give(&mut self, agent: &str) {
         self.free += 1;
         if let Some(left) = self.by_agent.get_mut(agent) {

@@ -125,6 +125,7 @@ impl Run {
         step.tries += u32::from(failure.kind != FailureKind::Lost && !bad_output);
         step.generation += u32::from(definite);
         step.count_death(failure);
+        step.extra = super::budget::counts(failure);
         step.bad_outputs += u32::from(bad_output);
         if let (Some(from), Some(effects)) = (failure.forget_from, step.effects.as_deref_mut()) {
             for (_, effect) in effects.range_mut(from..) {
@@ -300,6 +301,7 @@ impl Run {
         match self.plan.lane(step.spec) {
             _ if grows || asks => super::Lane::Free,
             super::Lane::Agent(number) if step.is_suspect() => super::Lane::Alone(number),
+            super::Lane::Agent(number) if step.extra => super::Lane::Again(number),
             lane => lane,
         }
     }

@@ -55,9 +55,9 @@ impl Run {
     }
 }
 
-/// Whether the next attempt is load that nobody asked for: not where the other side said when to
+/// Whether an attempt after that is load that nobody asked for: not where the other side said when to
 /// come again, nor where the attempt before ended by no fault of its own or with a bad answer.
-fn counts(failure: &Failure) -> bool {
+pub(super) fn counts(failure: &Failure) -> bool {
     let asked = failure.retry_after_ms.is_some() || &*failure.code == super::decide::BAD_OUTPUT;
     !asked && failure.kind != FailureKind::Lost
 }

@@ -15,8 +15,21 @@ pub enum Lane {
     Free,
     /// A slot of an agent: its number among the agents of the plan.
     Agent(u32),
+    /// The same for a retry that is load nobody asked for: within what its agent is allowed of them.
+    Again(u32),
     /// The same for a step that nodes may have died of: while no other one has just begun there.
     Alone(u32),
+}
+
+impl Lane {
+    /// The number of the agent of which it takes a slot.
+    #[must_use]
+    pub const fn agent(self) -> Option<u32> {
+        match self {
+            Self::Free => None,
+            Self::Agent(number) | Self::Again(number) | Self::Alone(number) => Some(number),
+        }
+    }
 }
 
 /// Where a step stands in its lane: smaller is earlier.

@@ -35,6 +35,8 @@ pub struct Step {
     pub(super) generation: u32,
     pub(super) bad_outputs: u32,
     pub(super) deaths: u32,
+    /// Its next attempt is a retry that counts.
+    pub(super) extra: bool,
     pub(super) on_unknown: OnUnknown,
     pub(super) deadline: Timestamp,
     /// When its last attempt began.
@@ -162,6 +164,7 @@ impl Step {
             generation: 0,
             bad_outputs: 0,
             deaths: 0,
+            extra: false,
             on_unknown: OnUnknown::Retry,
             deadline: Timestamp::default(),
             begun_at: Timestamp::default(),

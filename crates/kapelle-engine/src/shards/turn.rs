@@ -297,12 +297,8 @@ impl Shards {
             let open = |lane| !closed.contains(&lane);
             let Some(step) = hosted.run.next(open, &hosted.parked) else { break };
             let lane = hosted.run.lane(step);
-            let agent = match lane {
-                Lane::Free => None,
-                Lane::Agent(number) | Lane::Alone(number) => {
-                    Some(Box::<str>::from(hosted.run.plan().agent(number)))
-                }
-            };
+            let agent =
+                lane.agent().map(|number| Box::<str>::from(hosted.run.plan().agent(number)));
             let alone =
                 matches!(lane, Lane::Alone(_)).then(|| outside.slots.take_alone(outside.now));
             let Ok(alone) = alone.transpose().map_err(|until| self.ask_again(until)) else {
@@ -311,7 +307,7 @@ impl Shards {
             };
             if let Some(agent) = &agent
                 && let refused @ (Taken::No | Taken::NotBefore(_)) =
-                    outside.slots.take(agent, outside.now)
+                    outside.slots.take(agent, matches!(lane, Lane::Again(_)), outside.now)
             {
                 if let Taken::NotBefore(at) = refused {
                     self.ask_again(at);
@@ -461,7 +457,7 @@ fn note_timeouts(run: &Run, events: &[Event], outside: &Outside<'_>) {
         if let Event::StepRetrying { step, failure, .. } | Event::StepFailed { step, failure, .. } =
             event
             && failure.kind == FailureKind::Timeout
-            && let Lane::Agent(number) | Lane::Alone(number) = run.lane(*step)
+            && let Some(number) = run.lane(*step).agent()
         {
             outside.slots.note_failure(run.plan().agent(number), failure, outside.now);
         }

@@ -315,7 +315,42 @@ fn an_agent_that_never_answers_in_time_is_left_alone_too() {
     assert_eq!(starts(node.commit()).len(), 0);
 }
 
+#[test]
+fn retries_of_many_runs_are_within_what_their_agent_is_allowed() {
+    let mut node = Node::new(&Memory::new());
+    node.slots = Slots::new(1_000, &node.agents);
+    (1..=150).for_each(|n| node.submit(run(n)));
+    assert_eq!(node.starts_of_all().len(), 150);
+    let failure = Failure::new(FailureKind::Unavailable, "down", "it is down");
+    let down = Command::Failed { step: StepNo(0), attempt: Attempt(1), failure };
+    (1..=150).for_each(|n| node.tell(run(n), down.clone(), n.into()));
+    assert_eq!(node.starts_of_all().len(), 0);
+
+    node.now = NOW.after(Duration::from_mins(1));
+    let again = node.starts_of_all();
+    assert_eq!(again.len(), 100, "what was saved up");
+    assert!(again.iter().all(|start| start.attempt() == Attempt(2)));
+    (151..=200).for_each(|n| node.submit(run(n)));
+    let more = node.starts_of_all();
+    let first = more.iter().filter(|start| start.attempt() == Attempt(1)).count();
+    assert_eq!(first, 50, "what is no retry does not wait for them");
+    let second = node.now.after(Duration::from_secs(1));
+    assert!(node.shards.next_timer().is_some_and(|at| at <= second), "the loop wakes up by itself");
+    node.now = second;
+    let retries = more.len() - first + node.starts_of_all().len();
+    assert_eq!(retries, 11, "one for five of those, and one for the second");
+}
+
 impl Node {
+    /// All that starts before time goes on.
+    fn starts_of_all(&mut self) -> Vec<Start> {
+        let mut all = Vec::new();
+        while self.shards.is_busy() || self.shards.next_timer().is_some_and(|at| at <= self.now) {
+            all.extend(starts(self.commit()));
+        }
+        all
+    }
+
     /// A node that takes over runs 1 and 2 from one that died.
     fn after(journal: &Memory) -> Self {
         let mut node = Self::new(journal);

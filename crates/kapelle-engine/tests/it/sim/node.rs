@@ -88,7 +88,7 @@ impl Life {
     pub(super) fn check_rest(&self) -> Checked {
         let late = Timestamp(i64::MAX / 2);
         let takes =
-            |agent| (0..).take_while(|_| self.slots.take(agent, late) == Taken::Yes).count();
+            |agent| (0..).take_while(|_| self.slots.take(agent, false, late) == Taken::Yes).count();
         let free = takes("free");
         (0..free).for_each(|_| self.slots.give("free"));
         let narrow = takes("narrow");
