@@ -39,6 +39,8 @@ pub enum Value {
     },
     /// The outputs of these steps, in order.
     Picked(Vec<StepNo>),
+    /// The outputs of the plan's steps that no other one needs, by their ids.
+    Sinks,
 }
 
 impl Value {
@@ -72,7 +74,7 @@ impl Value {
     pub fn digest(&self) -> Option<Digest> {
         match self {
             Self::Digest { digest, .. } => Some(*digest),
-            Self::Inline(_) | Self::List { .. } | Self::Picked(_) => None,
+            Self::Inline(_) | Self::List { .. } | Self::Picked(_) | Self::Sinks => None,
         }
     }
 }

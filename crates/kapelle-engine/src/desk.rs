@@ -182,7 +182,7 @@ impl AttemptDesk {
                 Ok((*json).clone())
             }
             Value::Inline(json) => Ok((**json).clone()),
-            Value::List { .. } | Value::Picked(_) => Ok(Json::Null),
+            Value::List { .. } | Value::Picked(_) | Value::Sinks => Ok(Json::Null),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Reader {
         let digest = match &created.plan {
             Value::Digest { digest, .. } => *digest,
             Value::Inline(json) => Digest::of(canonical(json).as_bytes()),
-            Value::List { .. } | Value::Picked(_) => Digest::of(b"null"),
+            Value::List { .. } | Value::Picked(_) | Value::Sinks => Digest::of(b"null"),
         };
         let _one = self.plans.lanes[usize::from(digest.as_bytes()[0]) % LANES].lock().await;
         if let Some(plan) = self.plans.get(&digest) {
@@ -98,7 +98,7 @@ impl Reader {
         let json = match &created.plan {
             Value::Inline(json) => json.clone(),
             Value::Digest { digest, .. } => self.value(tenant, *digest).await?.0,
-            Value::List { .. } | Value::Picked(_) => Arc::default(),
+            Value::List { .. } | Value::Picked(_) | Value::Sinks => Arc::default(),
         };
         let unusable = |why: &dyn std::fmt::Display| {
             LoadError::Damaged(

@@ -8,7 +8,7 @@ use super::event::{Blocked, Event, Join, Parts, Skipped, Verdict};
 use super::group::PARTS_MAX as ITEMS_MAX;
 use super::step::Status;
 use super::values::{Missing, Obstacle, Values, reads_item};
-use super::{Lane, Run, default_output};
+use super::{Lane, Run};
 use crate::expr::{self, Uses};
 use crate::plan::{OnFailure, Work};
 use crate::port::agent::{Agents, Failure, FailureKind};
@@ -259,12 +259,25 @@ impl Run {
                 }
             }
             (None, [only]) => return Ok(Ok((self.steps[only.index()].value.clone(), None))),
-            (None, sinks) => {
-                let steps = sinks.iter().map(|no| &self.steps[no.index()]);
-                default_output(self.outputs(steps, world.values)?)
+            (None, _) if self.bytes(&Value::Sinks) > expr::OUTPUT_MAX as u64 => {
+                return Err(Obstacle::TooLarge);
             }
+            (None, _) => return Ok(Ok((self.default_output(), None))),
         };
         Ok(Ok(Value::of(json, INLINE_MAX)))
+    }
+
+    /// The outputs of the last steps, by their ids: not copied, unless they are short.
+    fn default_output(&self) -> Value {
+        let inline = self.sinks().map(|(_, step)| match &step.value {
+            Value::Inline(json) => Some((step.id.to_string(), (**json).clone())),
+            _ => None,
+        });
+        let object = inline.collect::<Option<_>>().map(Json::Object);
+        match object.map(|object| Value::of(object, INLINE_MAX)) {
+            Some((short, None)) => short,
+            _ => Value::Sinks,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,10 +279,4 @@ impl Run {
             "createdAt": self.created_at.to_string(),
         })
     }
-}
-
-/// How the outputs of steps that nothing needs are put together where the plan names no output.
-fn default_output(outputs: BTreeMap<StepId, Arc<Json>>) -> Json {
-    let object = outputs.into_iter().map(|(id, json)| (id.to_string(), (*json).clone()));
-    Json::Object(object.collect())
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Run;
-use super::step::Status;
+use super::step::{Status, Step};
 use crate::expr::{Scope, StepView, Uses};
-use crate::{Digest, Json, StepId, StepNo, Value};
+use crate::{Digest, Json, StepNo, Value};
 
 /// Values by digest, as far as they are at hand.
 pub trait Values {
@@ -53,6 +53,11 @@ impl Loader<'_> {
                 let items = steps.iter().map(|no| self.load_step(*no));
                 Arc::new(Json::Array(items.collect()))
             }
+            Value::Sinks => {
+                let sinks = self.run.sinks();
+                let outputs = sinks.map(|(no, step)| (step.id.to_string(), self.load_step(no)));
+                Arc::new(Json::Object(outputs.collect()))
+            }
         }
     }
 
@@ -84,15 +89,23 @@ impl Run {
         Loader { run: self, values, missing: BTreeSet::new(), bytes: 0 }
     }
 
-    /// The outputs of `steps`, by id.
-    pub(super) fn outputs<'a>(
-        &self,
-        steps: impl Iterator<Item = &'a super::Step>,
-        values: &dyn Values,
-    ) -> Result<BTreeMap<StepId, Arc<Json>>, Obstacle> {
-        let mut loader = self.loader(values);
-        let outputs = steps.map(|step| (step.id.clone(), loader.load(&step.value))).collect();
-        loader.finish(outputs)
+    /// How long the payloads are that a value is made of, in bytes.
+    pub(super) fn bytes(&self, value: &Value) -> u64 {
+        let of = |no| self.step(no).map_or(0, |step| self.bytes(&step.value));
+        match value {
+            Value::Inline(_) => 0,
+            Value::Digest { len, .. } => *len,
+            Value::List { first, count } => {
+                (first.0..first.0.saturating_add(*count)).map(|no| of(StepNo(no))).sum()
+            }
+            Value::Picked(steps) => steps.iter().map(|no| of(*no)).sum(),
+            Value::Sinks => self.plan.sinks.iter().map(|no| of(*no)).sum(),
+        }
+    }
+
+    /// The steps of the plan that no other one needs.
+    pub(super) fn sinks(&self) -> impl Iterator<Item = (StepNo, &Step)> {
+        self.plan.sinks.iter().map(|no| (*no, &self.steps[no.index()]))
     }
 
     /// What the expressions of `no` (or of the run's output) see.

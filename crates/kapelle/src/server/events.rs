@@ -212,7 +212,7 @@ fn step_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
             let (output, output_digest) = match value {
                 Value::Inline(json) => (Some((**json).clone()), None),
                 Value::Digest { digest, .. } => (None, Some(digest.to_string())),
-                Value::List { .. } | Value::Picked(_) => (None, None),
+                Value::List { .. } | Value::Picked(_) | Value::Sinks => (None, None),
             };
             EventKind::StepCompleted {
                 attempt: attempt.map(|attempt| attempt.0),

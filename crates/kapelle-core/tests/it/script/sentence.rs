@@ -131,6 +131,7 @@ fn value(stage: &Driver, value: &Value) -> String {
     match (value, known) {
         (Value::Digest { len, .. }, _) => format!("({len} bytes)"),
         (Value::List { .. }, Some(json)) => format!("list {}", canonical(&json)),
+        (Value::Sinks, Some(json)) => format!("sinks {}", canonical(&json)),
         (Value::Picked(_), Some(json)) => format!("picked {}", canonical(&json)),
         (_, Some(json)) => canonical(&json),
         (_, None) => "(not at hand)".into(),

@@ -452,7 +452,7 @@ fn author<'a>(value: &'a Value, authors: &'a BTreeMap<Digest, Box<str>>) -> &'a 
     match value {
         Value::Inline(json) => json["by"].as_str().unwrap_or_default(),
         Value::Digest { digest, .. } => authors.get(digest).map_or("", |by| by),
-        Value::List { .. } | Value::Picked(_) => "",
+        Value::List { .. } | Value::Picked(_) | Value::Sinks => "",
     }
 }
 
