@@ -12,6 +12,7 @@ mod event;
 mod plan;
 mod problem;
 mod run;
+mod why;
 
 pub use agent::{Action, Agent};
 pub use client::Client;
@@ -22,6 +23,7 @@ pub use run::{
     Approval, Artifact, Decision, NewRun, Node, Page, Resolution, Resolve, Run, RunSummary,
     RunsQuery, Step, Submitted, Told, Wish,
 };
+pub use why::{Attempt, Chosen, Cost, Help, Line, Why};
 
 /// A JSON value.
 pub type Json = serde_json::Value;

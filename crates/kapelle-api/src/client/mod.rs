@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Event, Json, NewRun, Page,
-    PlanRequest, Problem, Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Wish,
+    PlanRequest, Problem, Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -123,6 +123,16 @@ impl Client {
     /// `GET /runs/{run}`: by id, a unique end of it, or `task_id`.
     pub async fn run(&self, run: &str) -> Result<Run, Error> {
         self.get(&format!("/runs/{}", escape(run))).await
+    }
+
+    /// `GET /runs/{run}/why`
+    pub async fn why(&self, run: &str) -> Result<Why, Error> {
+        self.get(&format!("/runs/{}/why", escape(run))).await
+    }
+
+    /// `GET /runs/{run}/steps/{step}/why`
+    pub async fn why_step(&self, run: &str, step: &str) -> Result<Why, Error> {
+        self.get(&format!("/runs/{}/steps/{}/why", escape(run), escape(step))).await
     }
 
     /// `GET /runs/{run}/events`: those after the event `after` (0: all), then live ones.

@@ -265,7 +265,9 @@ impl Run {
         self.step(no).and_then(|step| step.effects.as_deref().cloned()).unwrap_or_default()
     }
 
-    fn spec(&self, no: StepNo) -> &crate::plan::Step {
+    /// What the plan says of a step; of a grown one, of its template.
+    #[must_use]
+    pub fn spec(&self, no: StepNo) -> &crate::plan::Step {
         &self.plan.plan.steps[self.steps[no.index()].spec as usize]
     }
 

@@ -182,6 +182,18 @@ impl Step {
         (&*failure.code == super::decide::BAD_OUTPUT).then_some(&*failure.message)
     }
 
+    /// Until when its attempt may go on, or a person may answer.
+    #[must_use]
+    pub const fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    /// What is to be done when the end of its attempt is not known.
+    #[must_use]
+    pub const fn on_unknown(&self) -> OnUnknown {
+        self.on_unknown
+    }
+
     /// The number of its last attempt, 0 if none was begun.
     #[must_use]
     pub fn attempts(&self) -> u32 {

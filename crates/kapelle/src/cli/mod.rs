@@ -20,6 +20,7 @@ mod runs;
 mod schema;
 mod session;
 mod view;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ enum Command {
     /// List, inspect and control runs
     #[command(subcommand)]
     Runs(runs::Command),
+    /// Say why a run or a step stands where it stands, and what would help
+    Why(why::Args),
     /// List and fetch what runs made
     #[command(subcommand)]
     Artifacts(artifacts::Command),
@@ -126,6 +129,7 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Runs(command) => runs::perform(command, settings).await,
         Command::Artifacts(command) => artifacts::perform(command, settings).await,
         Command::Agents(command) => agents::perform(command, settings).await,
+        Command::Why(args) => why::why(&args, settings).await,
         Command::Doctor(args) => doctor::doctor(&args, settings).await,
         Command::Bench(args) => bench::bench(args, settings).await,
         Command::Schema(command) => schema::print(&command),

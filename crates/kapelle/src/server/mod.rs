@@ -15,6 +15,7 @@ mod plans;
 mod problem;
 mod runs;
 pub(crate) mod socket;
+mod why;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -118,6 +119,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/events", get(events::events))
+        .route("/runs/{run}/why", get(why::of_run))
+        .route("/runs/{run}/steps/{step}/why", get(why::of_step))
         .route("/runs/{run}/pause", post(control::pause))
         .route("/runs/{run}/resume", post(control::resume))
         .route("/runs/{run}/cancel", post(control::cancel))

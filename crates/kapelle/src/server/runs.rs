@@ -7,7 +7,7 @@ use kapelle_api as api;
 use kapelle_core::RunId;
 use kapelle_core::plan;
 use kapelle_core::port::journal::{RunQuery, RunRow};
-use kapelle_core::run::{Blocked, Run, Skipped, Status, StepStatus, StepView, Verdict};
+use kapelle_core::run::{Blocked, Run, Skipped, Status, Step, StepStatus, StepView, Verdict};
 use kapelle_engine::{Error, NewRun};
 
 use super::body::{Body, Query};
@@ -173,7 +173,32 @@ fn detail(run: &Run) -> Option<String> {
 
 async fn step(app: &App, run: &Run, view: StepView<'_>) -> Result<api::Step, Problem> {
     let step = view.step;
-    let reason = match &step.status {
+    Ok(api::Step {
+        id: step.id.to_string(),
+        status: status_of(run, step).to_owned(),
+        agent: view.agent.map(str::to_owned),
+        attempts: step.attempts(),
+        started_at: step.started_at.map(|at| at.to_string()),
+        ended_at: step.ended_at.map(|at| at.to_string()),
+        output: value(app, run, &step.value).await?,
+        failure: step.failure.as_deref().map(failure_of),
+        reason: reason_of(run, step),
+    })
+}
+
+/// Where a step stands. What had not ended when its run was cancelled never will.
+pub(super) fn status_of(run: &Run, step: &Step) -> &'static str {
+    match run.ended() {
+        Some(ended) if !step.status.is_final() && ended.verdict == Verdict::Cancelled => {
+            "cancelled"
+        }
+        _ => step.status.as_str(),
+    }
+}
+
+/// Why it was skipped, is blocked or has to wait.
+pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
+    match &step.status {
         StepStatus::Skipped(Skipped::Condition) => Some("its `when` gave false".to_owned()),
         StepStatus::Skipped(Skipped::Person) => Some("a person said so".to_owned()),
         StepStatus::Skipped(Skipped::Needs { step: needs, blame }) => {
@@ -194,25 +219,7 @@ async fn step(app: &App, run: &Run, view: StepView<'_>) -> Result<api::Step, Pro
             Some(format!("no agent `{agent}` is at hand"))
         }
         _ => None,
-    };
-    Ok(api::Step {
-        id: step.id.to_string(),
-        // What had not ended when the run was cancelled never will.
-        status: match run.ended() {
-            Some(ended) if !step.status.is_final() && ended.verdict == Verdict::Cancelled => {
-                "cancelled"
-            }
-            _ => step.status.as_str(),
-        }
-        .to_owned(),
-        agent: view.agent.map(str::to_owned),
-        attempts: step.attempts(),
-        started_at: step.started_at.map(|at| at.to_string()),
-        ended_at: step.ended_at.map(|at| at.to_string()),
-        output: value(app, run, &step.value).await?,
-        failure: step.failure.as_deref().map(failure_of),
-        reason,
-    })
+    }
 }
 
 async fn value(

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "",
     "run",
     "plan",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 25] = [
     "agents",
     "agents list",
     "agents show",
+    "why",
     "doctor",
     "bench",
     "schema",

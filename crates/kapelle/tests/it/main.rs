@@ -29,3 +29,4 @@ mod slow;
 mod store;
 mod support;
 mod web;
+mod why;

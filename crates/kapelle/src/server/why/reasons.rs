@@ -1,0 +1,280 @@
+//! The reasons in words.
+
+use std::collections::BTreeSet;
+
+use kapelle_api::{Chosen, Help};
+use kapelle_core::plan::{OnTimeout, Work};
+use kapelle_core::run::{Blocked, Run, Skipped, Status, StepStatus, Verdict};
+use kapelle_core::{StepNo, Timestamp};
+
+use super::name;
+use super::tale::given_up;
+use crate::server::runs::reason_of;
+
+/// So many steps are named where one waits for many.
+const NAMED_MAX: usize = 5;
+
+/// What is said of a run at a moment.
+pub(super) struct Told<'a> {
+    pub(super) run: &'a Run,
+    pub(super) now: Timestamp,
+    /// Whether there is a node that works on it.
+    pub(super) worked_on: bool,
+}
+
+impl Told<'_> {
+    /// Of the run as a whole.
+    pub(super) fn whole(&self) -> (Vec<String>, Vec<Help>) {
+        let run = self.run;
+        let mut reasons = Vec::new();
+        match (run.status(), run.ended()) {
+            (Status::Ended(verdict), Some(ended)) => {
+                reasons.push(match (verdict, &*ended.detail) {
+                    (Verdict::Completed, _) => "everything was done".to_owned(),
+                    (Verdict::CompletedWithErrors, "") => {
+                        "what failed has `onFailure: continue`, so the rest was done".to_owned()
+                    }
+                    (_, "") => "it was stopped".to_owned(),
+                    (_, detail) => detail.to_owned(),
+                });
+            }
+            (Status::Paused, _) => reasons.push(self.paused()),
+            (Status::Stopping, _) => {
+                reasons.push("it is being stopped: what is under way is told to end".to_owned());
+            }
+            (Status::Waiting, _) => reasons.push("it waits for a person".to_owned()),
+            (Status::Pending, _) => reasons.push("nothing was begun yet".to_owned()),
+            _ => reasons.push(format!("{} attempts are under way", run.running().len())),
+        }
+        let mut helps = Vec::new();
+        if run.ended().is_none() && !self.worked_on {
+            reasons.push("no node works on it".to_owned());
+        }
+        let resumes = run.ended().is_none() && (!self.worked_on || run.paused().is_some());
+        if resumes && run.status() != Status::Waiting {
+            helps.push(self.resume());
+        }
+        (reasons, helps)
+    }
+
+    fn paused(&self) -> String {
+        match self.run.paused() {
+            None | Some("") => "the run is paused".to_owned(),
+            Some(reason) => format!("the run is paused: {reason}"),
+        }
+    }
+
+    fn resume(&self) -> Help {
+        help("go on with the run", &["runs", "resume", &self.run.id().to_string()])
+    }
+
+    /// Of a step; the first sentence says the most.
+    pub(super) fn step(&self, no: StepNo) -> Vec<String> {
+        let (run, step) = (self.run, &self.run.steps()[no.index()]);
+        let mut reasons = match &step.status {
+            StepStatus::Waiting => self.waiting(no),
+            StepStatus::Ready => vec![self.ready(no)],
+            StepStatus::Running => vec![format!(
+                "attempt {} is under way; it has until {}",
+                step.attempts(),
+                step.deadline()
+            )],
+            StepStatus::Grown => vec![self.grown(no)],
+            StepStatus::Retrying(at) => {
+                let failure =
+                    step.failure.as_deref().map(|failure| format!(": {}", failure.message));
+                let (attempt, most) = (step.attempts(), run.spec(no).retry.attempts_max);
+                let wait = at.since(self.now).as_secs_f64();
+                vec![
+                    format!("attempt {attempt} failed{}", failure.unwrap_or_default()),
+                    format!(
+                        "the next one begins at {at}, in {wait:.1} s; there are at most {most}"
+                    ),
+                ]
+            }
+            StepStatus::Asked => vec![self.asked(no)],
+            StepStatus::Completed => vec![match step.attempts() {
+                0 => "it was done without an attempt of its own".to_owned(),
+                1 => "it was done at the first attempt".to_owned(),
+                attempt => format!("it was done at attempt {attempt}"),
+            }],
+            StepStatus::Failed => match step.failure.as_deref() {
+                Some(failure) => vec![
+                    format!("{}: {}", failure.code, failure.message),
+                    given_up(run, no, failure, step.attempts()),
+                ],
+                None => vec!["it failed".to_owned()],
+            },
+            StepStatus::Skipped(Skipped::Condition) => {
+                let when = run.spec(no).when.as_deref().unwrap_or_default();
+                vec![format!("its `when` gave false: {when}")]
+            }
+            StepStatus::Skipped(Skipped::Needs { blame, .. }) => {
+                let said = reason_of(run, step).into_iter();
+                let failure = run.step(*blame).and_then(|step| step.failure.as_deref());
+                let failure =
+                    failure.map(|failure| format!("`{}`: {}", name(run, *blame), failure.message));
+                said.chain(failure).collect()
+            }
+            StepStatus::Skipped(Skipped::Person) | StepStatus::Blocked(_) => {
+                reason_of(run, step).into_iter().collect()
+            }
+            StepStatus::Dropped => {
+                vec!["it was not wanted any more: its run or its group had ended".to_owned()]
+            }
+        };
+        if !step.status.is_final() && run.ended().is_some() {
+            reasons.insert(0, "its run has ended".to_owned());
+        } else if matches!(step.status, StepStatus::Running | StepStatus::Retrying(_))
+            && !self.worked_on
+        {
+            reasons.insert(0, "no node works on the run".to_owned());
+        }
+        reasons
+    }
+
+    /// What a waiting step waits for, and what that comes down to.
+    fn waiting(&self, no: StepNo) -> Vec<String> {
+        let (run, step) = (self.run, &self.run.steps()[no.index()]);
+        if let Some(by) = step.grown_by() {
+            return vec![format!("it is a part of `{}`, and its turn has not come", name(run, by))];
+        }
+        let open = self.open_needs(no);
+        let mut reasons = vec![format!("it waits for {}", self.named(&open))];
+        let mut causes = BTreeSet::new();
+        let (mut todo, mut seen) = (open, BTreeSet::new());
+        while let Some(no) = todo.pop() {
+            if !seen.insert(no) {
+                continue;
+            }
+            match run.steps()[no.index()].status {
+                StepStatus::Waiting => todo.extend(self.open_needs(no)),
+                _ => drop(causes.insert(no)),
+            }
+        }
+        for cause in causes.into_iter().take(NAMED_MAX) {
+            reasons.push(format!("`{}`: {}", name(run, cause), self.step(cause).swap_remove(0)));
+        }
+        reasons
+    }
+
+    fn open_needs(&self, no: StepNo) -> Vec<StepNo> {
+        let needs = self.run.spec(no).needs.iter().filter_map(|id| self.run.find(id.as_str()));
+        needs.filter(|no| !self.run.steps()[no.index()].status.is_final()).collect()
+    }
+
+    fn named(&self, steps: &[StepNo]) -> String {
+        let one = |no: &StepNo| {
+            format!("`{}` ({})", name(self.run, *no), self.run.steps()[no.index()].status.as_str())
+        };
+        let named: Vec<String> = steps.iter().take(NAMED_MAX).map(one).collect();
+        match steps.len().checked_sub(NAMED_MAX) {
+            Some(more @ 1..) => format!("{} and {more} more", named.join(", ")),
+            _ => named.join(", "),
+        }
+    }
+
+    fn ready(&self, no: StepNo) -> String {
+        let (run, step) = (self.run, &self.run.steps()[no.index()]);
+        let most = run.plan().plan.max_parallel;
+        if let Some(reason) = reason_of(run, step) {
+            reason
+        } else if run.paused().is_some() {
+            self.paused()
+        } else if !self.worked_on {
+            "no node works on the run".to_owned()
+        } else if run.running().len() as u64 >= u64::from(most) {
+            format!("the run has {most} attempts under way, as many as `maxParallel` allows")
+        } else {
+            let agent = self.agent(no).map_or("its agent".to_owned(), |agent| agent.name);
+            format!(
+                "it begins as soon as its node and `{agent}` have a slot for it; an agent that \
+                 failed many times in a row is left alone for a while, and its retries are limited"
+            )
+        }
+    }
+
+    fn grown(&self, no: StepNo) -> String {
+        let step = &self.run.steps()[no.index()];
+        let parts = step.parts();
+        let open = |no: &&StepNo| !self.run.steps()[no.index()].status.is_final();
+        let open: Vec<StepNo> = parts.iter().filter(open).copied().collect();
+        let (done, of) = (parts.len() - open.len(), parts.len());
+        let left = if open.is_empty() { String::new() } else { format!(": {}", self.named(&open)) };
+        format!("{done} of its {of} parts have ended{left}")
+    }
+
+    fn asked(&self, no: StepNo) -> String {
+        let (step, spec) = (&self.run.steps()[no.index()], self.run.spec(no));
+        let Work::Approval { by, timeout_ms, on_timeout } = &spec.work else {
+            return "the run is in manual mode: a person lets each step begin".to_owned();
+        };
+        let who = if by.is_empty() { "anybody".to_owned() } else { by.join(" or ") };
+        match timeout_ms {
+            None => format!("it waits for a word of {who}, for as long as it takes"),
+            Some(_) => {
+                let then = match on_timeout {
+                    OnTimeout::Reject => "rejected",
+                    OnTimeout::Approve => "approved",
+                };
+                format!("it waits for a word of {who} until {}; then it is {then}", step.deadline())
+            }
+        }
+    }
+
+    /// What somebody can do about it.
+    pub(super) fn help(&self, no: StepNo) -> Vec<Help> {
+        let run = self.run;
+        let (id, step) = (run.id().to_string(), name(run, no));
+        if run.ended().is_some() {
+            return Vec::new();
+        }
+        match &run.steps()[no.index()].status {
+            StepStatus::Asked => {
+                let mut command = vec!["runs", "approve", &id, &step];
+                if let Work::Approval { by, .. } = &run.spec(no).work
+                    && let Some(first) = by.first()
+                {
+                    command.extend(["--by", first]);
+                }
+                vec![help("say yes, or no with `--reject`", &command)]
+            }
+            StepStatus::Blocked(Blocked::NoAgent { agent }) => vec![
+                help(&format!("have a node work on it that has the agent `{agent}`"), &[]),
+                self.resume(),
+            ],
+            StepStatus::Blocked(Blocked::InDoubt { .. }) => ["retry", "complete", "skip", "fail"]
+                .map(|action| {
+                    let what = match action {
+                        "retry" => "make the call again, with the same key",
+                        "complete" => "the call was made: go on with what it gave (`--output`)",
+                        "skip" => "do without the step",
+                        _ => "take it as failed",
+                    };
+                    help(what, &["runs", "resolve", &id, &step, "--action", action])
+                })
+                .to_vec(),
+            StepStatus::Waiting => self
+                .open_needs(no)
+                .into_iter()
+                .take(NAMED_MAX)
+                .flat_map(|no| self.help(no))
+                .collect(),
+            status if !status.is_final() && (!self.worked_on || run.paused().is_some()) => {
+                vec![self.resume()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Who does it, and why this one.
+    pub(super) fn agent(&self, no: StepNo) -> Option<Chosen> {
+        let Work::Agent { agent, .. } = &self.run.spec(no).work else { return None };
+        let reason = "the workflow names it (`agentName`)".to_owned();
+        Some(Chosen { name: agent.to_string(), reason })
+    }
+}
+
+fn help(what: &str, command: &[&str]) -> Help {
+    Help { what: what.to_owned(), command: command.iter().map(|&word| word.to_owned()).collect() }
+}
