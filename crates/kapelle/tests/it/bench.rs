@@ -23,12 +23,14 @@ fn a_line_of_a_workload_says_all_that_it_promises() {
     // What a killed one has left; no process has this number.
     let left = folder.path().join(".kapelle/bench-4194305");
     std::fs::create_dir_all(left).unwrap();
-    let line =
-        "bench --json --seconds 0 --workload chain,many,layers,fanout,start,limits --steps 20";
+    let line = "bench --json --seconds 0 --workload chain,many,layers,fanout,start,limits,read,summarize --steps 20";
     let lines = folder.run(&format!("{line} --runs 2")).expect(0).events();
     let of = |name: &str| lines.iter().find(|line| line["workload"] == name).unwrap();
     for line in &lines {
         assert!(FIELDS.iter().all(|field| line.get(field).is_some()), "{line}");
+    }
+    for name in ["read", "summarize"] {
+        assert!(of(name)["per_core"].as_f64().unwrap() > 0.0);
     }
     for name in ["chain", "many", "layers", "fanout"] {
         let line = of(name);

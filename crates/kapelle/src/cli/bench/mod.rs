@@ -3,6 +3,7 @@
 //! A workload is repeated in rounds. After each round bare SQLite commits as many rows and bytes on
 //! the same disk, so that both see the same weather: `of_limit` is its time / ours.
 
+mod agents;
 mod counted;
 mod limits;
 mod recover;
@@ -111,6 +112,9 @@ struct Measured {
     /// How much memory each run or step takes; by [`Workload::Waiting`] only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kib_each: Option<f64>,
+    /// Steps a second of processor time; by what agents do only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_core: Option<f64>,
 }
 
 impl Measured {
@@ -135,8 +139,9 @@ impl Measured {
 
     fn line(&self) -> String {
         let limit = self.of_limit.map_or_else(|| "-".into(), |limit| format!("{limit:.2}"));
+        let of_core = self.per_core.map(|rate| format!("  {rate:.0} a second and core"));
         format!(
-            "{:16} {:>9} {:>8.1} {:>11.0} {:>9.3} {:>9.3} {:>8} {:>7.1} {:>8}",
+            "{:16} {:>9} {:>8.1} {:>11.0} {:>9.3} {:>9.3} {:>8} {:>7.1} {:>8}{}",
             self.workload,
             self.steps,
             self.seconds,
@@ -145,7 +150,8 @@ impl Measured {
             self.p99_ms,
             self.commits,
             self.rss_mb,
-            limit
+            limit,
+            of_core.unwrap_or_default()
         )
     }
 }
@@ -188,6 +194,9 @@ async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Vec<Measu
         Workload::Start => vec![start::measure(folder, at_least).await?],
         Workload::Limits => limits::measure(folder, shape, at_least).await?,
         Workload::Recover => recover::measure(folder, shape, at_least).await?,
+        work @ (Workload::Read | Workload::Rank | Workload::Summarize) => {
+            vec![agents::measure(folder, work, at_least).await?]
+        }
         Workload::Waiting => waiting::measure(folder, shape).await?,
         _ => vec![rounds::measure(folder, shape, settings, at_least).await?],
     })

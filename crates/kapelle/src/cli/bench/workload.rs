@@ -28,12 +28,18 @@ pub(super) enum Workload {
     Recover,
     /// What runs and steps that wait for a person take in memory
     Waiting,
+    /// The agent `web` on local pages of 100 KiB
+    Read,
+    /// The agent `analyzer` on 10,000 passages
+    Rank,
+    /// The agent `summarizer` on 100 KiB of text
+    Summarize,
     /// What the disk and SQLite do by themselves
     Limits,
 }
 
 impl Workload {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Chain,
         Self::Fanout,
         Self::Layers,
@@ -42,6 +48,9 @@ impl Workload {
         Self::Start,
         Self::Recover,
         Self::Waiting,
+        Self::Read,
+        Self::Rank,
+        Self::Summarize,
         Self::Limits,
     ];
 }
@@ -70,7 +79,11 @@ impl Shape {
             Workload::Fanout => (10_000, 1, 1_000),
             Workload::Many => (5, 1_000, 50),
             Workload::Sleep => (50, 1, 10),
-            Workload::Start | Workload::Limits => (1, 1, 50),
+            Workload::Start
+            | Workload::Limits
+            | Workload::Read
+            | Workload::Rank
+            | Workload::Summarize => (1, 1, 50),
             Workload::Recover => (1, 1_000, 50),
             Workload::Waiting => (1, 10_000, 50),
         };
