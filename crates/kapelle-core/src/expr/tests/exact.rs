@@ -177,6 +177,13 @@ fn each_value_has_its_price() {
 }
 
 #[test]
+fn a_budget_refuses_its_last_byte() {
+    let budget = Budget::new();
+    assert!(budget.take(OUTPUT_MAX * 4 - 1) && !budget.is_spent());
+    assert!(!budget.take(1) && budget.is_spent());
+}
+
+#[test]
 fn the_scanner_reads_names_numbers_signs_and_brackets() {
     let refs = |source: &str| {
         scan::scan(source).map(|scanned| scanned.refs.len()).map_err(|error| error.message)
