@@ -191,3 +191,78 @@ fn attempts_that_time_out_together_share_what_is_left() {
     let never = |_, _| Command::Tick;
     assert_eq!(done(plan, 0, never).1, 100);
 }
+
+/// Ends with a long value; of so many bytes, as far as anybody looks.
+fn long(len: u64) -> impl Fn(StepNo, crate::Attempt) -> Command {
+    move |step, attempt| {
+        let value = Value::Digest { digest: Digest::of(b"long"), len };
+        let json = Arc::new(Json::Null);
+        let answer = Produced { value, json, artifacts: Vec::new(), usage: None, engine: None };
+        Command::Answered { step, attempt, answer: Box::new(answer) }
+    }
+}
+
+#[test]
+fn an_output_by_default_has_a_limit_to_its_last_byte() {
+    let max = crate::expr::OUTPUT_MAX as u64;
+    let two =
+        json!({"workflow": "two", "max_parallel": 2, "steps": [step("a", &[]), step("b", &[])]});
+    let ended = |len| done(two.clone(), 0, long(len)).0.ended().cloned().expect("it has ended");
+    let most = ended(max / 2);
+    assert_eq!((most.verdict, most.output), (Verdict::Completed, Value::Sinks));
+    let more = ended(max / 2 + 1);
+    assert_eq!((more.verdict, more.output), (Verdict::Failed, Value::null()));
+    assert!(more.detail.contains("over 64 MiB"), "{}", more.detail);
+
+    // The values of a list are counted as well.
+    let mut each = mapped(0);
+    each["steps"][1] = step("beside", &[]);
+    let (run, _) = done(each, 4, long(max / 5));
+    assert_eq!(run.ended().map(|ended| ended.verdict), Some(Verdict::Completed));
+    assert_eq!(run.bytes(&Value::Sinks), max / 5 * 5);
+    assert_eq!(run.bytes(&Value::Picked(vec![StepNo(1), StepNo(1)])), max / 5 * 2);
+    assert_eq!(run.bytes(&Value::null()), 0);
+}
+
+#[test]
+fn a_retry_that_nobody_asked_for_has_a_lane_of_its_own() {
+    let one = json!({"workflow": "one", "max_parallel": 1, "steps": [
+        {"id": "a", "work": {"approval": {}}},
+        step("b", &[]),
+    ]});
+    let after = |failure: Failure| {
+        let plan: Plan = serde_json::from_value(one.clone()).expect("it is a plan");
+        let created = Created {
+            workflow: "one".into(),
+            plan: Value::null(),
+            inputs: Value::Inline(Arc::new(json!({}))),
+            root: "/".into(),
+            task_id: None,
+        };
+        let now = Timestamp(1_700_000_000_000_000);
+        let plan = Arc::new(Compiled::new(plan).expect("it can run"));
+        let mut run = Run::new(RunId::new(now, [1; 10], Shard(1)), &created, plan, now);
+        let (agents, values) = (echo(), AtHand(Arc::default()));
+        let world = World { now, values: &values, agents: &agents };
+        let (no, attempt) = (StepNo(1), crate::Attempt(1));
+        assert_eq!(run.lane(StepNo(0)), Lane::Free);
+        assert_eq!(run.lane(no), Lane::Agent(0));
+        for event in run.begin(no, &world).expect("all is at hand").events {
+            run.apply(&event, now);
+        }
+        assert_eq!(run.steps()[1].deadline(), now.after(Duration::from_mins(5)));
+        let failed = Command::Failed { step: no, attempt, failure };
+        for event in run.decide(failed, now).expect("it runs") {
+            run.apply(&event, now);
+        }
+        run.lane(no)
+    };
+    let mut failure = Failure::new(FailureKind::Unavailable, "down", "down");
+    assert_eq!(after(failure.clone()), Lane::Again(0));
+    failure.retry_after_ms = Some(1);
+    assert_eq!(after(failure), Lane::Agent(0), "the other side asked for it");
+    let lost = Failure::new(FailureKind::Lost, "lost", "lost");
+    assert_eq!(after(lost), Lane::Agent(0), "no fault of its own");
+    let numbers = [Lane::Free, Lane::Agent(2), Lane::Again(3), Lane::Alone(4)].map(Lane::agent);
+    assert_eq!(numbers, [None, Some(2), Some(3), Some(4)]);
+}

@@ -131,7 +131,12 @@ fn value(stage: &Driver, value: &Value) -> String {
     match (value, known) {
         (Value::Digest { len, .. }, _) => format!("({len} bytes)"),
         (Value::List { .. }, Some(json)) => format!("list {}", canonical(&json)),
-        (Value::Sinks, Some(json)) => format!("sinks {}", canonical(&json)),
+        (Value::Sinks, Some(json)) => match canonical(&json) {
+            long if long.len() > kapelle_core::INLINE_MAX => {
+                format!("sinks ({} bytes)", long.len())
+            }
+            short => format!("sinks {short}"),
+        },
         (Value::Picked(_), Some(json)) => format!("picked {}", canonical(&json)),
         (_, Some(json)) => canonical(&json),
         (_, None) => "(not at hand)".into(),
