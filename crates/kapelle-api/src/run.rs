@@ -121,6 +121,9 @@ pub struct Run {
     pub seq: u64,
     /// When it was created.
     pub created_at: String,
+    /// When its last event happened.
+    #[serde(default)]
+    pub updated_at: String,
     /// When it ended.
     pub ended_at: Option<String>,
     /// The living node that owns it, if one does.

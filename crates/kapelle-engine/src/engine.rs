@@ -101,6 +101,14 @@ pub enum Error {
     /// There is no such run.
     #[error("there is no such run")]
     NotFound,
+    /// The run has no such event.
+    #[error("the run has no event {seq}: give 1 to {last}")]
+    NoEvent {
+        /// Which.
+        seq: u64,
+        /// Its last one.
+        last: u64,
+    },
     /// The same key was used for something else.
     #[error("the same key was used for run `{run}`, made of another plan or other inputs")]
     Conflict {
@@ -241,6 +249,12 @@ impl Engine {
     /// A run as the journal has it.
     pub async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Run, Error> {
         Ok(self.inner.shared.reader.load(tenant, run).await?.run)
+    }
+
+    /// A run as it was after its event `seq`, from 1.
+    pub async fn run_at(&self, tenant: &Tenant, run: RunId, seq: u64) -> Result<Run, Error> {
+        let then = self.inner.shared.reader.load_at(tenant, run, seq.max(1)).await?.run;
+        if then.seq() == seq { Ok(then) } else { Err(Error::NoEvent { seq, last: then.seq() }) }
     }
 
     /// A value of a run as JSON.

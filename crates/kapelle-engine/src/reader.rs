@@ -59,8 +59,26 @@ pub(crate) struct Reader {
 impl Reader {
     /// A run as the journal has it.
     pub(crate) async fn load(&self, tenant: &Tenant, run: RunId) -> Result<Loaded, LoadError> {
-        let mut fold = Fold::default();
-        while !self.advance(tenant, run, &mut fold).await?.is_empty() {}
+        self.load_into(Fold::default(), tenant, run).await
+    }
+
+    /// The same as it was after event `until`, or as it is if that has not happened.
+    pub(crate) async fn load_at(
+        &self,
+        tenant: &Tenant,
+        run: RunId,
+        until: u64,
+    ) -> Result<Loaded, LoadError> {
+        self.load_into(Fold::up_to(until), tenant, run).await
+    }
+
+    async fn load_into(
+        &self,
+        mut fold: Fold,
+        tenant: &Tenant,
+        run: RunId,
+    ) -> Result<Loaded, LoadError> {
+        while !fold.is_over() && !self.advance(tenant, run, &mut fold).await?.is_empty() {}
         fold.finish().ok_or(LoadError::NotFound)
     }
 

@@ -135,6 +135,11 @@ impl Client {
         self.get(&format!("/runs/{}/steps/{}/why", escape(run), escape(step))).await
     }
 
+    /// `GET /runs/{run}?at=`: as it was after its event `seq`.
+    pub async fn run_at(&self, run: &str, seq: u64) -> Result<Run, Error> {
+        self.get(&format!("/runs/{}?at={seq}", escape(run))).await
+    }
+
     /// `GET /runs/{run}/events`: those after the event `after` (0: all), then live ones.
     #[must_use]
     pub fn events(&self, run: &str, after: u64) -> Events {

@@ -40,9 +40,23 @@ pub struct Fold {
     run: Option<Run>,
     hash: [u8; 32],
     next_seq: u64,
+    /// The last event to take note of; `None`: all there are.
+    until: Option<u64>,
 }
 
 impl Fold {
+    /// A fold that takes note of the events up to number `until` alone: the run as it was then.
+    #[must_use]
+    pub fn up_to(until: u64) -> Self {
+        Self { until: Some(until), ..Self::default() }
+    }
+
+    /// Whether what comes now is of no interest.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| self.next_seq() > until)
+    }
+
     /// The number of the next event.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
@@ -79,13 +93,16 @@ impl Fold {
         if events.len() != entry.count as usize {
             return Err(damaged(entry, "it does not hold as many events as it says"));
         }
-        let mut rest = &events[..];
+        let wanted =
+            self.until.map_or(u64::MAX, |until| (until + 1).saturating_sub(entry.first_seq));
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(events.len());
+        let mut rest = &events[..wanted];
         if self.run.is_none() {
             let (Some(Event::RunCreated(created)), Some(plan)) = (events.first(), plan) else {
                 return Err(damaged(entry, "its first event does not create it"));
             };
             self.run = Some(Run::new(entry.run, created, plan.clone(), entry.at));
-            rest = &events[1..];
+            rest = rest.get(1..).unwrap_or_default();
         }
         let run = self.run.as_mut().expect("it was just made");
         for event in rest {
@@ -100,8 +117,11 @@ impl Fold {
     #[must_use]
     pub fn finish(self) -> Option<Loaded> {
         let mut run = self.run?;
-        // What follows by itself was recorded with its cause; this empties the list of it.
-        while let Some(event) = run.follow() {
+        // What follows by itself was recorded with its cause; this empties the list of it. In the
+        // middle of an entry it has not happened yet.
+        while self.until.is_none()
+            && let Some(event) = run.follow()
+        {
             let at = run.last_at();
             run.apply(&event, at);
         }

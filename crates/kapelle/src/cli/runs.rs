@@ -22,6 +22,9 @@ pub(crate) enum Command {
     Show {
         /// The run: its id, a unique end of it (4 or more characters), or its task id
         run: RunRef,
+        /// As it was after this event
+        #[arg(long, value_name = "SEQ")]
+        at: Option<u64>,
         /// Print one JSON object: `{"id", "workflow", "status", "steps", "output", "artifacts", "bytes"}`
         #[arg(long)]
         json: bool,
@@ -186,7 +189,14 @@ async fn ask(
     let teller = Teller { node, settings };
     match command {
         Command::List(args) => list(args, client).await?,
-        Command::Show { run, json } => show(client.run(&run).await?, json)?,
+        Command::Show { run, at: None, json } => show(client.run(&run).await?, json)?,
+        Command::Show { run, at: Some(seq), json } => {
+            let then = client.run_at(&run, seq).await?;
+            if !json {
+                out::line(&format!("event     {}, {}", then.seq, then.updated_at))?;
+            }
+            show(then, json)?;
+        }
         Command::Events { run, after, json } => events(client, &run, after, json).await?,
         Command::Pause(Tell { run, reason, who }) => {
             let wish = Wish { by: who.by.clone(), reason };

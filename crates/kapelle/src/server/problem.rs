@@ -93,6 +93,7 @@ impl From<Error> for Problem {
         match error {
             Error::Refused(refusal) => Self::new(refused(&refusal), refusal.code(), detail),
             Error::NotFound => Self::not_found("run_not_found", detail),
+            Error::NoEvent { .. } => Self::invalid("bad_query", detail),
             Error::Conflict { run } => {
                 let mut problem = Self::new(StatusCode::CONFLICT, "task_conflict", detail);
                 problem.0.run = Some(run.to_string());

@@ -9,6 +9,7 @@ use kapelle_core::plan;
 use kapelle_core::port::journal::{RunQuery, RunRow};
 use kapelle_core::run::{Blocked, Run, Skipped, Status, Step, StepStatus, StepView, Verdict};
 use kapelle_engine::{Error, NewRun};
+use serde::Deserialize;
 
 use super::body::{Body, Query};
 use super::events::failure_of;
@@ -123,17 +124,33 @@ fn summary(row: &RunRow) -> api::RunSummary {
     }
 }
 
-/// A run with its steps and what they gave.
+/// Of which moment.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Moment {
+    at: Option<u64>,
+}
+
+/// A run with its steps and what they gave, as it is or as it was after the event `at`.
 ///
-/// `GET /runs/{run}`
+/// `GET /runs/{run}?at=`
 pub(super) async fn show(
     State(app): State<App>,
     Path(run): Path<String>,
+    Query(moment): Query<Moment>,
 ) -> Result<Json<api::Run>, Problem> {
     let id = app.find(&run).await?;
-    let run = app.engine().run(app.tenant(), id).await?;
-    let owner = app.engine().owner(id).await?;
-    let me = app.was_asked(id).then(|| app.engine().nodes().me());
+    let run = match moment.at {
+        None => app.engine().run(app.tenant(), id).await?,
+        Some(seq) => app.engine().run_at(app.tenant(), id, seq).await?,
+    };
+    let node = match moment.at {
+        None => {
+            let me = app.was_asked(id).then(|| app.engine().nodes().me());
+            app.engine().owner(id).await?.as_ref().or(me).map(node_of)
+        }
+        Some(_) => None,
+    };
     let mut steps = Vec::with_capacity(run.steps().len());
     for view in run.view() {
         steps.push(step(&app, &run, view).await?);
@@ -156,8 +173,9 @@ pub(super) async fn show(
         root: run.root().to_owned(),
         seq: run.seq(),
         created_at: run.created_at().to_string(),
+        updated_at: run.last_at().to_string(),
         ended_at: run.ended().map(|ended| ended.at.to_string()),
-        node: owner.as_ref().or(me).map(node_of),
+        node,
     }))
 }
 

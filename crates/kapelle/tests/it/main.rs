@@ -11,6 +11,7 @@ mod fault;
 mod fault_round;
 mod full;
 mod help;
+mod history;
 mod kill;
 mod kill_check;
 mod kill_node;
