@@ -9,6 +9,7 @@
 mod agent;
 pub mod client;
 mod event;
+mod history;
 mod plan;
 mod problem;
 mod run;
@@ -17,6 +18,7 @@ mod why;
 pub use agent::{Action, Agent};
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};
+pub use history::{Prune, Pruned};
 pub use plan::{Analysis, CheckRequest, Checked, PlanRequest, StepAnalysis};
 pub use problem::{Finding, Problem};
 pub use run::{

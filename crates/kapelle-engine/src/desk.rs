@@ -87,7 +87,7 @@ impl AttemptDesk {
             Reply::Refused(refusal) => Err(gone(&refusal.to_string())),
             Reply::NotOwner => Err(gone("another node owns the run")),
             Reply::Store(error) => Err(gone(&error.0.to_string())),
-            Reply::NotFound | Reply::Twin { .. } => Err(gone("there is no such run")),
+            Reply::NotFound | Reply::Twin(_) => Err(gone("there is no such run")),
             Reply::Damaged(why) => Err(gone(&why)),
         }
     }

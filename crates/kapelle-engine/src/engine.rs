@@ -115,6 +115,12 @@ pub enum Error {
         /// That run.
         run: RunId,
     },
+    /// The run was removed, and its key is not free yet.
+    #[error("run `{run}` was pruned; its key is free again 30 days after that")]
+    Pruned {
+        /// That run.
+        run: RunId,
+    },
     /// Another node works on it: ask there.
     #[error("node `{}` works on it", .0.id)]
     Elsewhere(Node),
@@ -397,7 +403,7 @@ impl Engine {
 pub(crate) fn refused(reply: Reply) -> Error {
     match reply {
         Reply::Refused(refusal) => Error::Refused(refusal),
-        Reply::NotFound | Reply::Done { .. } | Reply::Twin { .. } => Error::NotFound,
+        Reply::NotFound | Reply::Done { .. } | Reply::Twin(_) => Error::NotFound,
         Reply::NotOwner => Error::Draining,
         Reply::Store(error) => Error::Store(error.0),
         Reply::Damaged(why) => Error::Damaged(why),

@@ -14,6 +14,7 @@ mod clock;
 mod desk;
 mod engine;
 mod feed;
+mod history;
 mod reader;
 pub mod shards;
 mod shell;

@@ -21,8 +21,10 @@ pub struct PreparedPlan {
     digest: Digest,
 }
 
-fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
-    if twin.content == content {
+pub(crate) fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
+    if twin.pruned_at.is_some() {
+        Err(Error::Pruned { run: twin.run })
+    } else if twin.content == content {
         Ok(Submitted { run: twin.run, existing: true })
     } else {
         Err(Error::Conflict { run: twin.run })
@@ -48,6 +50,7 @@ impl Engine {
         });
         if let Some(SubmitKey { key, content }) = &key
             && let Some(twin) = shared.reader.journal.submitted(&new.tenant, key).await?
+            && !twin.is_forgotten(shared.clock.now())
         {
             return same(&twin, *content);
         }
@@ -61,9 +64,7 @@ impl Engine {
         }
         match (reply, content) {
             (Reply::Done { .. }, _) => Ok(Submitted { run, existing: false }),
-            (Reply::Twin { run, content: known }, Some(content)) => {
-                same(&Twin { run, content: known }, content)
-            }
+            (Reply::Twin(twin), Some(content)) => same(&twin, content),
             (reply, _) => Err(refused(reply)),
         }
     }

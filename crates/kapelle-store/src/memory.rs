@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kapelle_core::port::journal::{
-    Addition, Content, Entry, Error, Holding, Journal, OnSettled, Part, Row, RunQuery, RunRow,
-    Settled, Staged, SubmitKey, Twin,
+    Addition, Content, Entry, Error, Holding, Journal, OnSettled, Part, Pruned, Row, RunQuery,
+    RunRow, Settled, Staged, SubmitKey, Twin,
 };
-use kapelle_core::{Digest, Digester, Epoch, NodeId, RunId, Shard, Tenant};
+use kapelle_core::{Digest, Digester, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 
 use crate::check::{self, Head};
 
@@ -46,8 +46,8 @@ pub struct Memory {
 struct State {
     faults: Option<Faults>,
     holdings: BTreeMap<Shard, Holding>,
-    /// The entries of each shard; the first one has position 1.
-    entries: BTreeMap<Shard, Vec<Entry>>,
+    /// The entries of each shard; the first one has position 1. Those that were pruned leave gaps.
+    entries: BTreeMap<Shard, Vec<Option<Entry>>>,
     /// Where the entries of each run are in its shard.
     runs: BTreeMap<RunId, Vec<usize>>,
     keys: BTreeMap<(Tenant, Box<str>), Twin>,
@@ -111,11 +111,11 @@ impl State {
             let Addition { key, entry, rows } = addition;
             let (tenant, run) = (entry.tenant.clone(), entry.run);
             if let Some(SubmitKey { key, content }) = key {
-                self.keys.insert((tenant.clone(), key), Twin { run, content });
+                self.keys.insert((tenant.clone(), key), Twin { run, content, pruned_at: None });
             }
             let entries = self.entries.entry(part.shard).or_default();
             self.runs.entry(run).or_default().push(entries.len());
-            entries.push(entry);
+            entries.push(Some(entry));
             for row in rows {
                 self.write_row(&tenant, run, row);
             }
@@ -138,6 +138,34 @@ impl State {
         }
     }
 
+    /// Removes a run, if it has ended. What was staged stays: it may be referred to at any time.
+    fn prune(&mut self, tenant: &Tenant, run: RunId, now: Timestamp) -> bool {
+        let name = (tenant.clone(), run);
+        if self.rows.get(&name).is_none_or(|row| row.open) {
+            return false;
+        }
+        self.rows.remove(&name);
+        let entries = self.entries.entry(run.shard()).or_default();
+        for place in self.runs.remove(&run).into_iter().flatten() {
+            entries[place] = None;
+        }
+        let mut mine = Vec::new();
+        self.references.retain(|(of, digest, by), _| {
+            let is_mine = of == tenant && *by == run;
+            mine.extend(is_mine.then_some(*digest));
+            !is_mine
+        });
+        let others: BTreeSet<_> =
+            self.references.keys().map(|(of, digest, _)| (of, digest)).collect();
+        for digest in mine.iter().filter(|digest| !others.contains(&(tenant, *digest))) {
+            self.payloads.remove(&(tenant.clone(), *digest));
+        }
+        for twin in self.keys.values_mut().filter(|twin| twin.run == run) {
+            twin.pruned_at = Some(now);
+        }
+        true
+    }
+
     fn holding(&self, shard: Shard) -> Holding {
         let unclaimed = || Holding { shard, epoch: Epoch(0), owner: None };
         self.holdings.get(&shard).cloned().unwrap_or_else(unclaimed)
@@ -146,7 +174,7 @@ impl State {
     fn entries_of(&self, run: RunId) -> impl DoubleEndedIterator<Item = &Entry> {
         let entries = self.entries.get(&run.shard());
         let places = self.runs.get(&run).into_iter().flatten();
-        places.filter_map(move |at| entries.and_then(|entries| entries.get(*at)))
+        places.filter_map(move |at| entries.and_then(|entries| entries.get(*at)?.as_ref()))
     }
 }
 
@@ -182,10 +210,11 @@ impl<'a> Draft<'a> {
         let entry = &addition.entry;
         if let Some(SubmitKey { key, content }) = &addition.key {
             let name = (entry.tenant.clone(), key.clone());
-            if let Some(twin) = self.state.keys.get(&name).or_else(|| self.keys.get(&name)) {
+            let taken = self.keys.get(&name).or_else(|| self.state.keys.get(&name));
+            if let Some(twin) = taken.filter(|twin| !twin.is_forgotten(entry.at)) {
                 return Ok(Some(twin.clone()));
             }
-            self.keys.insert(name, Twin { run: entry.run, content: *content });
+            self.keys.insert(name, Twin { run: entry.run, content: *content, pruned_at: None });
         }
         check::addition(part, addition, self.head(entry.run).as_ref())?;
         let seq = entry.first_seq + u64::from(entry.count) - 1;
@@ -280,7 +309,8 @@ impl Journal for Memory {
         let state = self.state();
         let entries = state.entries.get(&shard).map_or(&[][..], Vec::as_slice);
         let later = entries.iter().skip(usize::try_from(after).unwrap_or(usize::MAX));
-        let later = later.zip(after.saturating_add(1)..).map(|(entry, pos)| (pos, entry.clone()));
+        let later = later.zip(after.saturating_add(1)..);
+        let later = later.filter_map(|(entry, pos)| Some((pos, entry.clone()?)));
         Ok(later.take(limit.min(1000) as usize).collect())
     }
 
@@ -350,6 +380,22 @@ impl Journal for Memory {
         let references = state.references.iter();
         let references = references.filter(|((of, _, by), _)| of == tenant && *by == run);
         Ok(entries + references.map(|(_, len)| len).sum::<u64>())
+    }
+
+    async fn prune(
+        &self,
+        tenant: &Tenant,
+        runs: &[RunId],
+        now: Timestamp,
+    ) -> Result<Pruned, Error> {
+        let mut state = self.state();
+        state.keys.retain(|_, twin| !twin.is_forgotten(now));
+        let gone = runs.iter().filter(|run| state.prune(tenant, **run, now)).copied().collect();
+        Ok(Pruned { seen: runs.len(), runs: gone })
+    }
+
+    async fn shrink(&self) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 

@@ -14,9 +14,10 @@ use kapelle::{EventKind, Kapelle};
 use kapelle_api::{Approval, Decision, NewRun};
 use kapelle_core::port::Journal;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, OnSettled, Part, Row, RunQuery, RunRow, Settled, Staged, Twin,
+    Content, Entry, Error, Holding, OnSettled, Part, Pruned, Row, RunQuery, RunRow, Settled,
+    Staged, Twin,
 };
-use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::{Member, Sqlite};
 use serde_json::json;
 
@@ -208,6 +209,19 @@ impl Journal for Hasty {
 
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
         self.store.bytes(tenant, run).await
+    }
+
+    async fn prune(
+        &self,
+        tenant: &Tenant,
+        runs: &[RunId],
+        now: Timestamp,
+    ) -> Result<Pruned, Error> {
+        self.store.prune(tenant, runs, now).await
+    }
+
+    async fn shrink(&self) -> Result<bool, Error> {
+        self.store.shrink().await
     }
 }
 

@@ -20,7 +20,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Event, Json, NewRun, Page,
-    PlanRequest, Problem, Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Why, Wish,
+    PlanRequest, Problem, Prune, Pruned, Resolution, Run, RunSummary, RunsQuery, Submitted, Told,
+    Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -186,6 +187,11 @@ impl Client {
         let path = format!("/artifacts/{}", escape(digest));
         let response = self.send(Method::GET, &path, "*/*", Bytes::new()).await?;
         Ok(response.into_body())
+    }
+
+    /// `POST /prune`
+    pub async fn prune(&self, which: &Prune) -> Result<Pruned, Error> {
+        self.post("/prune", which).await
     }
 
     /// `POST /check`

@@ -7,6 +7,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use crate::{Digest, Epoch, NodeId, Payload, RunId, Shard, Tenant, Timestamp};
 
 /// The newest level of entries that this version reads and writes.
 pub const LEVEL: u16 = 1;
+
+/// How long the submit key of a run that was pruned still answers for it.
+pub const KEY_KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// All events of one run in one commit: the unit of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +153,25 @@ pub struct Twin {
     pub run: RunId,
     /// What was submitted then.
     pub content: Digest,
+    /// When the run was pruned, if it was: its key is kept for [`KEY_KEPT`] after that.
+    pub pruned_at: Option<Timestamp>,
+}
+
+impl Twin {
+    /// Whether its key is free again at `now`.
+    #[must_use]
+    pub fn is_forgotten(&self, now: Timestamp) -> bool {
+        self.pruned_at.is_some_and(|at| now >= at.after(KEY_KEPT))
+    }
+}
+
+/// What came of pruning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// So many of the runs that were named were dealt with, from the first on: ask for the others again.
+    pub seen: usize,
+    /// Those that are gone now.
+    pub runs: Vec<RunId>,
 }
 
 /// Called once with the fate of an append, from the writer's thread: must not block.
@@ -262,6 +285,17 @@ pub trait Journal: Send + Sync {
 
     /// How many bytes a run takes: its entries, and the payloads it refers to.
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error>;
+
+    /// Removes those of `runs` that have ended, whoever owns their shards: each with all that belongs
+    /// to it, or not at all. Payloads go that nobody else refers to; submit keys stay for
+    /// [`KEY_KEPT`] from `now` on. Runs that have not ended, or are not there, are left alone.
+    ///
+    /// Deals with as many as one transaction should hold, and with at least one.
+    async fn prune(&self, tenant: &Tenant, runs: &[RunId], now: Timestamp)
+    -> Result<Pruned, Error>;
+
+    /// Gives a piece of what pruning has freed back to the disk; whether there is more to give.
+    async fn shrink(&self) -> Result<bool, Error>;
 }
 
 /// What the caller can do about it: free space, wait, upgrade, ask again, or stop.

@@ -13,7 +13,7 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kapelle_core::port::journal::{Part, SubmitKey};
+use kapelle_core::port::journal::{Part, SubmitKey, Twin};
 use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run, Takeover};
 use kapelle_core::{Attempt, Digest, Epoch, Payload, RunId, Shard, StepNo, Tenant, Timestamp};
 
@@ -94,12 +94,7 @@ pub enum Reply {
         seq: u64,
     },
     /// The submit key was used before: here is its run.
-    Twin {
-        /// Which run.
-        run: RunId,
-        /// What was submitted then.
-        content: Digest,
-    },
+    Twin(Twin),
     /// The domain says no.
     Refused(Refusal),
     /// This loop does not own the run's shard (any more).

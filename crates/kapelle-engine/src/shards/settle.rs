@@ -64,10 +64,9 @@ impl Shards {
         for (index, taken) in part.runs.into_iter().enumerate() {
             match twins.next_if(|(left, _)| *left == index) {
                 Some((_, twin)) if part.given_up => {
-                    let told = Reply::Twin { run: twin.run, content: twin.content };
-                    self.left_out.insert(taken.run, told);
+                    self.left_out.insert(taken.run, Reply::Twin(twin));
                 }
-                Some((_, twin)) => self.leave_out(taken, &twin),
+                Some((_, twin)) => self.leave_out(taken, twin),
                 None if part.given_up => {}
                 None => self.act(taken),
             }
@@ -132,12 +131,12 @@ impl Shards {
     }
 
     /// The submit key was taken: this run never was.
-    fn leave_out(&mut self, taken: Taken, twin: &Twin) {
+    fn leave_out(&mut self, taken: Taken, twin: Twin) {
         let run = taken.run;
         self.drop_starts(taken);
         self.drop_staged(run);
         self.forget(run);
-        let told = Reply::Twin { run: twin.run, content: twin.content };
+        let told = Reply::Twin(twin);
         self.answer_staged(|of| of == run, &told);
         self.left_out.insert(run, told);
     }

@@ -24,10 +24,11 @@ pub async fn compare(seed: u64, steps: u32, one: &impl Journal, other: &impl Jou
         history.claim_all(one, other, &[(Shard(n), Epoch(0))], "a").await;
     }
     for step in 0..steps {
-        match history.below(12) {
+        match history.below(13) {
             0 => history.claim(one, other).await,
             1 if step % 5 == 0 => history.release(one, other).await,
             2 => history.stage(one, other).await,
+            12 => history.prune(one, other).await,
             3..=8 => history.append(one, other).await,
             _ => history.ask(one, other).await,
         }
@@ -137,6 +138,23 @@ impl History {
         let staged = first.finish().await;
         self.staged.extend(staged.as_ref().ok());
         self.same("finish", staged, second.finish().await);
+    }
+
+    async fn prune(&mut self, one: &impl Journal, other: &impl Journal) {
+        let shard = self.shard();
+        let runs: Vec<_> = (0..=self.below(2)).map(|_| self.run(shard)).collect();
+        let tenant = self.tenant();
+        // Now and then so late that keys are forgotten.
+        let now = Timestamp(if self.one_in(9) { i64::MAX / 2 } else { 1_000_000 });
+        let pruned = one.prune(&tenant, &runs, now).await;
+        for run in pruned.iter().flat_map(|pruned| &pruned.runs) {
+            self.heads.remove(run);
+            *self.seen.entry("pruned").or_default() += 1;
+        }
+        self.same("prune", pruned, other.prune(&tenant, &runs, now).await);
+        if self.one_in(5) {
+            self.same("shrink", one.shrink().await, other.shrink().await);
+        }
     }
 
     async fn append(&mut self, one: &impl Journal, other: &impl Journal) {

@@ -13,6 +13,7 @@
 
 pub mod compare;
 mod promises;
+mod pruning;
 
 use std::io::Read as _;
 
@@ -24,6 +25,7 @@ use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
 
 pub use promises::*;
+pub use pruning::*;
 
 /// Makes a test of every promise of a journal, run against what the async closure makes.
 #[macro_export]
@@ -54,6 +56,10 @@ macro_rules! journal_contract {
             a_staged_payload_is_there_once_finished,
             a_staged_payload_that_is_dropped_is_nothing,
             a_run_knows_how_many_bytes_it_takes,
+            a_run_that_is_pruned_goes_with_all_that_is_its_own,
+            what_has_not_ended_is_not_pruned,
+            a_pruned_run_keeps_its_key_for_thirty_days,
+            positions_of_pruned_entries_are_not_given_again,
         );
     };
     (@ $make:expr, $($promise:ident,)*) => {

@@ -237,7 +237,7 @@ pub async fn a_submit_key_makes_one_run(journal: &impl Journal) {
         addition.key = Some(key("order-1", content));
         addition
     };
-    let twin = Twin { run: run(SHARD, 1), content: Digest::of(b"a") };
+    let twin = Twin { run: run(SHARD, 1), content: Digest::of(b"a"), pruned_at: None };
     let parts = vec![
         Part {
             shard: SHARD,

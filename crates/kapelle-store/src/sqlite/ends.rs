@@ -14,15 +14,17 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kapelle_core::Shard;
 use kapelle_core::port::journal::Error;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::{Fault, Phase, classify};
-use super::write::POS_BITS;
+use super::schema::level_of;
+use super::write::{Place, end_of, last_of};
 
 /// For each shard the position of its last entry, and its epoch.
 const LEN: usize = 256 * 16;
+/// The first level of tables with a note of what was pruned.
+const PRUNES: u32 = 3;
 
 /// The file of notes.
 pub(super) struct Ends {
@@ -62,9 +64,9 @@ impl Ends {
     }
 
     /// Notes what has been committed.
-    pub(super) fn note(&self, ends: &BTreeMap<Shard, End>) -> io::Result<()> {
-        for (shard, end) in ends {
-            let at = u64::from(shard.0) * 16;
+    pub(super) fn note(&self, ends: &BTreeMap<Place, End>) -> io::Result<()> {
+        for (place, end) in ends {
+            let at = u64::from(*place) * 16;
             for (number, at) in [(end.pos, at), (end.epoch, at + 8)] {
                 if let Some(number) = number {
                     self.file.write_all_at(&number.to_le_bytes(), at)?;
@@ -108,20 +110,14 @@ impl Ends {
             return Ok(Vec::new());
         }
         let compare = || {
-            let mut select = conn.prepare(
-                "SELECT epoch, (SELECT coalesce(max(id), ?2) - ?2 FROM entry WHERE id > ?2 AND id < ?3)
-                 FROM shard WHERE shard = ?1",
-            )?;
+            // Before that level nothing was ever pruned.
+            let end = if level_of(conn)? < PRUNES { last_of } else { end_of };
             let mut missing = Vec::new();
-            for (shard, [pos, epoch]) in notes {
-                let first = i64::from(shard) << POS_BITS;
-                let values = [i64::from(shard), first, first + (1 << POS_BITS)];
-                let there: [i64; 2] =
-                    select.query_row(values, |row| Ok([row.get(1)?, row.get(0)?]))?;
-                let there = there.map(i64::cast_unsigned);
+            for (place, [pos, epoch]) in notes {
+                let there = [end(conn, place)?, epoch_of(conn, place)?];
                 if there[0] < pos || there[1] < epoch {
                     missing.push(format!(
-                        "shard {shard} ends with entry {} of {pos}, and its epoch is {} of {epoch}",
+                        "shard {place} ends with entry {} of {pos}, and its epoch is {} of {epoch}",
                         there[0], there[1]
                     ));
                 }
@@ -163,4 +159,10 @@ const WAY_OUT: &str = "restore the whole folder from a backup";
 fn unreadable(path: &Path, error: &io::Error) -> Error {
     let file = path.display().to_string().into();
     Error::Unavailable { file, message: format!("{error}; {WAY_OUT}").into() }
+}
+
+fn epoch_of(conn: &Connection, place: Place) -> rusqlite::Result<u64> {
+    let sql = "SELECT epoch FROM shard WHERE shard = ?1";
+    let epoch = conn.query_row(sql, [place], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(epoch.unwrap_or(0).cast_unsigned())
 }

@@ -15,7 +15,7 @@ use super::ends::Ends;
 use super::fault::{Fault, Phase, classify};
 use super::files::Files;
 use super::read::Readers;
-use super::schema::{check_level, level, look_at, open_reader};
+use super::schema::{check_level, level, level_of, look_at, open_reader};
 use super::space::Space;
 use super::{Poison, Sqlite, unusable};
 
@@ -76,7 +76,7 @@ fn open(path: &Path, file: &Arc<str>) -> Result<Option<Connection>, Error> {
     let read = || {
         let conn = open_reader(path)?;
         let newer = check_level(&conn, file)?;
-        let found: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let found = level_of(&conn)?;
         Ok((conn, newer, found))
     };
     let (conn, newer, found) =

@@ -18,6 +18,7 @@ mod fault;
 mod files;
 mod look;
 mod pace;
+mod prune;
 mod read;
 mod schema;
 mod space;
@@ -40,14 +41,16 @@ use std::{fs, io};
 
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, Journal, OnSettled, Part, Row, RunQuery, RunRow, Staged, Twin,
+    Content, Entry, Error, Holding, Journal, OnSettled, Part, Pruned, Row, RunQuery, RunRow,
+    Staged, Twin,
 };
-use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant};
+use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
 
 use self::checkpoint::Copier;
 use self::ends::Ends;
 use self::files::Files;
+use self::prune::Gone;
 use self::read::{Found, PAGE, Readers};
 use self::space::Space;
 use self::turnstile::Turnstile;
@@ -408,6 +411,31 @@ impl Journal for Sqlite {
             after = more;
         }
         Ok(sum)
+    }
+
+    async fn prune(
+        &self,
+        tenant: &Tenant,
+        runs: &[RunId],
+        now: Timestamp,
+    ) -> Result<Pruned, Error> {
+        let (answer, answered) = oneshot::channel();
+        let (tenant, runs, gone) = (tenant.clone(), runs.to_vec(), Gone::default());
+        self.wish(Wish::Prune { tenant, runs, now, gone, answer });
+        let Gone { pruned, files } = self.answer(answered).await?;
+        for files in files.chunks(SWEEP_BATCH) {
+            // What is not swept now is swept by whoever opens the store next.
+            let (done, swept) = oneshot::channel();
+            self.sweep(files.to_vec(), SWEEP_AGE, |_| drop(done));
+            swept.await.unwrap_or(());
+        }
+        Ok(pruned)
+    }
+
+    async fn shrink(&self) -> Result<bool, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.wish(Wish::Shrink { more: false, answer });
+        self.answer(answered).await
     }
 }
 

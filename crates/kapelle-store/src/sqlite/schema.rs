@@ -88,6 +88,18 @@ UPDATE run SET sum = row_sum(tenant, run, shard, workflow, task_id, status, open
     updated_at, ended_at);
 UPDATE payload_ref SET sum = row_sum(digest, tenant, run, len);
 ",
+    "
+ALTER TABLE submit ADD COLUMN pruned_at INTEGER;
+UPDATE submit SET sum = row_sum(tenant, key, run, content, pruned_at)
+    WHERE sum = row_sum(tenant, key, run, content);
+CREATE INDEX submit_run ON submit (run);
+CREATE INDEX submit_pruned ON submit (pruned_at) WHERE pruned_at IS NOT NULL;
+CREATE TABLE pruned (
+    place INTEGER PRIMARY KEY,
+    pos INTEGER NOT NULL,
+    sum INTEGER
+) STRICT;
+",
 ];
 
 /// Marks a database as ours: `Kapl`.
@@ -118,6 +130,10 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>, ends: &Ends) -> Result<C
         conn.busy_timeout(PATIENCE)?;
         conn.set_prepared_statement_cache_capacity(64);
         sum::register(&conn)?;
+        if conn.query_row("PRAGMA page_count", [], |row| row.get::<_, u32>(0))? == 0 {
+            // Said before there is a page: what pruning frees can be given back to the disk.
+            conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        }
         // Pages of large transactions stay in memory, and those that every commit touches too.
         conn.execute_batch(
             "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384",
@@ -185,12 +201,17 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// The level of the tables that `conn` sees.
+pub(super) fn level_of(conn: &Connection) -> rusqlite::Result<u32> {
+    conn.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))
+}
+
 /// The level of the store that `conn` sees in its transaction; `Err` if it is newer than ours.
 pub(super) fn check_level(
     conn: &Connection,
     file: &Arc<str>,
 ) -> rusqlite::Result<Result<(), Error>> {
-    let store = conn.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
+    let store = level_of(conn)?;
     Ok(if store > level() { Err(newer(file, store)) } else { Ok(()) })
 }
 

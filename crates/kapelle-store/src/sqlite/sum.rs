@@ -37,7 +37,8 @@ fn sum(row: &Context<'_>) -> i64 {
 
 /// The columns of a table that its sums are over, and the comparison, which must be true.
 pub(super) const SHARD: &str = "sum = row_sum(shard, epoch, owner)";
-pub(super) const SUBMIT: &str = "sum = row_sum(tenant, key, run, content)";
+pub(super) const SUBMIT: &str = "sum = row_sum(tenant, key, run, content, pruned_at)";
+pub(super) const PRUNED: &str = "sum = row_sum(place, pos)";
 pub(super) const RUN: &str = "sum = row_sum(tenant, run, shard, workflow, task_id, status, open,
      created_at, updated_at, ended_at)";
 pub(super) const REFERENCE: &str = "sum = row_sum(digest, tenant, run, len)";

@@ -110,7 +110,7 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     let mut stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;
     stored.tamper("PRAGMA user_version = 9");
-    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 2, .. });
+    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 3, .. });
     // Also by those that have it open.
     let outcome = append(&*stored, vec![Part { shard: SHARD, epoch, runs: vec![] }]).await;
     assert!(newer(outcome.as_ref().unwrap_err()), "{outcome:?}");
@@ -228,6 +228,99 @@ async fn old_files_that_nothing_refers_to_are_swept() {
     stored.release(&[]).await.unwrap();
     let left = [&files.path(referred), &files.path(unreferred), &files.path(young), &half];
     assert_eq!(left.map(|path| path.exists()), [true, false, true, false]);
+}
+
+#[tokio::test]
+async fn what_is_pruned_is_given_back_to_the_disk() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    for n in 0..40 {
+        let mut addition = megabyte(n, epoch);
+        addition.rows.push(Row::Run(row(run(SHARD, n), "completed")));
+        add(&*stored, SHARD, epoch, vec![addition]).await;
+    }
+    let file = megabytes_of_file(&stored).await;
+    let (old, kept): (Vec<_>, _) = ((0..39).map(|n| run(SHARD, n)).collect(), run(SHARD, 39));
+    let pruned = stored.prune(&tenant(), &old, Timestamp(5)).await.unwrap();
+    assert_eq!((pruned.seen, pruned.runs.len()), (39, 39));
+    while stored.shrink().await.unwrap() {}
+    let len = std::fs::metadata(stored.file()).unwrap().len() + log_of(&stored);
+    assert!(file >= 38 && len < 3 << 20, "{len} bytes are left of {file} MiB");
+    // Whoever opens it next finds what was vouched for, and goes on after it.
+    stored.reopen();
+    assert_eq!(stored.verify(|_| {}).await.unwrap().damage, []);
+    assert_eq!(stored.read(&tenant(), kept, 1).await.unwrap().len(), 1);
+    let next = claim(&*stored, SHARD).await;
+    add(&*stored, SHARD, next, vec![plain(run(SHARD, 99), next, 1, 1)]).await;
+    assert_eq!(stored.tail(SHARD, 0, 9).await.unwrap().last().unwrap().0, 41);
+}
+
+/// How long the database is once its log was copied.
+async fn megabytes_of_file(stored: &Stored) -> u64 {
+    stored.shrink().await.unwrap();
+    std::fs::metadata(stored.file()).unwrap().len() >> 20
+}
+
+#[tokio::test]
+async fn a_pruned_shard_still_tells_when_its_end_is_missing() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    for n in 1..=3 {
+        add(&*stored, SHARD, epoch, vec![first(run(SHARD, n), epoch, "completed")]).await;
+    }
+    stored.prune(&tenant(), &[run(SHARD, 3)], Timestamp(5)).await.unwrap();
+    stored.reopen();
+    add(&*stored, SHARD, epoch, vec![first(run(SHARD, 4), epoch, "completed")]).await;
+    stored.store = None;
+    stored.tamper("DELETE FROM entry WHERE first_seq = 1 AND id & 0xffff = 4");
+    let error = refusal(stored.dir.path()).to_string();
+    assert!(error.contains("shard 7 ends with entry 3 of 4"), "{error}");
+}
+
+#[tokio::test]
+async fn files_of_pruned_runs_go_once_they_are_old() {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let mut digests = Vec::new();
+    for n in 1..=2 {
+        let mut staged = stored.stage().await.unwrap();
+        staged.write(vec![u8::try_from(n).unwrap(); 9].into()).await.unwrap();
+        let (digest, len) = staged.finish().await.unwrap();
+        let mut addition = first(run(SHARD, n), epoch, "completed");
+        addition.rows.push(Row::Reference { digest, len });
+        add(&*stored, SHARD, epoch, vec![addition]).await;
+        digests.push(digest);
+    }
+    let file = std::fs::File::open(stored.files.path(digests[0])).unwrap();
+    file.set_modified(std::time::SystemTime::now() - 2 * SWEEP_AGE).unwrap();
+    stored.prune(&tenant(), &[run(SHARD, 1), run(SHARD, 2)], Timestamp(5)).await.unwrap();
+    // The young one may be written anew and referred to at any time.
+    let there: Vec<_> = digests.iter().map(|digest| stored.files.path(*digest).exists()).collect();
+    assert_eq!(there, [false, true]);
+}
+
+#[tokio::test]
+async fn a_store_of_the_level_before_is_raised() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let mut addition = first(run(SHARD, 1), epoch, "completed");
+    addition.key = Some(crate::contract::key("k", "c"));
+    add(&*stored, SHARD, epoch, vec![addition]).await;
+    stored.store = None;
+    {
+        let conn = Connection::open(stored.file()).unwrap();
+        super::sum::register(&conn).unwrap();
+        let back = "DROP TABLE pruned; DROP INDEX submit_run; DROP INDEX submit_pruned;
+                    ALTER TABLE submit DROP COLUMN pruned_at;
+                    UPDATE submit SET sum = row_sum(tenant, key, run, content);
+                    PRAGMA user_version = 2";
+        conn.execute_batch(back).unwrap();
+    }
+    stored.reopen();
+    assert_eq!(stored.verify(|_| {}).await.unwrap().damage, []);
+    assert!(stored.submitted(&tenant(), "k").await.unwrap().is_some());
+    stored.prune(&tenant(), &[run(SHARD, 1)], Timestamp(5)).await.unwrap();
+    assert_eq!(stored.tail(SHARD, 0, 9).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -490,5 +583,5 @@ async fn a_random_history_goes_as_in_memory() {
         }
     }
     println!("{all:?}");
-    assert!(all.len() == 5 && all.values().all(|times| *times > 30), "{all:?}");
+    assert!(all.len() == 6 && all.values().all(|times| *times > 20), "{all:?}");
 }

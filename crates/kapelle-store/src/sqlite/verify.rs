@@ -110,6 +110,7 @@ impl Sqlite {
         for (table, column, ok) in [
             ("shard", "NULL", sum::SHARD),
             ("submit", "run", sum::SUBMIT),
+            ("pruned", "NULL", sum::PRUNED),
             ("run", "run", sum::RUN),
             ("payload_ref", "run", sum::REFERENCE),
         ] {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kapelle_core::port::journal::{Addition, Entry, Error, Part, Row, RunRow, Settled, Twin};
-use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::ends::End;
@@ -19,8 +19,10 @@ use crate::check::{self, Head};
 
 /// How many heads are remembered: those of the runs that are at work, and then some.
 const HEADS_MAX: usize = 100_000;
-/// How far a shard's number is from the positions of its entries.
+/// How far a place's number is from the positions of its entries.
 pub(super) const POS_BITS: u32 = 48;
+/// Where entries are: their shard's number, below 256.
+pub(super) type Place = u16;
 
 /// Why a transaction cannot go on.
 pub(super) enum Stop {
@@ -42,13 +44,17 @@ pub(super) struct Memo {
     heads: HashMap<RunId, Head>,
     ends: BTreeMap<Shard, u64>,
     /// What the open transaction adds to what is vouched for.
-    pub(super) new_ends: BTreeMap<Shard, End>,
+    pub(super) new_ends: BTreeMap<Place, End>,
 }
 
 impl Memo {
     pub(super) fn forget(&mut self) {
         self.forget_heads();
         self.new_ends.clear();
+    }
+
+    pub(super) fn forget_head(&mut self, run: RunId) {
+        self.heads.remove(&run);
     }
 
     fn forget_heads(&mut self) {
@@ -79,7 +85,7 @@ impl Transaction<'_> {
         for &(shard, epoch) in seen {
             if claim.execute(params![shard.0, int(epoch.0), owner.as_str()])? == 1 {
                 won.push((shard, Epoch(epoch.0 + 1)));
-                self.memo.new_ends.entry(shard).or_default().epoch = Some(epoch.0 + 1);
+                self.memo.new_ends.entry(shard.0.into()).or_default().epoch = Some(epoch.0 + 1);
             }
         }
         Ok(won)
@@ -143,10 +149,11 @@ impl Transaction<'_> {
         let entry = &addition.entry;
         let head = self.head(entry.run)?;
         check::addition(part, addition, head.as_ref()).map_err(Stop::Refused)?;
+        let place = Place::from(part.shard.0);
         let pos = self.end(part.shard)? + 1;
-        self.entry(entry, part.shard, pos)?;
+        self.entry(entry, place, pos)?;
         self.memo.ends.insert(part.shard, pos);
-        self.memo.new_ends.entry(part.shard).or_default().pos = Some(pos);
+        self.memo.new_ends.entry(place).or_default().pos = Some(pos);
         let seq = entry.first_seq + u64::from(entry.count) - 1;
         if self.memo.heads.len() >= HEADS_MAX {
             self.memo.heads.clear();
@@ -161,11 +168,16 @@ impl Transaction<'_> {
     fn submit_key(&mut self, addition: &Addition) -> Result<Option<Twin>, Stop> {
         let Some(key) = &addition.key else { return Ok(None) };
         let Entry { tenant, run, .. } = &addition.entry;
-        if let Some(twin) = twin(self.conn, tenant, &key.key)? {
-            return Ok(Some(twin));
+        match twin(self.conn, tenant, &key.key)? {
+            Some(twin) if twin.is_forgotten(addition.entry.at) => {
+                let sql = "DELETE FROM submit WHERE tenant = ?1 AND key = ?2";
+                self.conn.prepare_cached(sql)?.execute(params![tenant.as_str(), key.key])?;
+            }
+            Some(twin) => return Ok(Some(twin)),
+            None => {}
         }
         let sql = "INSERT INTO submit (tenant, key, run, content, sum)
-                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
+                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4, NULL))";
         let values = params![tenant.as_str(), key.key, run.as_bytes(), key.content.as_bytes()];
         self.conn.prepare_cached(sql)?.execute(values)?;
         Ok(None)
@@ -191,20 +203,16 @@ impl Transaction<'_> {
         if let Some(end) = self.memo.ends.get(&shard) {
             return Ok(*end);
         }
-        let first = i64::from(shard.0) << POS_BITS;
-        let sql = "SELECT coalesce(max(id), ?1) - ?1 FROM entry WHERE id > ?1 AND id < ?2";
-        let values = [first, first + (1 << POS_BITS)];
-        let end = self.conn.prepare_cached(sql)?.query_row(values, |row| row.get::<_, i64>(0))?;
-        Ok(end.cast_unsigned())
+        end_of(self.conn, shard.0.into())
     }
 
-    fn entry(&self, entry: &Entry, shard: Shard, pos: u64) -> rusqlite::Result<()> {
+    fn entry(&self, entry: &Entry, place: Place, pos: u64) -> rusqlite::Result<()> {
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO entry (id, tenant, run, first_seq, count, at, epoch, level, hash, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
         insert.execute(params![
-            i64::from(shard.0) << POS_BITS | int(pos),
+            i64::from(place) << POS_BITS | int(pos),
             entry.tenant.as_str(),
             entry.run.as_bytes(),
             int(entry.first_seq),
@@ -300,12 +308,36 @@ pub(super) fn twin(
     key: &str,
 ) -> rusqlite::Result<Option<Twin>> {
     let ok = sum::SUBMIT;
-    let sql = format!("SELECT run, content, {ok} FROM submit WHERE tenant = ?1 AND key = ?2");
+    let sql = "SELECT run, content, pruned_at";
+    let sql = format!("{sql}, {ok} FROM submit WHERE tenant = ?1 AND key = ?2");
     let twin = conn.prepare_cached(&sql)?.query_row([tenant.as_str(), key], |row| {
-        sum::check(row, 2, "a submit key's row")?;
-        Ok(Twin { run: RunId::from_bytes(row.get(0)?), content: Digest::from_bytes(row.get(1)?) })
+        sum::check(row, 3, "a submit key's row")?;
+        Ok(Twin {
+            run: RunId::from_bytes(row.get(0)?),
+            content: Digest::from_bytes(row.get(1)?),
+            pruned_at: row.get::<_, Option<i64>>(2)?.map(Timestamp),
+        })
     });
     twin.optional()
+}
+
+/// The position of the last entry there ever was in a place, pruned ones included.
+pub(super) fn end_of(conn: &Connection, place: Place) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT pos, {} FROM pruned WHERE place = ?1", sum::PRUNED);
+    let pruned = conn.prepare_cached(&sql)?.query_row([place], |row| {
+        sum::check(row, 1, "how far a shard was pruned")?;
+        row.get::<_, i64>(0)
+    });
+    Ok(last_of(conn, place)?.max(pruned.optional()?.unwrap_or(0).cast_unsigned()))
+}
+
+/// The position of the last entry there is in a place.
+pub(super) fn last_of(conn: &Connection, place: Place) -> rusqlite::Result<u64> {
+    let first = i64::from(place) << POS_BITS;
+    let sql = "SELECT coalesce(max(id), ?1) - ?1 FROM entry WHERE id > ?1 AND id < ?2";
+    let values = [first, first + (1 << POS_BITS)];
+    let last: i64 = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+    Ok(last.cast_unsigned())
 }
 
 /// A number as SQLite keeps it; those beyond, which nothing can hold, become the largest.

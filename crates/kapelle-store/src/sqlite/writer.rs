@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kapelle_core::port::journal::{Error, OnSettled, Part, Settled};
-use kapelle_core::{Digest, Epoch, NodeId, Shard};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -25,7 +25,8 @@ use super::ends::Ends;
 use super::fault::{Fault, Phase, classify_full};
 use super::files::Files;
 use super::pace::Pace;
-use super::schema::{PATIENCE, check_level};
+use super::prune::Gone;
+use super::schema::{PATIENCE, check_level, empty_log};
 use super::space::{Space, is_full};
 use super::turnstile::Turnstile;
 use super::write::{Memo, Stop, Transaction};
@@ -58,6 +59,17 @@ pub(super) enum Wish {
         removed: u64,
         answer: Box<dyn FnOnce(Result<u64, Error>) + Send>,
     },
+    Prune {
+        tenant: Tenant,
+        runs: Vec<RunId>,
+        now: Timestamp,
+        gone: Gone,
+        answer: oneshot::Sender<Result<Gone, Error>>,
+    },
+    Shrink {
+        more: bool,
+        answer: oneshot::Sender<Result<bool, Error>>,
+    },
 }
 
 impl Wish {
@@ -77,6 +89,12 @@ impl Wish {
                 answer.send(result).ok();
             }
             Self::Sweep { removed, answer, .. } => answer(result.map(|()| removed)),
+            Self::Prune { gone, answer, .. } => {
+                answer.send(result.map(|()| gone)).ok();
+            }
+            Self::Shrink { more, answer } => {
+                answer.send(result.map(|()| more)).ok();
+            }
         }
     }
 
@@ -90,6 +108,10 @@ impl Wish {
             Self::Claim { seen, owner, won, .. } => *won = transaction.claim(seen, owner)?,
             Self::Release { held, .. } => transaction.release(held)?,
             Self::Sweep { old, age, removed, .. } => *removed = transaction.sweep(old, *age)?,
+            Self::Prune { tenant, runs, now, gone, .. } => {
+                *gone = transaction.prune(tenant, runs, *now)?;
+            }
+            Self::Shrink { more, .. } => *more = transaction.shrink()?,
         }
         Ok(())
     }
@@ -174,13 +196,25 @@ impl Writer {
     pub(super) fn work(&mut self, mut batch: Vec<Wish>) {
         let result = self.poison.check().and_then(|()| self.write(&mut batch));
         // Nothing is vouched for once a checkpoint beside it has failed.
-        let result = result.and_then(|()| self.poison.check());
+        let mut result = result.and_then(|()| self.poison.check());
+        if batch.iter().any(|wish| matches!(wish, Wish::Shrink { more: false, .. })) {
+            result = result.and_then(|()| self.empty_log());
+        }
         for wish in batch {
             wish.answer(result.clone());
         }
         if result.is_ok() {
             self.copier.grown(self.frames.load(Ordering::Relaxed));
         }
+    }
+
+    /// Copies the log and cuts both files off where they end now: only then the disk has it back.
+    /// Where a reader is in the way, the next copy does it.
+    fn empty_log(&mut self) -> Result<(), Error> {
+        self.enter()?;
+        let emptied = empty_log(self.conn());
+        self.leave()?;
+        emptied.map(drop).map_err(|error| self.failed(&error, Phase::Checkpoint))
     }
 
     /// Writes what `batch` wishes. What is refused by itself is answered and taken out of it.

@@ -142,9 +142,9 @@ fn a_used_up_quota_is_a_full_disk_and_breaks_nothing() {
     drop(Sqlite::open(dir.path()).unwrap());
     let file = |name: &str| dir.path().join(name).display().to_string();
     let mut command = Command::new("strace");
-    // The store's writes from the 30th on, for 80 of them; and those that find out why.
+    // The store's writes from the 40th on, for 80 of them; and those that find out why.
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=write,pwrite64"]);
-    command.args(["-e", "inject=pwrite64:error=EDQUOT:when=30..110"]);
+    command.args(["-e", "inject=pwrite64:error=EDQUOT:when=40..120"]);
     command.args(["-e", "inject=write:error=EDQUOT"]);
     command.args(["-P", &file("kapelle.db-wal"), "-P", &file(".probe")]);
     command.arg(std::env::current_exe().unwrap());

@@ -12,6 +12,7 @@ mod detached;
 mod doctor;
 mod exit;
 mod follow;
+mod history;
 mod input;
 mod out;
 mod plan;

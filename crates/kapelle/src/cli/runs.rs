@@ -5,10 +5,10 @@ use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
 
 use super::exit::{Exit, Stop};
 use super::follow::{Wanted, follow};
-use super::out;
 use super::run::How;
 use super::session::{Settings, with_client, with_reader};
 use super::view::{Ending, View};
+use super::{history, out};
 use crate::node::Node;
 
 /// A run: its id, a unique end of it (4 or more characters), or its task id
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Say what to do about a blocked step
     Resolve(Resolution),
+    /// Remove runs that have ended, and give their space back to the disk
+    Prune(history::Prune),
 }
 
 #[derive(Debug, clap::Args)]
@@ -212,6 +214,7 @@ async fn ask(
         }
         Command::Approve(args) => approve(args, client, &teller).await?,
         Command::Resolve(args) => resolve(args, client, &teller).await?,
+        Command::Prune(args) => history::prune(args, client).await?,
         Command::Watch { .. } | Command::Resume(_) => unreachable!("done by `perform`"),
     }
     Ok(Exit::Done)

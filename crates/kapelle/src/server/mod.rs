@@ -13,6 +13,7 @@ mod events;
 mod local;
 mod plans;
 mod problem;
+mod prune;
 mod runs;
 pub(crate) mod socket;
 mod why;
@@ -26,7 +27,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use kapelle_api as api;
 use kapelle_core::{RunId, Tenant};
-use kapelle_engine::Engine;
+use kapelle_engine::{Engine, Error};
 
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
@@ -86,7 +87,10 @@ impl App {
         }
         let journal = self.engine().journal();
         if let Some(twin) = journal.submitted(self.tenant(), &format!("task:{text}")).await? {
-            return Ok(twin.run);
+            return match twin.pruned_at {
+                None => Ok(twin.run),
+                Some(_) => Err(Error::Pruned { run: twin.run }.into()),
+            };
         }
         let is_suffix = text.len() >= 4
             && text.len() <= 36
@@ -128,6 +132,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/{run}/steps/{step}/resolve", post(control::resolve))
         .route("/runs/{run}/artifacts", get(artifacts::list))
         .route("/artifacts/{digest}", get(artifacts::get))
+        .route("/prune", post(prune::prune))
         .route("/agents", get(agents::list))
         .route("/agents/{name}", get(agents::show))
         .route("/schemas/workflow.json", get(plans::schema))

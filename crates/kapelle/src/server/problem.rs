@@ -99,6 +99,11 @@ impl From<Error> for Problem {
                 problem.0.run = Some(run.to_string());
                 problem
             }
+            Error::Pruned { run } => {
+                let mut problem = Self::new(StatusCode::GONE, "run_pruned", detail);
+                problem.0.run = Some(run.to_string());
+                problem
+            }
             Error::Elsewhere(node) => {
                 let mut problem = Self::new(StatusCode::MISDIRECTED_REQUEST, "elsewhere", detail);
                 problem.0.node = Some(node_of(&node));

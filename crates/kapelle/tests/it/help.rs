@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "",
     "run",
     "plan",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 26] = [
     "runs cancel",
     "runs approve",
     "runs resolve",
+    "runs prune",
     "artifacts",
     "artifacts list",
     "artifacts get",

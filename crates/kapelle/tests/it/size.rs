@@ -54,7 +54,7 @@ fn letters(dice: &mut Dice) -> String {
 }
 
 /// What the files of a folder take, as `du` counts.
-fn taken(dir: &Path) -> u64 {
+pub(crate) fn taken(dir: &Path) -> u64 {
     let files = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap());
     files
         .map(|item| {

@@ -174,7 +174,7 @@ impl World<'_> {
                         self.check(Err(format!("the wish of {by} was acknowledged and is lost")));
                     }
                 }
-                Reply::NotFound | Reply::Twin { .. } => {
+                Reply::NotFound | Reply::Twin(_) => {
                     self.check(Err(format!("the wish of {by} for {run}: {reply:?}")));
                 }
                 _ => {}
@@ -207,7 +207,7 @@ impl World<'_> {
                 self.check(checked);
                 run
             }
-            Reply::Twin { run, .. } => *run,
+            Reply::Twin(twin) => twin.run,
             _ => return,
         };
         let key = &mut self.people.keys[key];

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, Journal, OnSettled, Part, Row, RunQuery, RunRow, Staged, Twin,
+    Content, Entry, Error, Holding, Journal, OnSettled, Part, Pruned, Row, RunQuery, RunRow,
+    Staged, Twin,
 };
-use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant};
+use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::limits::Load;
 
 pub(super) struct Counted {
@@ -150,5 +151,18 @@ impl Journal for Counted {
 
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
         self.journal.bytes(tenant, run).await
+    }
+
+    async fn prune(
+        &self,
+        tenant: &Tenant,
+        runs: &[RunId],
+        now: Timestamp,
+    ) -> Result<Pruned, Error> {
+        self.journal.prune(tenant, runs, now).await
+    }
+
+    async fn shrink(&self) -> Result<bool, Error> {
+        self.journal.shrink().await
     }
 }

@@ -1,0 +1,35 @@
+//! Runs that have ended: removed.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /prune`: which runs to remove. Only those that have ended are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prune {
+    /// These, whatever their age; else those that `older_than` and `keep` say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Vec<String>>,
+    /// Those that ended so long ago, such as `30d`: 30 days, if `keep` is not given either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
+    /// But not the newest so many that have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+    /// Only tells which.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// More are to follow: the space is given back with the last.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// What was removed, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Which runs, oldest first.
+    pub runs: Vec<String>,
+    /// How many bytes the store took on the disk before.
+    pub bytes_before: u64,
+    /// And after it.
+    pub bytes_after: u64,
+}
