@@ -115,6 +115,21 @@ pub enum Error {
         /// That run.
         run: RunId,
     },
+    /// It has not ended.
+    #[error("run `{run}` has not ended; wait for its end, or cancel it")]
+    Open {
+        /// Which run.
+        run: RunId,
+    },
+    /// A file with runs cannot be taken in.
+    #[error("the file cannot be imported: {0}")]
+    BadExport(Arc<str>),
+    /// Another run has this id.
+    #[error("another run has the id `{run}`")]
+    OtherRun {
+        /// That id.
+        run: RunId,
+    },
     /// The run was removed, and its key is not free yet.
     #[error("run `{run}` was pruned; its key is free again 30 days after that")]
     Pruned {

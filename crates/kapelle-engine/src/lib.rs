@@ -20,6 +20,7 @@ pub mod shards;
 mod shell;
 mod slots;
 mod submit;
+mod transfer;
 mod values;
 mod watch;
 
@@ -27,4 +28,5 @@ pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
 pub use feed::Progressed;
 pub use slots::{Alone, Slots, Taken};
 pub use submit::PreparedPlan;
+pub use transfer::Export;
 pub use watch::{Seen, SeenEvent};

@@ -1,6 +1,6 @@
 //! What every journal checks of an addition before it is written, the same for all adapters.
 
-use kapelle_core::port::journal::{Addition, Error, Part, Row, RunQuery, RunRow};
+use kapelle_core::port::journal::{Addition, Error, History, Part, Row, RunQuery, RunRow};
 use kapelle_core::{Digest, RunId, Tenant};
 
 /// The end of a run as a store knows it.
@@ -46,6 +46,29 @@ fn belongs(row: &Row, run: RunId, tenant: &Tenant) -> bool {
 pub(crate) fn corrupt(addition: &Addition, message: impl Into<String>) -> Error {
     let entry = &addition.entry;
     Error::Corrupt { run: entry.run, seq: entry.first_seq, message: message.into().into() }
+}
+
+/// Whether a run is all there, as its chain says, and has ended.
+pub(crate) fn history(history: &History) -> Result<(), Error> {
+    let History { entries, row, rows: _ } = history;
+    let (mut next, mut hash) = (1, [0; 32]);
+    for entry in entries {
+        let is_its = entry.run == row.run && entry.tenant == row.tenant;
+        let follows =
+            entry.first_seq == next && entry.count > 0 && entry.chained(&hash) == entry.hash;
+        if !is_its || !follows {
+            return Err(not_whole(row.run, next, "it does not continue its run"));
+        }
+        (next, hash) = (next + u64::from(entry.count), entry.hash);
+    }
+    if entries.is_empty() || row.open {
+        return Err(not_whole(row.run, next, "its run has not ended"));
+    }
+    Ok(())
+}
+
+fn not_whole(run: RunId, seq: u64, message: &str) -> Error {
+    Error::Corrupt { run, seq, message: message.into() }
 }
 
 /// The refusal of an addition that refers to a payload that is not there.

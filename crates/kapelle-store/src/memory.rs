@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kapelle_core::port::journal::{
-    Addition, Content, Entry, Error, Holding, Journal, OnSettled, Part, Pruned, Row, RunQuery,
-    RunRow, Settled, Staged, SubmitKey, Twin,
+    Addition, Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned,
+    Row, RunQuery, RunRow, Settled, Staged, SubmitKey, Twin,
 };
 use kapelle_core::{Digest, Digester, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 
@@ -48,6 +48,8 @@ struct State {
     holdings: BTreeMap<Shard, Holding>,
     /// The entries of each shard; the first one has position 1. Those that were pruned leave gaps.
     entries: BTreeMap<Shard, Vec<Option<Entry>>>,
+    /// Runs that were taken in from elsewhere.
+    history: BTreeMap<RunId, Vec<Entry>>,
     /// Where the entries of each run are in its shard.
     runs: BTreeMap<RunId, Vec<usize>>,
     keys: BTreeMap<(Tenant, Box<str>), Twin>,
@@ -138,6 +140,26 @@ impl State {
         }
     }
 
+    fn import(&mut self, history: History) -> Result<Imported, Error> {
+        check::history(&history)?;
+        let History { entries, row, rows } = history;
+        if let Some(known) = self.entries_of(row.run).next_back() {
+            let same = entries.last().is_some_and(|last| last.hash == known.hash);
+            return Ok(if same { Imported::Known } else { Imported::Other });
+        }
+        let mut draft = Draft::new(self);
+        let last = entries.last().cloned().expect("it was checked");
+        let addition = Addition { key: None, entry: last, rows };
+        addition.rows.iter().try_for_each(|row| draft.row(&addition, row))?;
+        let (tenant, run) = (row.tenant.clone(), row.run);
+        for row in addition.rows {
+            self.write_row(&tenant, run, row);
+        }
+        self.write_row(&tenant, run, Row::Run(row));
+        self.history.insert(run, entries);
+        Ok(Imported::New)
+    }
+
     /// Removes a run, if it has ended. What was staged stays: it may be referred to at any time.
     fn prune(&mut self, tenant: &Tenant, run: RunId, now: Timestamp) -> bool {
         let name = (tenant.clone(), run);
@@ -145,6 +167,7 @@ impl State {
             return false;
         }
         self.rows.remove(&name);
+        self.history.remove(&run);
         let entries = self.entries.entry(run.shard()).or_default();
         for place in self.runs.remove(&run).into_iter().flatten() {
             entries[place] = None;
@@ -174,7 +197,10 @@ impl State {
     fn entries_of(&self, run: RunId) -> impl DoubleEndedIterator<Item = &Entry> {
         let entries = self.entries.get(&run.shard());
         let places = self.runs.get(&run).into_iter().flatten();
-        places.filter_map(move |at| entries.and_then(|entries| entries.get(*at)?.as_ref()))
+        let taken_in = self.history.get(&run).into_iter().flatten();
+        let places =
+            places.filter_map(move |at| entries.and_then(|entries| entries.get(*at)?.as_ref()));
+        places.chain(taken_in)
     }
 }
 
@@ -380,6 +406,16 @@ impl Journal for Memory {
         let references = state.references.iter();
         let references = references.filter(|((of, _, by), _)| of == tenant && *by == run);
         Ok(entries + references.map(|(_, len)| len).sum::<u64>())
+    }
+
+    async fn references(&self, tenant: &Tenant, run: RunId) -> Result<Vec<(Digest, u64)>, Error> {
+        let state = self.state();
+        let mine = state.references.iter().filter(|((of, _, by), _)| of == tenant && *by == run);
+        Ok(mine.map(|((_, digest, _), len)| (*digest, *len)).collect())
+    }
+
+    async fn import(&self, history: History) -> Result<Imported, Error> {
+        self.state().import(history)
     }
 
     async fn prune(

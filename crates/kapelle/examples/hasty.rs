@@ -14,8 +14,8 @@ use kapelle::{EventKind, Kapelle};
 use kapelle_api::{Approval, Decision, NewRun};
 use kapelle_core::port::Journal;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, OnSettled, Part, Pruned, Row, RunQuery, RunRow, Settled,
-    Staged, Twin,
+    Content, Entry, Error, History, Holding, Imported, OnSettled, Part, Pruned, Row, RunQuery,
+    RunRow, Settled, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::{Member, Sqlite};
@@ -209,6 +209,14 @@ impl Journal for Hasty {
 
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
         self.store.bytes(tenant, run).await
+    }
+
+    async fn references(&self, tenant: &Tenant, run: RunId) -> Result<Vec<(Digest, u64)>, Error> {
+        self.store.references(tenant, run).await
+    }
+
+    async fn import(&self, history: History) -> Result<Imported, Error> {
+        self.store.import(history).await
     }
 
     async fn prune(

@@ -189,6 +189,20 @@ impl Client {
         Ok(response.into_body())
     }
 
+    /// `GET /export`: one file with runs that have ended, as it comes.
+    pub async fn export(&self, runs: &[String]) -> Result<Body, Error> {
+        let runs: Vec<_> = runs.iter().map(|run| escape(run)).collect();
+        let path = format!("/export?runs={}", runs.join(","));
+        let response = self.send(Method::GET, &path, "*/*", Bytes::new()).await?;
+        Ok(response.into_body())
+    }
+
+    /// `POST /import`: takes in the runs of such a file.
+    pub async fn import(&self, file: Bytes) -> Result<Page<Submitted>, Error> {
+        let response = self.send(Method::POST, "/import", "application/json", file).await?;
+        self.read_json(response.into_body()).await
+    }
+
     /// `POST /prune`
     pub async fn prune(&self, which: &Prune) -> Result<Pruned, Error> {
         self.post("/prune", which).await

@@ -174,6 +174,28 @@ pub struct Pruned {
     pub runs: Vec<RunId>,
 }
 
+/// A run that has ended, with all that belongs to it, as another journal has it.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// All its entries, from the first to the last, under whatever epochs they were written.
+    pub entries: Vec<Entry>,
+    /// Its line in the list of runs.
+    pub row: RunRow,
+    /// The payloads that it refers to.
+    pub rows: Vec<Row>,
+}
+
+/// What came of taking in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Imported {
+    /// It is there now.
+    New,
+    /// It was there before: the same entries.
+    Known,
+    /// Another run has its id: nothing was written.
+    Other,
+}
+
 /// Called once with the fate of an append, from the writer's thread: must not block.
 /// One [`Settled`] per part, in order.
 pub type OnSettled = Box<dyn FnOnce(Result<Vec<Settled>, Error>) + Send>;
@@ -285,6 +307,15 @@ pub trait Journal: Send + Sync {
 
     /// How many bytes a run takes: its entries, and the payloads it refers to.
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error>;
+
+    /// The payloads that a run refers to, with their lengths, by digest.
+    async fn references(&self, tenant: &Tenant, run: RunId) -> Result<Vec<(Digest, u64)>, Error>;
+
+    /// Takes in a run that has ended elsewhere, whoever owns its shard: entry by entry as it is, in one
+    /// transaction. It is history: nobody goes on with it, and [`Self::tail`] does not tell of it.
+    ///
+    /// Entries that are not chained, not of one run or not all of it are answered with [`Error::Corrupt`].
+    async fn import(&self, history: History) -> Result<Imported, Error>;
 
     /// Removes those of `runs` that have ended, whoever owns their shards: each with all that belongs
     /// to it, or not at all. Payloads go that nobody else refers to; submit keys stay for

@@ -12,6 +12,7 @@
 )]
 
 pub mod compare;
+mod importing;
 mod promises;
 mod pruning;
 
@@ -24,6 +25,7 @@ use kapelle_core::port::journal::{
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
 
+pub use importing::*;
 pub use promises::*;
 pub use pruning::*;
 
@@ -60,6 +62,8 @@ macro_rules! journal_contract {
             what_has_not_ended_is_not_pruned,
             a_pruned_run_keeps_its_key_for_thirty_days,
             positions_of_pruned_entries_are_not_given_again,
+            a_run_is_taken_in_as_it_is_whoever_owns_its_shard,
+            what_is_no_whole_run_is_not_taken_in,
         );
     };
     (@ $make:expr, $($promise:ident,)*) => {

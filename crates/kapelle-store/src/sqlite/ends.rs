@@ -19,10 +19,10 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::{Fault, Phase, classify};
 use super::schema::level_of;
-use super::write::{Place, end_of, last_of};
+use super::write::{HISTORY, Place, end_of, last_of};
 
-/// For each shard the position of its last entry, and its epoch.
-const LEN: usize = 256 * 16;
+/// For each shard and for history the position of its last entry, and its epoch.
+const LEN: usize = (HISTORY as usize + 1) * 16;
 /// The first level of tables with a note of what was pruned.
 const PRUNES: u32 = 3;
 

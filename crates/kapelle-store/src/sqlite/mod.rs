@@ -16,6 +16,7 @@ mod checkpoint;
 mod ends;
 mod fault;
 mod files;
+mod import;
 mod look;
 mod pace;
 mod prune;
@@ -41,8 +42,8 @@ use std::{fs, io};
 
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, Journal, OnSettled, Part, Pruned, Row, RunQuery, RunRow,
-    Staged, Twin,
+    Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned, Row,
+    RunQuery, RunRow, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
@@ -411,6 +412,18 @@ impl Journal for Sqlite {
             after = more;
         }
         Ok(sum)
+    }
+
+    async fn references(&self, tenant: &Tenant, run: RunId) -> Result<Vec<(Digest, u64)>, Error> {
+        let tenant = tenant.clone();
+        self.readers.read_run((run, 1), move |conn| import::references(conn, &tenant, run)).await
+    }
+
+    async fn import(&self, history: History) -> Result<Imported, Error> {
+        let (answer, answered) = oneshot::channel();
+        let (history, imported) = (Box::new(history), Imported::Other);
+        self.wish(Wish::Import { history, imported, answer });
+        self.answer(answered).await
     }
 
     async fn prune(

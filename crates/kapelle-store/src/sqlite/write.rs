@@ -21,8 +21,11 @@ use crate::check::{self, Head};
 const HEADS_MAX: usize = 100_000;
 /// How far a place's number is from the positions of its entries.
 pub(super) const POS_BITS: u32 = 48;
-/// Where entries are: their shard's number, below 256.
+/// Where entries are: their shard's number, below 256, or [`HISTORY`].
 pub(super) type Place = u16;
+/// Where the entries of all runs are that were taken in from elsewhere: no shard's, so whoever owns
+/// those goes on undisturbed.
+pub(super) const HISTORY: Place = 256;
 
 /// Why a transaction cannot go on.
 pub(super) enum Stop {
@@ -206,7 +209,7 @@ impl Transaction<'_> {
         end_of(self.conn, shard.0.into())
     }
 
-    fn entry(&self, entry: &Entry, place: Place, pos: u64) -> rusqlite::Result<()> {
+    pub(super) fn entry(&self, entry: &Entry, place: Place, pos: u64) -> rusqlite::Result<()> {
         let mut insert = self.conn.prepare_cached(
             "INSERT INTO entry (id, tenant, run, first_seq, count, at, epoch, level, hash, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -226,7 +229,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn row(&self, addition: &Addition, row: &Row) -> Result<(), Stop> {
+    pub(super) fn row(&self, addition: &Addition, row: &Row) -> Result<(), Stop> {
         let Entry { tenant, run, .. } = &addition.entry;
         match row {
             Row::Run(row) => self.run_row(row)?,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kapelle_core::port::journal::{Error, OnSettled, Part, Settled};
+use kapelle_core::port::journal::{Error, History, Imported, OnSettled, Part, Settled};
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -66,6 +66,11 @@ pub(super) enum Wish {
         gone: Gone,
         answer: oneshot::Sender<Result<Gone, Error>>,
     },
+    Import {
+        history: Box<History>,
+        imported: Imported,
+        answer: oneshot::Sender<Result<Imported, Error>>,
+    },
     Shrink {
         more: bool,
         answer: oneshot::Sender<Result<bool, Error>>,
@@ -92,6 +97,9 @@ impl Wish {
             Self::Prune { gone, answer, .. } => {
                 answer.send(result.map(|()| gone)).ok();
             }
+            Self::Import { imported, answer, .. } => {
+                answer.send(result.map(|()| imported)).ok();
+            }
             Self::Shrink { more, answer } => {
                 answer.send(result.map(|()| more)).ok();
             }
@@ -99,7 +107,8 @@ impl Wish {
     }
 
     fn makes_a_run(&self) -> bool {
-        matches!(self, Self::Append { parts, .. } if makes_a_run(parts))
+        let Self::Append { parts, .. } = self else { return matches!(self, Self::Import { .. }) };
+        makes_a_run(parts)
     }
 
     fn fulfil(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Stop> {
@@ -111,6 +120,7 @@ impl Wish {
             Self::Prune { tenant, runs, now, gone, .. } => {
                 *gone = transaction.prune(tenant, runs, *now)?;
             }
+            Self::Import { history, imported, .. } => *imported = transaction.import(history)?,
             Self::Shrink { more, .. } => *more = transaction.shrink()?,
         }
         Ok(())

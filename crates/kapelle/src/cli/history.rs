@@ -1,10 +1,15 @@
-//! `runs prune`: what is done with runs that have ended.
+//! `runs prune`, `runs export`, `runs import`: what is done with runs that have ended.
 
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
+
+use futures_util::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use kapelle_api::{self as api, Client};
 
-use super::exit::Stop;
+use super::exit::{Exit, Stop};
 use super::out;
+use super::session::Settings;
 
 /// How many runs are removed before it is told how far it is.
 const PIECE: usize = 200;
@@ -75,4 +80,51 @@ async fn remove(found: api::Pruned, client: &Client) -> Result<api::Pruned, Stop
     }
     bar.finish_and_clear();
     Ok(gone)
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// The file, or `-` for stdin
+    file: PathBuf,
+    /// Print one JSON object: `{"items": [{"id", "existing"}], "next_cursor"}`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn export(runs: &[String], client: &Client) -> Result<(), Stop> {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() {
+        return Err(Stop::usage(
+            "the file is not for a terminal: write `> FILE` after the command",
+        ));
+    }
+    let mut file = client.export(runs).await?;
+    while let Some(piece) = file.try_next().await.map_err(api::client::Error::from)? {
+        stdout.write_all(&piece).map_err(Stop::output)?;
+    }
+    stdout.flush().map_err(Stop::output)
+}
+
+pub(crate) async fn import(args: Import, settings: &Settings) -> Result<Exit, Stop> {
+    let mut file = Vec::new();
+    let name = args.file.display();
+    let read = if args.file.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut file)
+    } else {
+        std::fs::File::open(&args.file).and_then(|mut from| from.read_to_end(&mut file))
+    };
+    read.map_err(|error| Stop::usage(format!("`{name}`: {error}")))?;
+    // The store is made if there is none.
+    let node = settings.open().await?;
+    let taken = node.app.client().import(file.into()).await;
+    node.close(std::time::Duration::ZERO).await?;
+    let taken = taken?;
+    if args.json {
+        out::json(&taken)?;
+        return Ok(Exit::Done);
+    }
+    for run in taken.items {
+        out::line(&format!("{}{}", run.id, if run.existing { " (was there before)" } else { "" }))?;
+    }
+    Ok(Exit::Done)
 }

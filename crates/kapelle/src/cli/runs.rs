@@ -58,6 +58,14 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Say what to do about a blocked step
     Resolve(Resolution),
+    /// Write runs that have ended to stdout, as one file
+    Export {
+        /// The runs: ids, unique ends of them (4 or more characters), or task ids
+        #[arg(required = true)]
+        runs: Vec<RunRef>,
+    },
+    /// Take in the runs of a file that `runs export` wrote
+    Import(history::Import),
     /// Remove runs that have ended, and give their space back to the disk
     Prune(history::Prune),
 }
@@ -165,6 +173,7 @@ enum Action {
 pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
     match command {
         Command::Resume(args) => resume(args, settings).await,
+        Command::Import(args) => history::import(args, settings).await,
         Command::Watch { run, json } => {
             with_reader(settings, async |client, node| {
                 watch(client, node, &run, json, settings).await
@@ -214,8 +223,11 @@ async fn ask(
         }
         Command::Approve(args) => approve(args, client, &teller).await?,
         Command::Resolve(args) => resolve(args, client, &teller).await?,
+        Command::Export { runs } => history::export(&runs, client).await?,
         Command::Prune(args) => history::prune(args, client).await?,
-        Command::Watch { .. } | Command::Resume(_) => unreachable!("done by `perform`"),
+        Command::Watch { .. } | Command::Resume(_) | Command::Import(_) => {
+            unreachable!("done by `perform`")
+        }
     }
     Ok(Exit::Done)
 }

@@ -16,6 +16,7 @@ mod problem;
 mod prune;
 mod runs;
 pub(crate) mod socket;
+mod transfer;
 mod why;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,8 @@ pub(crate) use problem::{finding, node_of};
 
 /// The longest body of a request that may hold a workflow, in bytes.
 const PLAN_BODY_MAX: usize = 32 << 20;
+/// The longest file of runs, in bytes: it is checked as a whole.
+const IMPORT_MAX: usize = 512 << 20;
 /// The longest body of any other request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
@@ -119,6 +122,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/check", post(plans::check))
         .route("/plans/analyze", post(plans::analyze))
         .layer(DefaultBodyLimit::max(PLAN_BODY_MAX));
+    let files = Router::new()
+        .route("/import", post(transfer::import))
+        .layer(DefaultBodyLimit::max(IMPORT_MAX));
     Router::new()
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
@@ -132,6 +138,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/{run}/steps/{step}/resolve", post(control::resolve))
         .route("/runs/{run}/artifacts", get(artifacts::list))
         .route("/artifacts/{digest}", get(artifacts::get))
+        .route("/export", get(transfer::export))
         .route("/prune", post(prune::prune))
         .route("/agents", get(agents::list))
         .route("/agents/{name}", get(agents::show))
@@ -139,6 +146,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/healthz", get(healthz))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .merge(plans)
+        .merge(files)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .with_state(app)

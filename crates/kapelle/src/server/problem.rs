@@ -99,6 +99,9 @@ impl From<Error> for Problem {
                 problem.0.run = Some(run.to_string());
                 problem
             }
+            Error::Open { .. } => Self::new(StatusCode::CONFLICT, "run_open", detail),
+            Error::OtherRun { .. } => Self::new(StatusCode::CONFLICT, "run_conflict", detail),
+            Error::BadExport(_) => Self::invalid("bad_export", detail),
             Error::Pruned { run } => {
                 let mut problem = Self::new(StatusCode::GONE, "run_pruned", detail);
                 problem.0.run = Some(run.to_string());

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 29] = [
     "",
     "run",
     "plan",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 27] = [
     "runs cancel",
     "runs approve",
     "runs resolve",
+    "runs export",
+    "runs import",
     "runs prune",
     "artifacts",
     "artifacts list",

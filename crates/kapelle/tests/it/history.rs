@@ -1,8 +1,10 @@
-//! The history of runs: looked at as it was then, and pruned.
+//! The history of runs: looked at as it was then, pruned, exported and imported.
 
 use std::path::Path;
 
 use kapelle_api::NewRun;
+use kapelle_core::Tenant;
+use kapelle_core::port::journal::{Entry, Journal as _};
 use serde_json::json;
 
 use crate::size::taken;
@@ -160,4 +162,90 @@ impl Drop for Killed {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// Exports runs of one folder and imports them into another one; what was told.
+fn move_runs(from: &Folder, to: &Folder, runs: &str) -> (Vec<u8>, serde_json::Value) {
+    let exported = from.command(&format!("runs export {runs}")).output().unwrap();
+    assert!(exported.status.success(), "{exported:?}");
+    std::fs::write(to.path().join("file"), &exported.stdout).unwrap();
+    let told = to.run("runs import file --json").expect(0).json();
+    (exported.stdout, told)
+}
+
+/// A run's journal, as it is on the disk.
+async fn journal_of(folder: &Folder, run: &str) -> Vec<Entry> {
+    let store = kapelle_store::Sqlite::open(&folder.path().join(".kapelle")).unwrap();
+    store.read(&Tenant::default(), run.parse().unwrap(), 1).await.unwrap()
+}
+
+const MAKES: &str = "{id: x, tasks: [
+    {id: large, agentName: process, input: {shell: 'head -c 3000000 /dev/zero > $KAPELLE_OUT/zeros'}},
+    {id: each, agentName: echo, forEach: '{{ [1, 2, 3] }}', dependencies: [large], input: {value: '{{ item }}'}},
+    {id: long, agentName: echo, dependencies: [each], input: {value: '{{ steps.each.output }} and a text that is so long that its value is kept by its digest, which takes more than two hundred and fifty six bytes, so it goes on and on and on, without saying anything that anybody would want to know, until it is there at last: done. It is done.'}}]}";
+
+#[tokio::test]
+async fn an_exported_run_is_the_same_elsewhere() {
+    let (here, there) = (Folder::new(), Folder::new());
+    here.write("workflow.yaml", MAKES);
+    let runs: Vec<_> = (0..2).map(|_| run_of(&here.run("run . --json").expect(0).last())).collect();
+    // The other store has a node that owns shards of its own, these runs' among them.
+    there.write("workflow.yaml", "{id: y, tasks: [{id: ask, approval: {}}]}");
+    let mut node = there.start("run . --json --wait");
+    let open = run_of(&node.wait_for("approval_requested", Some("ask")));
+    let (file, told) = move_runs(&here, &there, &runs.join(" "));
+    let items = |existing| -> serde_json::Value {
+        runs.iter().map(|run| json!({"id": run, "existing": existing})).collect()
+    };
+    assert_eq!(told["items"], items(false));
+    for run in &runs {
+        let show = |folder: &Folder| {
+            let mut shown = folder.run(&format!("runs show {run} --json")).expect(0).json();
+            for artifact in shown["artifacts"].as_array_mut().unwrap() {
+                // Where its file is written is the other store's business.
+                artifact["path"] = json!(null);
+            }
+            shown.as_object_mut().unwrap().remove("node");
+            shown
+        };
+        assert_eq!(show(&there), show(&here));
+        assert_eq!(journal_of(&there, run).await, journal_of(&here, run).await);
+        let events = |folder: &Folder| folder.run(&format!("runs events {run}")).expect(0).out;
+        assert_eq!(events(&there), events(&here));
+    }
+    assert_eq!(move_runs(&here, &there, &runs.join(" ")).1["items"], items(true));
+    // Exported from there it is the same file, and whoever works there goes on.
+    assert!(move_runs(&there, &here, &runs.join(" ")).0 == file, "the files differ");
+    there.run(&format!("runs approve {open} ask")).expect(0);
+    node.wait_for("run_completed", None);
+    node.finish();
+    there.run("doctor").expect(0);
+    there.run(&format!("runs export {open}")).expect(0);
+}
+
+#[test]
+fn a_file_that_was_changed_is_not_imported() {
+    let (here, there) = (Folder::new(), Folder::new());
+    here.write("workflow.yaml", MAKES);
+    let run = run_of(&here.run("run . --json").expect(0).last());
+    let (file, _) = move_runs(&here, &here, &run);
+    let import = |bytes: &[u8]| {
+        std::fs::write(there.path().join("file"), bytes).unwrap();
+        there.run("runs import file")
+    };
+    for at in [3, 60, 400, file.len() / 2, file.len() - 40] {
+        let mut changed = file.clone();
+        changed[at] ^= 4;
+        assert!(import(&changed).expect(2).err.contains("cannot be imported"), "byte {at}");
+    }
+    for len in [0, 30, file.len() / 2, file.len() - 1] {
+        assert!(import(&file[..len]).expect(2).err.contains("cannot be imported"), "{len} bytes");
+    }
+    assert_eq!(there.run("runs list --json").expect(0).json()["items"], json!([]));
+    import(&file).expect(0);
+    // Another run under the same id is none of ours.
+    here.write("open.yaml", "{id: y, tasks: [{id: ask, approval: {}}]}");
+    let open = run_of(&here.run("run open.yaml --json").expect(5).last());
+    let refused = here.run(&format!("runs export {open}")).expect(2);
+    assert!(refused.err.contains("has not ended") && refused.out.is_empty(), "{}", refused.err);
 }

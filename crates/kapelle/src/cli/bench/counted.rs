@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
-    Content, Entry, Error, Holding, Journal, OnSettled, Part, Pruned, Row, RunQuery, RunRow,
-    Staged, Twin,
+    Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned, Row,
+    RunQuery, RunRow, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::limits::Load;
@@ -151,6 +151,14 @@ impl Journal for Counted {
 
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
         self.journal.bytes(tenant, run).await
+    }
+
+    async fn references(&self, tenant: &Tenant, run: RunId) -> Result<Vec<(Digest, u64)>, Error> {
+        self.journal.references(tenant, run).await
+    }
+
+    async fn import(&self, history: History) -> Result<Imported, Error> {
+        self.journal.import(history).await
     }
 
     async fn prune(
