@@ -41,6 +41,17 @@ pub enum EventKind {
         /// The folder where relative paths start.
         root: String,
     },
+    /// It goes on from what another run has done.
+    RunForked {
+        /// That run,
+        parent: String,
+        /// as it was after this event.
+        parent_seq: u64,
+        /// The step from which on it is done anew.
+        from: String,
+        /// How many steps it has taken over.
+        taken: usize,
+    },
     /// Its first step was taken up.
     RunStarted {},
     /// Another process took it over.

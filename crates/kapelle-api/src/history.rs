@@ -1,6 +1,8 @@
-//! Runs that have ended: removed.
+//! What is done with what runs have done: forked, pruned.
 
 use serde::{Deserialize, Serialize};
+
+use crate::Json;
 
 /// `POST /prune`: which runs to remove. Only those that have ended are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,4 +34,29 @@ pub struct Pruned {
     pub bytes_before: u64,
     /// And after it.
     pub bytes_after: u64,
+}
+
+/// `POST /runs/{run}/fork`: a new run that takes over what was done before a step and beside it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// The step; it and all that needs it are done anew.
+    pub from: String,
+    /// An object: the inputs that are other ones.
+    #[serde(default)]
+    pub inputs: Json,
+    /// The client's own name for the new run: the same one never makes a second run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+}
+
+/// Where a run was forked from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// That run, which may be gone,
+    pub run: String,
+    /// as it was after this event.
+    pub seq: u64,
+    /// The step from which on it is done anew.
+    pub from: String,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Json};
+use crate::{Failure, Forked, Json};
 
 /// `POST /runs`: a workflow or a plan, and what to do it with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,6 +105,9 @@ pub struct Run {
     /// Why, where the status does not say it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Where it was forked from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked: Option<Forked>,
     /// Its steps, grown ones included.
     pub steps: Vec<Step>,
     /// What it gave; `null` until it ended.

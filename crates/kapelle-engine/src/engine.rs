@@ -115,6 +115,9 @@ pub enum Error {
         /// That run.
         run: RunId,
     },
+    /// The inputs are not what the plan takes.
+    #[error("the inputs are not what the workflow takes")]
+    BadInputs(Vec<kapelle_core::problem::Problem>),
     /// It has not ended.
     #[error("run `{run}` has not ended; wait for its end, or cancel it")]
     Open {
@@ -213,7 +216,7 @@ impl Engine {
         self.submit_as(run, new).await
     }
 
-    async fn new_id(&self) -> Result<RunId, Error> {
+    pub(crate) async fn new_id(&self) -> Result<RunId, Error> {
         let shard = self.inner.claims.for_new_run().await?;
         Ok(RunId::new(self.inner.shared.clock.now(), random(), shard))
     }

@@ -14,6 +14,7 @@ mod clock;
 mod desk;
 mod engine;
 mod feed;
+mod fork;
 mod history;
 mod reader;
 pub mod shards;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
 pub use feed::Progressed;
+pub use fork::Fork;
 pub use slots::{Alone, Slots, Taken};
 pub use submit::PreparedPlan;
 pub use transfer::Export;

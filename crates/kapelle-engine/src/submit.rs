@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::journal::{SubmitKey, Twin};
 use kapelle_core::run::{Compiled, Created};
-use kapelle_core::{Digest, INLINE_MAX, Payload, RunId, Value, canonical};
+use kapelle_core::{Digest, INLINE_MAX, Payload, RunId, Tenant, Value, canonical};
 
 use crate::engine::{Engine, Error, NewRun, Submitted, refused};
 use crate::shards::{Offer, Reply, Submission, Ticket};
@@ -13,15 +13,29 @@ use crate::shards::{Offer, Reply, Submission, Ticket};
 /// A plan made ready to run, for as many runs as one likes.
 #[derive(Clone, Debug)]
 pub struct PreparedPlan {
-    compiled: Arc<Compiled>,
+    pub(crate) compiled: Arc<Compiled>,
     /// As a run's first event holds it, and the payload to keep if it is long.
-    value: Value,
-    payload: Option<Payload>,
+    pub(crate) value: Value,
+    pub(crate) payload: Option<Payload>,
     /// Of its canonical JSON.
     digest: Digest,
 }
 
-pub(crate) fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
+/// The name under which a run is submitted, if it has one.
+pub(crate) fn submit_key(
+    task_id: Option<&str>,
+    key: Option<&str>,
+    content: Digest,
+) -> Option<SubmitKey> {
+    let name = match (task_id, key) {
+        (Some(id), _) => format!("task:{id}"),
+        (None, Some(key)) => format!("key:{key}"),
+        (None, None) => return None,
+    };
+    Some(SubmitKey { key: name.into(), content })
+}
+
+fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
     if twin.pruned_at.is_some() {
         Err(Error::Pruned { run: twin.run })
     } else if twin.content == content {
@@ -33,30 +47,38 @@ pub(crate) fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
 
 impl Engine {
     pub(crate) async fn submit_as(&self, run: RunId, new: NewRun) -> Result<Submitted, Error> {
+        let content =
+            Digest::of(format!("{}{}", new.plan.digest, canonical(&new.inputs)).as_bytes());
+        let key = submit_key(new.task_id.as_deref(), new.key.as_deref(), content);
+        if let Some(known) = self.known(&new.tenant, key.as_ref()).await? {
+            return known;
+        }
+        self.create(Self::submission(new, run, key)).await
+    }
+
+    /// What a submit under this key comes to, if there was one before. [`Error::Draining`] where
+    /// none is taken any more.
+    pub(crate) async fn known(
+        &self,
+        tenant: &Tenant,
+        key: Option<&SubmitKey>,
+    ) -> Result<Option<Result<Submitted, Error>>, Error> {
         let shared = &self.inner.shared;
         if shared.is_draining() {
             return Err(Error::Draining);
         }
-        let name = match (&new.task_id, &new.key) {
-            (Some(id), _) => Some(format!("task:{id}")),
-            (None, Some(key)) => Some(format!("key:{key}")),
-            (None, None) => None,
-        };
-        let key = name.map(|name| SubmitKey {
-            key: name.into(),
-            content: Digest::of(
-                format!("{}{}", new.plan.digest, canonical(&new.inputs)).as_bytes(),
-            ),
-        });
-        if let Some(SubmitKey { key, content }) = &key
-            && let Some(twin) = shared.reader.journal.submitted(&new.tenant, key).await?
-            && !twin.is_forgotten(shared.clock.now())
-        {
-            return same(&twin, *content);
-        }
-        let content = key.as_ref().map(|key| key.content);
-        shared.asked().insert(run, new.tenant.clone());
-        let submission = Self::submission(new, run, key);
+        let Some(SubmitKey { key, content }) = key else { return Ok(None) };
+        let twin = shared.reader.journal.submitted(tenant, key).await?;
+        let twin = twin.filter(|twin| !twin.is_forgotten(shared.clock.now()));
+        Ok(twin.map(|twin| same(&twin, *content)))
+    }
+
+    /// Creates a run, unless its key is taken meanwhile.
+    pub(crate) async fn create(&self, submission: Submission) -> Result<Submitted, Error> {
+        let shared = &self.inner.shared;
+        let run = submission.run;
+        let content = submission.key.as_ref().map(|key| key.content);
+        shared.asked().insert(run, submission.tenant.clone());
         let offer = |ticket| Offer::Submit(Box::new(Submission { ticket, ..submission }));
         let reply = shared.ask(run.shard(), offer).await;
         if !matches!(reply, Reply::Done { .. }) {
@@ -103,6 +125,7 @@ impl Engine {
         let workflow = compiled.plan.workflow.clone();
         let created = Created { workflow, plan: value, inputs, root, task_id };
         let ticket = Ticket(0);
-        Submission { run, tenant, created, plan: compiled, payloads, key, ticket }
+        let (forked, references, plan) = (None, Vec::new(), compiled);
+        Submission { run, tenant, created, plan, forked, payloads, references, key, ticket }
     }
 }

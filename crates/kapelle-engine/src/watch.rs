@@ -59,6 +59,7 @@ fn names(event: &Event, run: &Run) -> BTreeMap<StepNo, StepId> {
             numbers.extend([*step, *blame]);
         }
         Event::StepsDropped { steps } => numbers.extend(steps),
+        Event::RunForked(forked) => numbers.push(forked.from),
         _ => {}
     }
     numbers.into_iter().filter_map(|no| Some((no, run.name(no)?.clone()))).collect()

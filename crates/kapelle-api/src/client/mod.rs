@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Event, Json, NewRun, Page,
+    Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Event, Fork, Json, NewRun, Page,
     PlanRequest, Problem, Prune, Pruned, Resolution, Run, RunSummary, RunsQuery, Submitted, Told,
     Why, Wish,
 };
@@ -165,6 +165,11 @@ impl Client {
     /// `POST /runs/{run}/cancel`
     pub async fn cancel(&self, run: &str, wish: &Wish) -> Result<Told, Error> {
         self.post(&format!("/runs/{}/cancel", escape(run)), wish).await
+    }
+
+    /// `POST /runs/{run}/fork`
+    pub async fn fork(&self, run: &str, how: &Fork) -> Result<Submitted, Error> {
+        self.post(&format!("/runs/{}/fork", escape(run)), how).await
     }
 
     /// `POST /runs/{run}/approvals/{step}`

@@ -24,6 +24,7 @@ impl Run {
         let last_at = std::mem::replace(&mut self.last_at, at);
         match event {
             Event::RunCreated(_) => {}
+            Event::RunForked(forked) => self.take_over(forked),
             Event::RunStarted => self.started = true,
             // Nobody knows how long the node before lived after its last event.
             Event::RunAdopted => self.stop_clock(last_at),
@@ -89,6 +90,7 @@ impl Run {
                 self.note_effect(no, *attempt, effect, state);
             }
             Event::RunCreated(_)
+            | Event::RunForked(_)
             | Event::RunStarted
             | Event::RunAdopted
             | Event::RunPaused { .. }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::port::agent::{Failure, OnUnknown, Safety, Usage};
-use crate::{Artifact, Attempt, Digest, StepNo, Timestamp, Value};
+use crate::{Artifact, Attempt, Digest, RunId, StepNo, Timestamp, Value};
 
 /// Written with its type inside, as the journal has it; read by way of a twin whose type is outside
 /// (`decode`), because serde would put every event aside as a tree first to find its type.
@@ -30,6 +30,8 @@ tagged! {
 pub enum Event {
     /// The run exists; always its first event.
     RunCreated(Box<Created>),
+    /// It goes on from what another run has done; in its first entry, if it does.
+    RunForked(Box<Forked>),
     /// Its first step was taken up.
     RunStarted,
     /// A node took the run over; what was running with the one before is decided next.
@@ -239,6 +241,7 @@ impl Event {
             | Self::EffectStarted { step, .. }
             | Self::EffectRecorded { step, .. } => Some(*step),
             Self::RunCreated(_)
+            | Self::RunForked(_)
             | Self::RunStarted
             | Self::RunAdopted
             | Self::RunPaused { .. }
@@ -269,6 +272,57 @@ pub struct Created {
     /// The client's own name for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<Box<str>>,
+}
+
+/// What a run has taken over of another one, which need not be there any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forked {
+    /// That run,
+    pub run: RunId,
+    /// as it was after this event.
+    pub seq: u64,
+    /// The step from which on it is done anew.
+    pub from: StepNo,
+    /// What was done there.
+    pub taken: Vec<Taken>,
+}
+
+/// A step that was done in another run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Which step.
+    pub step: StepNo,
+    /// How it ended.
+    pub end: TakenEnd,
+    /// When its first attempt began there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended there.
+    pub ended_at: Timestamp,
+}
+
+/// How a step ended in another run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenEnd {
+    /// Well.
+    Completed {
+        /// Its output; never one that is made of other steps.
+        value: Value,
+        /// What it made, and what the steps made that it had grown.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        artifacts: Vec<Artifact>,
+    },
+    /// Badly, and the plan puts up with it.
+    Failed {
+        /// How.
+        failure: Failure,
+    },
+    /// Not at all.
+    Skipped {
+        /// Why not.
+        why: Skipped,
+    },
 }
 
 /// How a run ended.

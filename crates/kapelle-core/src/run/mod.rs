@@ -15,6 +15,7 @@ mod compiled;
 mod decide;
 mod decode;
 mod event;
+mod fork;
 mod group;
 mod poison;
 mod ready;
@@ -33,7 +34,8 @@ pub use begin::{Begun, Prepared, World};
 pub use command::{Command, Produced, Refusal, Takeover};
 pub use compiled::{BadPlan, Compiled};
 pub use event::{
-    Blocked, Created, EffectId, Event, Join, Outcome, Parts, Resolved, Skipped, Verdict,
+    Blocked, Created, EffectId, Event, Forked, Join, Outcome, Parts, Resolved, Skipped, Taken,
+    TakenEnd, Verdict,
 };
 pub use poison::SUSPECT_FOR;
 pub use ready::Lane;
@@ -51,6 +53,7 @@ pub struct Run {
     workflow: Box<str>,
     root: Box<str>,
     task_id: Option<Box<str>>,
+    forked: Option<Box<Forked>>,
     inputs: Value,
     created_at: Timestamp,
     last_at: Timestamp,
@@ -129,6 +132,7 @@ impl Run {
             workflow: created.workflow.clone(),
             root: created.root.clone(),
             task_id: created.task_id.clone(),
+            forked: None,
             inputs: created.inputs.clone(),
             created_at: at,
             last_at: at,

@@ -45,6 +45,8 @@ pub struct Step {
     pub(super) input: Option<Value>,
     /// A person let it go on (manual mode).
     pub(super) released: bool,
+    /// It was done by the run that this one was forked from.
+    pub(super) taken: bool,
     pub(super) effects: Option<Box<Effects>>,
     pub(super) group: Option<Box<Group>>,
 }
@@ -170,6 +172,7 @@ impl Step {
             begun_at: Timestamp::default(),
             input: None,
             released: false,
+            taken: false,
             effects: None,
             group: None,
         }
@@ -198,6 +201,12 @@ impl Step {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempt.map_or(0, |attempt| attempt.0)
+    }
+
+    /// Whether it was done by the run that this one was forked from.
+    #[must_use]
+    pub const fn is_taken(&self) -> bool {
+        self.taken
     }
 
     /// The step that grew it.

@@ -13,8 +13,8 @@ use kapelle_core::port::agent::{
     Action, Agent, Agents, Answer, Call, Card, Desk, Failure, OnUnknown,
 };
 use kapelle_core::run::{
-    Begun, Command, Compiled, Created, Event, Lane, Missing, Refusal, Run, SUSPECT_FOR, Step,
-    Values, World,
+    Begun, Command, Compiled, Created, Event, Forked, Lane, Missing, Refusal, Run, SUSPECT_FOR,
+    Step, Values, World,
 };
 use kapelle_core::{Digest, Json, RunId, StepNo, Timestamp, Value};
 
@@ -80,6 +80,16 @@ impl Driver {
             created,
             id,
         }
+    }
+
+    /// A run of the same plan that goes on from what this one has done, at its birth.
+    pub(crate) fn fork(&self, inputs: Json, forked: Forked) -> Self {
+        let mut fork = Self::new(self.plan.plan.clone(), inputs, RunId::from_bytes([8; 16]));
+        fork.slots.clone_from(&self.slots);
+        fork.values.kept.clone_from(&self.values.kept);
+        fork.happened(Event::RunForked(Box::new(forked)));
+        fork.follow();
+        fork
     }
 
     /// Lets time pass.

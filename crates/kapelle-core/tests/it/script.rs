@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_core::port::agent::{Failure, FailureKind, Safety};
-use kapelle_core::run::{Command, EffectId, Join, Outcome, Parts, Produced, Resolved, Takeover};
+use kapelle_core::run::{
+    Command, EffectId, Forked, Join, Outcome, Parts, Produced, Resolved, TakenEnd, Takeover,
+};
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, RunId, StepNo, Value, parse_duration};
 
 use crate::driver::{Driver, Player};
@@ -74,8 +76,10 @@ fn play(script: &str) -> String {
                 let (plan, inputs) = std::mem::take(&mut setup).finish();
                 Driver::new(plan, inputs, RunId::from_bytes([7; 16]))
             });
-            let seen = stage.journal.len();
-            if let Err(said) = perform(stage, command) {
+            let mut seen = stage.journal.len();
+            if let Some(fork) = command.strip_prefix("fork ") {
+                (*stage, seen) = (forked(stage, fork), 0);
+            } else if let Err(said) = perform(stage, command) {
                 writeln!(out, "  {said}").unwrap();
             }
             // Time alone does nothing: nobody may be there.
@@ -134,6 +138,22 @@ fn perform(stage: &mut Driver, line: &str) -> Result<(), String> {
 
 fn span_of(word: &str) -> Duration {
     parse_duration(word.trim_start_matches('+')).unwrap()
+}
+
+/// `STEP [INPUTS]`: another run goes on from what this one has done.
+fn forked(stage: &Driver, rest: &str) -> Driver {
+    let (step, inputs) = rest.split_once(' ').unwrap_or((rest, "{}"));
+    let from = number_of(stage, step);
+    let mut taken = stage.run.taken_by_fork(from);
+    for taken in &mut taken {
+        if let TakenEnd::Completed { value, .. } = &mut taken.end {
+            let whole = stage.run.json(value, &stage.values).unwrap();
+            *value = Value::Inline(whole);
+        }
+    }
+    let (run, seq) = (stage.run.id(), stage.run.seq());
+    let forked = Forked { run, seq, from, taken };
+    stage.fork(serde_json::from_str(inputs).unwrap(), forked)
 }
 
 fn refused(told: Result<(), kapelle_core::run::Refusal>) -> Result<(), String> {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kapelle_core::port::journal::{Part, SubmitKey, Twin};
-use kapelle_core::run::{Command, Compiled, Created, Event, Refusal, Run, Takeover};
+use kapelle_core::run::{Command, Compiled, Created, Event, Forked, Refusal, Run, Takeover};
 use kapelle_core::{Attempt, Digest, Epoch, Payload, RunId, Shard, StepNo, Tenant, Timestamp};
 
 use hosted::Hosted;
@@ -60,8 +60,12 @@ pub struct Submission {
     pub created: Created,
     /// What `created.plan` holds.
     pub plan: Arc<Compiled>,
-    /// What `created` refers to.
+    /// What it takes over of another run.
+    pub forked: Option<Box<Forked>>,
+    /// What `created` and `forked` refer to.
     pub payloads: Vec<Payload>,
+    /// What they refer to and that is known already.
+    pub references: Vec<(Digest, u64)>,
     /// What makes it idempotent.
     pub key: Option<SubmitKey>,
     /// Who waits for it.

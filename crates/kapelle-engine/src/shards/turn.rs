@@ -84,17 +84,31 @@ impl Shards {
     }
 
     fn submit(&mut self, new: Submission, now: Timestamp) {
-        let Submission { run: id, tenant, created, plan, payloads, key, ticket } = new;
+        let Submission {
+            run: id,
+            tenant,
+            created,
+            plan,
+            forked,
+            payloads,
+            references,
+            key,
+            ticket,
+        } = new;
         if !self.epochs.contains_key(&id.shard()) {
             return self.reply(Some(ticket), Reply::NotOwner);
         }
         let read = created.inputs.digest();
         let run = Run::new(id, &created, plan, now);
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
+        if let Some(forked) = forked {
+            hosted.record(vec![Event::RunForked(forked)], now);
+        }
         hosted.keep_for(payloads, |digest| Some(digest) == read);
+        hosted.staged.references.extend(references);
         hosted.working = true;
+        let reply = Reply::Done { seq: hosted.run.seq() };
         self.runs.insert(id, Place::Here(Box::new(hosted)));
-        let reply = Reply::Done { seq: 1 };
         self.answers.push(Answer { run: id, ticket: Some(ticket), reply, again: None });
         self.mark(id);
         self.note_timer(id);

@@ -153,7 +153,9 @@ impl Node {
         };
         let (tenant, payloads) = Default::default();
         let (plan, ticket) = (plan(), Ticket(0));
-        let new = Submission { run, tenant, created, plan, payloads, key: None, ticket };
+        let (forked, references, key) = (None, Vec::new(), None);
+        let new =
+            Submission { run, tenant, created, plan, forked, payloads, references, key, ticket };
         self.shards.offer(Offer::Submit(Box::new(new)));
     }
 

@@ -1,4 +1,4 @@
-//! `runs prune`, `runs export`, `runs import`: what is done with runs that have ended.
+//! `runs fork`, `runs export`, `runs import`, `runs prune`: what is done with what runs have done.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
@@ -8,8 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kapelle_api::{self as api, Client};
 
 use super::exit::{Exit, Stop};
-use super::out;
+use super::follow::{Wanted, follow};
+use super::run::How;
 use super::session::Settings;
+use super::view::View;
+use super::{input, out};
+use crate::node::Node;
 
 /// How many runs are removed before it is told how far it is.
 const PIECE: usize = 200;
@@ -127,4 +131,56 @@ pub(crate) async fn import(args: Import, settings: &Settings) -> Result<Exit, St
         out::line(&format!("{}{}", run.id, if run.existing { " (was there before)" } else { "" }))?;
     }
     Ok(Exit::Done)
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fork {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: String,
+    /// The step: it and all that needs it are done anew
+    #[arg(long, value_name = "STEP")]
+    from: String,
+    /// An input that is another one; read as its schema says, else as JSON, else as text
+    #[arg(long = "input", short, value_name = "NAME=VALUE", value_parser = input::pair)]
+    inputs: Vec<(String, String)>,
+    /// A name for the new run: the same one never makes a second run, but goes on with the first
+    #[arg(long, value_name = "ID")]
+    task_id: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Forks a run and follows the new one to its end.
+pub(crate) async fn fork(args: Fork, settings: &Settings) -> Result<Exit, Stop> {
+    let node = settings.look_to_work().await?;
+    let client = node.app.client();
+    let how = api::Fork {
+        from: args.from,
+        inputs: inputs(&node, &client, &args.run, &args.inputs).await,
+        task_id: args.task_id,
+    };
+    let submitted = match client.fork(&args.run, &how).await {
+        Ok(submitted) => submitted,
+        Err(error) => {
+            node.close(std::time::Duration::ZERO).await?;
+            return Err(error.into());
+        }
+    };
+    let view = View::new(args.how.json, 1, None);
+    let wanted = Wanted { run: submitted.id, fresh: !submitted.existing };
+    follow(node, settings, vec![wanted], args.how.people(), view).await
+}
+
+/// Inputs as the plan of the run says. Where that is gone its key may still be known: they are read
+/// as well as they can be.
+async fn inputs(node: &Node, client: &Client, run: &str, given: &[(String, String)]) -> api::Json {
+    let id = client.run(run).await.ok().and_then(|run| run.id.parse().ok());
+    let parent = match id {
+        Some(id) => node.engine().run(node.app.tenant(), id).await.ok(),
+        None => None,
+    };
+    let schema = |name: &str| parent.as_ref()?.plan().plan.inputs.get(name).cloned();
+    let read =
+        |(name, text): &(String, String)| (name.clone(), input::typed(schema(name).as_ref(), text));
+    given.iter().map(read).collect()
 }

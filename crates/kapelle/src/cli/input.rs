@@ -78,7 +78,7 @@ fn from_file(path: &Path) -> Result<serde_json::Map<String, Json>, Stop> {
 }
 
 /// A value as its schema wants it: text stays text, everything else is JSON.
-fn typed(schema: Option<&Json>, text: &str) -> Json {
+pub(crate) fn typed(schema: Option<&Json>, text: &str) -> Json {
     let wants = schema.and_then(|schema| schema.get("type"));
     let is_text = schema.is_some_and(|schema| {
         let members = schema.get("enum").and_then(Json::as_array);

@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Say what to do about a blocked step
     Resolve(Resolution),
+    /// Do a run anew from a step on, with what it has done before and beside that
+    Fork(history::Fork),
     /// Write runs that have ended to stdout, as one file
     Export {
         /// The runs: ids, unique ends of them (4 or more characters), or task ids
@@ -173,6 +175,7 @@ enum Action {
 pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
     match command {
         Command::Resume(args) => resume(args, settings).await,
+        Command::Fork(args) => history::fork(args, settings).await,
         Command::Import(args) => history::import(args, settings).await,
         Command::Watch { run, json } => {
             with_reader(settings, async |client, node| {
@@ -225,7 +228,7 @@ async fn ask(
         Command::Resolve(args) => resolve(args, client, &teller).await?,
         Command::Export { runs } => history::export(&runs, client).await?,
         Command::Prune(args) => history::prune(args, client).await?,
-        Command::Watch { .. } | Command::Resume(_) | Command::Import(_) => {
+        Command::Watch { .. } | Command::Resume(_) | Command::Fork(_) | Command::Import(_) => {
             unreachable!("done by `perform`")
         }
     }
@@ -260,6 +263,9 @@ fn show(run: api::Run, json: bool) -> Result<(), Stop> {
         format!("run       {}\nworkflow  {}\nstatus    {}", run.id, run.workflow, run.status);
     if let Some(detail) = &run.detail {
         text += &format!(" ({})", out::shown(detail, 300));
+    }
+    if let Some(forked) = &run.forked {
+        text += &format!("\nforked    from {} at `{}`", forked.run, forked.from);
     }
     if let Some(task_id) = &run.task_id {
         text += &format!("\ntask      {task_id}");

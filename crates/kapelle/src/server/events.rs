@@ -169,11 +169,19 @@ fn deciders(run: &Run, step: Option<&str>) -> Vec<String> {
 }
 
 fn kind_of(event: &Event, seen: &SeenEvent) -> EventKind {
-    run_kind(event).or_else(|| step_kind(event, seen)).unwrap_or_else(|| person_kind(event, seen))
+    run_kind(event, seen)
+        .or_else(|| step_kind(event, seen))
+        .unwrap_or_else(|| person_kind(event, seen))
 }
 
-fn run_kind(event: &Event) -> Option<EventKind> {
+fn run_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
     Some(match event {
+        Event::RunForked(forked) => EventKind::RunForked {
+            parent: forked.run.to_string(),
+            parent_seq: forked.seq,
+            from: seen.name(forked.from).to_owned(),
+            taken: forked.taken.len(),
+        },
         Event::RunCreated(created) => EventKind::RunCreated {
             workflow: created.workflow.to_string(),
             task_id: created.task_id.as_deref().map(str::to_owned),

@@ -129,6 +129,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/events", get(events::events))
+        .route("/runs/{run}/fork", post(runs::fork))
         .route("/runs/{run}/why", get(why::of_run))
         .route("/runs/{run}/steps/{step}/why", get(why::of_step))
         .route("/runs/{run}/pause", post(control::pause))

@@ -99,6 +99,7 @@ impl From<Error> for Problem {
                 problem.0.run = Some(run.to_string());
                 problem
             }
+            Error::BadInputs(problems) => Self::findings(&problems),
             Error::Open { .. } => Self::new(StatusCode::CONFLICT, "run_open", detail),
             Error::OtherRun { .. } => Self::new(StatusCode::CONFLICT, "run_conflict", detail),
             Error::BadExport(_) => Self::invalid("bad_export", detail),

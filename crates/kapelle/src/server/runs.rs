@@ -8,7 +8,7 @@ use kapelle_core::RunId;
 use kapelle_core::plan;
 use kapelle_core::port::journal::{RunQuery, RunRow};
 use kapelle_core::run::{Blocked, Run, Skipped, Status, Step, StepStatus, StepView, Verdict};
-use kapelle_engine::{Error, NewRun};
+use kapelle_engine::{Error, Fork, NewRun, Submitted};
 use serde::Deserialize;
 
 use super::body::{Body, Query};
@@ -37,11 +37,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
     let root = root_of(new.root)?;
     let key = key_of(&headers)?;
-    let bad_task = |id: &String| id.is_empty() || id.len() > TASK_ID_MAX;
-    if new.task_id.as_ref().is_some_and(bad_task) {
-        let detail = format!("`task_id` has 1 to {TASK_ID_MAX} bytes");
-        return Err(Problem::invalid("bad_body", detail));
-    }
+    let task_id = task_of(new.task_id)?;
     let mut plan = plans::checked(&app, new.workflow, new.file, new.plan).await?;
     plan.manual |= new.manual;
     if let Some(max_parallel) = new.max_parallel {
@@ -53,11 +49,36 @@ pub(super) async fn create(
     }
     let inputs = plan::inputs(&plan, new.inputs).map_err(|found| Problem::findings(&found))?;
     let tenant = app.tenant().clone();
-    let task_id = new.task_id.map(String::into_boxed_str);
     let by_key = task_id.is_none() && key.is_some();
     let plan = app.engine().prepare(&plan)?;
     let new = NewRun { tenant, plan, inputs, root, task_id, key };
-    let submitted = app.engine().submit(new).await.map_err(|error| match error {
+    submitted(&app, app.engine().submit(new).await, by_key)
+}
+
+/// Creates a run that takes over what another one has done before a step and beside it: 201, or 200
+/// for one that was there under the same `task_id` or `Idempotency-Key`.
+///
+/// `POST /runs/{run}/fork`
+pub(super) async fn fork(
+    State(app): State<App>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    Body(how): Body<api::Fork>,
+) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
+    let run = app.find(&run).await?;
+    let (task_id, key) = (task_of(how.task_id)?, key_of(&headers)?);
+    let by_key = task_id.is_none() && key.is_some();
+    let fork = Fork { run, from: how.from.into(), inputs: how.inputs, task_id, key };
+    submitted(&app, app.engine().fork(app.tenant(), fork).await, by_key)
+}
+
+/// What came of a submit.
+fn submitted(
+    app: &App,
+    submitted: Result<Submitted, Error>,
+    by_key: bool,
+) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
+    let submitted = submitted.map_err(|error| match error {
         Error::Conflict { .. } if by_key => Problem::key_reused(&error),
         error => error.into(),
     })?;
@@ -67,6 +88,14 @@ pub(super) async fn create(
     let status = if submitted.existing { StatusCode::OK } else { StatusCode::CREATED };
     let (id, existing) = (submitted.run.to_string(), submitted.existing);
     Ok((status, Json(api::Submitted { id, existing })))
+}
+
+fn task_of(id: Option<String>) -> Result<Option<Box<str>>, Problem> {
+    if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > TASK_ID_MAX) {
+        let detail = format!("`task_id` has 1 to {TASK_ID_MAX} bytes");
+        return Err(Problem::invalid("bad_body", detail));
+    }
+    Ok(id.map(String::into_boxed_str))
 }
 
 fn key_of(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
@@ -165,6 +194,11 @@ pub(super) async fn show(
         task_id: run.task_id().map(str::to_owned),
         status: run.status().as_str().to_owned(),
         detail: detail(&run),
+        forked: run.forked().map(|forked| api::Forked {
+            run: forked.run.to_string(),
+            seq: forked.seq,
+            from: run.name(forked.from).map_or_else(String::new, ToString::to_string),
+        }),
         steps,
         output,
         artifacts: artifacts::of_run(&app, &run),
@@ -217,6 +251,11 @@ pub(super) fn status_of(run: &Run, step: &Step) -> &'static str {
 /// Why it was skipped, is blocked or has to wait.
 pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
     match &step.status {
+        StepStatus::Completed | StepStatus::Failed if step.is_taken() => {
+            run.forked().map(|forked| {
+                format!("it was done by run {}, which this one was forked from", forked.run)
+            })
+        }
         StepStatus::Skipped(Skipped::Condition) => Some("its `when` gave false".to_owned()),
         StepStatus::Skipped(Skipped::Person) => Some("a person said so".to_owned()),
         StepStatus::Skipped(Skipped::Needs { step: needs, blame }) => {

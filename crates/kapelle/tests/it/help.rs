@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 30] = [
     "",
     "run",
     "plan",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 29] = [
     "runs cancel",
     "runs approve",
     "runs resolve",
+    "runs fork",
     "runs export",
     "runs import",
     "runs prune",

@@ -249,3 +249,95 @@ fn a_file_that_was_changed_is_not_imported() {
     let refused = here.run(&format!("runs export {open}")).expect(2);
     assert!(refused.err.contains("has not ended") && refused.out.is_empty(), "{}", refused.err);
 }
+
+/// Each process leaves its name in `log`, so that it is seen what was done.
+const CHAIN: &str = r#"
+id: chain
+inputs: { word: { type: string, default: old } }
+tasks:
+  - id: list
+    agentName: echo
+    forEach: "{{ [1, 2] }}"
+    input: { value: "{{ item }} is one of the items of a list whose outputs are so long together that they are kept by their digest and not in the journal itself, or so it is hoped by whoever writes this text at length, to get over two hundred and fifty six bytes" }
+  - id: first
+    agentName: process
+    input: { shell: 'echo first >> log; echo made > $KAPELLE_OUT/note', parse: text }
+  - id: second
+    agentName: process
+    dependencies: [first, list]
+    input: { shell: 'echo second >> log; test "$WORD" != bad', env: { WORD: "{{ inputs.word }}" } }
+  - id: ask
+    dependencies: [second]
+    approval: {}
+  - id: last
+    agentName: echo
+    dependencies: [ask, list]
+    input: { value: { word: "{{ inputs.word }}", list: "{{ steps.list.output }}" } }
+output: "{{ steps.last.output }}"
+"#;
+
+fn log_of(folder: &Folder) -> String {
+    std::fs::read_to_string(folder.path().join("log")).unwrap().replace('\n', " ")
+}
+
+#[test]
+fn a_fork_does_anew_what_it_must_and_outlives_its_parent() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", CHAIN);
+    let parent = run_of(&folder.run("run . --json").expect(5).last());
+    folder.run(&format!("runs approve {parent} ask")).expect(0);
+    let before = folder.run(&format!("runs resume {parent} --json")).expect(0).last();
+    assert_eq!(log_of(&folder), "first second ");
+    let fork = format!("runs fork {parent} --from second --input word=new --task-id again --json");
+    let child = run_of(&folder.run(&fork).expect(5).last());
+    assert_ne!(child, parent);
+    assert_eq!(log_of(&folder), "first second second ");
+    let shown = folder.run(&format!("runs show {child} --json")).expect(0).json();
+    assert_eq!(
+        (&shown["forked"]["run"], &shown["forked"]["from"]),
+        (&json!(parent), &json!("second"))
+    );
+    let first = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "first");
+    assert_eq!(
+        (&first.unwrap()["status"], &first.unwrap()["attempts"]),
+        (&json!("completed"), &json!(0))
+    );
+    let why = folder.run(&format!("why {child} first")).expect(0).out;
+    assert!(why.contains(&format!("it was done by run {parent}")), "{why}");
+    // Its parent goes, with all that nobody else refers to.
+    assert_eq!(folder.run("runs prune --keep 0 --json").expect(0).json()["runs"], json!([parent]));
+    folder.run(&format!("runs show {parent}")).expect(2);
+    folder.run(&format!("runs approve {child} ask")).expect(0);
+    let after = folder.run(&format!("runs resume {child} --json")).expect(0).last();
+    assert_eq!(after["output"]["word"], "new");
+    assert_eq!(after["output"]["list"], before["output"]["list"]);
+    let digest = after["artifacts"][0]["digest"].as_str().unwrap();
+    assert_eq!(folder.run(&format!("artifacts get {digest}")).expect(0).out, "made\n");
+    assert_eq!(log_of(&folder), "first second second ");
+    // Asked once more it is the same run, though what it was forked from is gone.
+    assert_eq!(run_of(&folder.run(&fork).expect(0).last()), child);
+    let other = fork.replace("word=new", "word=other");
+    assert!(folder.run(&other).expect(2).err.contains(&child), "another fork under the same name");
+    folder.run("doctor").expect(0);
+}
+
+#[test]
+fn a_failed_run_is_forked_where_it_failed() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", CHAIN);
+    let parent = run_of(&folder.run("run . --json --input word=bad").expect(1).last());
+    let child =
+        folder.run(&format!("runs fork {parent} --from second -i word=good --json")).expect(5);
+    let kinds: Vec<_> = child.events().iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(kinds[..2], ["run_created", "run_forked"]);
+    let asks = child.events().iter().any(|event| event["type"] == "approval_requested");
+    assert!(asks, "{}", child.out);
+    assert_eq!(log_of(&folder), "first second second ");
+    // From a step beside it: what failed is done anew all the same.
+    let again = folder.run(&format!("runs fork {parent} --from list --json")).expect(1);
+    assert_eq!(log_of(&folder), "first second second second ", "{}", again.out);
+    let unknown = folder.run(&format!("runs fork {parent} --from nothing")).expect(2);
+    assert!(unknown.err.contains("nothing"), "{}", unknown.err);
+    let wrong = folder.run(&format!("runs fork {parent} --from list --input wrd=1")).expect(2);
+    assert!(wrong.err.contains("wrd"), "{}", wrong.err);
+}

@@ -1,7 +1,9 @@
 //! Events and wants as sentences.
 
 use kapelle_core::port::agent::OnUnknown;
-use kapelle_core::run::{Blocked, EffectId, Event, Outcome, Resolved, Skipped, Status};
+use kapelle_core::run::{
+    Blocked, EffectId, Event, Forked, Outcome, Resolved, Skipped, Status, TakenEnd,
+};
 use kapelle_core::{Attempt, StepNo, Timestamp, Value, canonical};
 
 use crate::driver::{BIRTH, Driver};
@@ -11,6 +13,7 @@ pub(super) fn of(stage: &Driver, event: &Event) -> String {
     let name = |no: &StepNo| name(stage, *no);
     match event {
         Event::RunCreated(_) => "run created".into(),
+        Event::RunForked(forked) => forked_from(stage, forked),
         Event::RunStarted => "run started".into(),
         Event::RunAdopted => "run adopted".into(),
         Event::RunPaused { by, .. } => format!("run paused by {by}"),
@@ -66,6 +69,19 @@ pub(super) fn of(stage: &Driver, event: &Event) -> String {
             format!("{}#{attempt} effect {} {end}", name(step), key(effect))
         }
     }
+}
+
+fn forked_from(stage: &Driver, forked: &Forked) -> String {
+    let mut text = format!("run forked at {}", name(stage, forked.from));
+    for taken in &forked.taken {
+        let end = match &taken.end {
+            TakenEnd::Completed { value: v, .. } => format!("done: {}", value(stage, v)),
+            TakenEnd::Failed { failure } => format!("failed: {}", failure.message),
+            TakenEnd::Skipped { why } => format!("skipped: {}", skipped(stage, why)),
+        };
+        text += &format!("\n    takes over {} {end}", name(stage, taken.step));
+    }
+    text
 }
 
 fn started(stage: &Driver, event: &Event) -> String {

@@ -91,6 +91,7 @@ impl Promises {
             Event::RunStopping { .. } => self.stopping = true,
             Event::RunCompleted { verdict, .. } => self.judge(run, *verdict),
             Event::RunCreated(_)
+            | Event::RunForked(_)
             | Event::RunStarted
             | Event::RunAdopted
             | Event::RunPaused { .. }

@@ -144,7 +144,7 @@ impl BitOr for Kinds {
 /// The column of an event.
 const fn place(event: &Event) -> usize {
     match event {
-        Event::RunCreated(_) => 0,
+        Event::RunCreated(_) | Event::RunForked(_) => 0,
         Event::RunStarted => 1,
         Event::RunAdopted => 2,
         Event::RunPaused { .. } => 3,

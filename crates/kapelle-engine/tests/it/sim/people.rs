@@ -293,7 +293,9 @@ impl World<'_> {
             tenant: Tenant::default(),
             created,
             plan: plan.compiled.clone(),
+            forked: None,
             payloads: plan.payloads.clone(),
+            references: Vec::new(),
             key: Some(submit_key),
             ticket,
         };

@@ -62,6 +62,9 @@ impl Failures {
 fn words(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::RunCreated { workflow, .. } => format!("created from `{workflow}`"),
+        EventKind::RunForked { parent, from, taken, .. } => {
+            format!("forked from {parent} at `{from}`: {taken} steps taken over")
+        }
         EventKind::RunAdopted {} => "taken over by another process".to_owned(),
         EventKind::RunPaused { by, reason, .. } => {
             let by = by.as_deref().unwrap_or("kapelle");

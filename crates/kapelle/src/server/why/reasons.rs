@@ -93,6 +93,12 @@ impl Told<'_> {
                 ]
             }
             StepStatus::Asked => vec![self.asked(no)],
+            StepStatus::Completed | StepStatus::Failed if step.is_taken() => {
+                let failure = step.failure.as_deref();
+                let failure =
+                    failure.map(|failure| format!("{}: {}", failure.code, failure.message));
+                failure.into_iter().chain(reason_of(run, step)).collect()
+            }
             StepStatus::Completed => vec![match step.attempts() {
                 0 => "it was done without an attempt of its own".to_owned(),
                 1 => "it was done at the first attempt".to_owned(),
