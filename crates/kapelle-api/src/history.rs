@@ -20,7 +20,7 @@ pub struct Prune {
     /// Only tells which.
     #[serde(default)]
     pub dry_run: bool,
-    /// More are to follow: the space is given back with the last.
+    /// More are to follow: the space is given back, and counted, with the last.
     #[serde(default)]
     pub more: bool,
 }
@@ -34,6 +34,9 @@ pub struct Pruned {
     pub bytes_before: u64,
     /// And after it.
     pub bytes_after: u64,
+    /// How many of these are free: a store of an older version keeps them and fills them again.
+    #[serde(default)]
+    pub bytes_free: u64,
 }
 
 /// `POST /runs/{run}/fork`: a new run that takes over what was done before a step and beside it.

@@ -53,9 +53,14 @@ impl Engine {
         Ok(gone)
     }
 
-    /// Gives back to the disk what pruning has freed.
-    pub async fn shrink(&self) -> Result<(), Error> {
-        while self.journal().shrink().await? {}
-        Ok(())
+    /// Gives back to the disk what pruning has freed, and answers how many bytes of it stay free in
+    /// the store's files.
+    pub async fn shrink(&self) -> Result<u64, Error> {
+        loop {
+            let shrunk = self.journal().shrink().await?;
+            if !shrunk.more {
+                return Ok(shrunk.free);
+            }
+        }
     }
 }

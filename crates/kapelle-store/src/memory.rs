@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kapelle_core::port::journal::{
     Addition, Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned,
-    Row, RunQuery, RunRow, Settled, Staged, SubmitKey, Twin,
+    Row, RunQuery, RunRow, Settled, Shrunk, Staged, SubmitKey, Twin,
 };
 use kapelle_core::{Digest, Digester, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 
@@ -430,8 +430,8 @@ impl Journal for Memory {
         Ok(Pruned { seen: runs.len(), runs: gone })
     }
 
-    async fn shrink(&self) -> Result<bool, Error> {
-        Ok(false)
+    async fn shrink(&self) -> Result<Shrunk, Error> {
+        Ok(Shrunk::default())
     }
 }
 

@@ -15,7 +15,7 @@ use kapelle_api::{Approval, Decision, NewRun};
 use kapelle_core::port::Journal;
 use kapelle_core::port::journal::{
     Content, Entry, Error, History, Holding, Imported, OnSettled, Part, Pruned, Row, RunQuery,
-    RunRow, Settled, Staged, Twin,
+    RunRow, Settled, Shrunk, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::{Member, Sqlite};
@@ -228,7 +228,7 @@ impl Journal for Hasty {
         self.store.prune(tenant, runs, now).await
     }
 
-    async fn shrink(&self) -> Result<bool, Error> {
+    async fn shrink(&self) -> Result<Shrunk, Error> {
         self.store.shrink().await
     }
 }

@@ -174,6 +174,15 @@ pub struct Pruned {
     pub runs: Vec<RunId>,
 }
 
+/// What came of giving space back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shrunk {
+    /// There is more to give: ask again.
+    pub more: bool,
+    /// How many bytes are free in its files: where there is no more to give, they are filled again.
+    pub free: u64,
+}
+
 /// A run that has ended, with all that belongs to it, as another journal has it.
 #[derive(Clone, Debug)]
 pub struct History {
@@ -325,8 +334,8 @@ pub trait Journal: Send + Sync {
     async fn prune(&self, tenant: &Tenant, runs: &[RunId], now: Timestamp)
     -> Result<Pruned, Error>;
 
-    /// Gives a piece of what pruning has freed back to the disk; whether there is more to give.
-    async fn shrink(&self) -> Result<bool, Error>;
+    /// Gives a piece of what pruning has freed back to the disk.
+    async fn shrink(&self) -> Result<Shrunk, Error>;
 }
 
 /// What the caller can do about it: free space, wait, upgrade, ask again, or stop.

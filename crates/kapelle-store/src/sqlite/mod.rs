@@ -43,7 +43,7 @@ use std::{fs, io};
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
     Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned, Row,
-    RunQuery, RunRow, Staged, Twin,
+    RunQuery, RunRow, Shrunk, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, ROW_MAX, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
@@ -445,9 +445,9 @@ impl Journal for Sqlite {
         Ok(pruned)
     }
 
-    async fn shrink(&self) -> Result<bool, Error> {
+    async fn shrink(&self) -> Result<Shrunk, Error> {
         let (answer, answered) = oneshot::channel();
-        self.wish(Wish::Shrink { more: false, answer });
+        self.wish(Wish::Shrink { shrunk: Shrunk::default(), answer });
         self.answer(answered).await
     }
 }

@@ -6,9 +6,9 @@
 
 use std::path::PathBuf;
 
-use kapelle_core::port::journal::{KEY_KEPT, Pruned};
+use kapelle_core::port::journal::{KEY_KEPT, Pruned, Shrunk};
 use kapelle_core::{Digest, RunId, Tenant, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::params;
 
 use super::sum;
 use super::write::{POS_BITS, Transaction};
@@ -109,20 +109,17 @@ impl Transaction<'_> {
         self.conn.prepare_cached(sql)?.execute(values).map(drop)
     }
 
-    /// Gives free pages at the end of the database back; whether there are more. A database that was
-    /// made before this was asked of it keeps its free pages and fills them again.
-    pub(super) fn shrink(&self) -> rusqlite::Result<bool> {
-        let before = free_pages(self.conn)?;
+    /// Gives free pages at the end of the database back. One that was made before this was asked of
+    /// it keeps its free pages and fills them again.
+    pub(super) fn shrink(&self) -> rusqlite::Result<Shrunk> {
+        let pages = |of| self.conn.query_row(of, [], |row| row.get::<_, u32>(0));
+        let before = pages("PRAGMA freelist_count")?;
         let sql = format!("PRAGMA incremental_vacuum({PAGES})");
         let mut vacuum = self.conn.prepare(&sql)?;
         let mut steps = vacuum.query([])?;
         while steps.next()?.is_some() {}
-        let after = free_pages(self.conn)?;
-        Ok(after > 0 && after < before)
+        let after = pages("PRAGMA freelist_count")?;
+        let free = u64::from(after) * u64::from(pages("PRAGMA page_size")?);
+        Ok(Shrunk { more: after > 0 && after < before, free })
     }
-}
-
-fn free_pages(conn: &Connection) -> rusqlite::Result<u32> {
-    let pages = conn.query_row("PRAGMA freelist_count", [], |row| row.get(0));
-    Ok(pages.optional()?.unwrap_or(0))
 }

@@ -235,15 +235,13 @@ async fn what_is_pruned_is_given_back_to_the_disk() {
     let mut stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;
     for n in 0..40 {
-        let mut addition = megabyte(n, epoch);
-        addition.rows.push(Row::Run(row(run(SHARD, n), "completed")));
-        add(&*stored, SHARD, epoch, vec![addition]).await;
+        add(&*stored, SHARD, epoch, vec![ended_megabyte(n, epoch)]).await;
     }
     let file = megabytes_of_file(&stored).await;
     let (old, kept): (Vec<_>, _) = ((0..39).map(|n| run(SHARD, n)).collect(), run(SHARD, 39));
     let pruned = stored.prune(&tenant(), &old, Timestamp(5)).await.unwrap();
     assert_eq!((pruned.seen, pruned.runs.len()), (39, 39));
-    while stored.shrink().await.unwrap() {}
+    while stored.shrink().await.unwrap().more {}
     let len = std::fs::metadata(stored.file()).unwrap().len() + log_of(&stored);
     assert!(file >= 38 && len < 3 << 20, "{len} bytes are left of {file} MiB");
     // Whoever opens it next finds what was vouched for, and goes on after it.
@@ -313,14 +311,19 @@ async fn a_store_of_the_level_before_is_raised() {
         let back = "DROP TABLE pruned; DROP INDEX submit_run; DROP INDEX submit_pruned;
                     ALTER TABLE submit DROP COLUMN pruned_at;
                     UPDATE submit SET sum = row_sum(tenant, key, run, content);
-                    PRAGMA user_version = 2";
+                    PRAGMA user_version = 2; PRAGMA auto_vacuum = NONE; VACUUM";
         conn.execute_batch(back).unwrap();
     }
     stored.reopen();
     assert_eq!(stored.verify(|_| {}).await.unwrap().damage, []);
     assert!(stored.submitted(&tenant(), "k").await.unwrap().is_some());
-    stored.prune(&tenant(), &[run(SHARD, 1)], Timestamp(5)).await.unwrap();
+    add(&*stored, SHARD, epoch, vec![ended_megabyte(2, epoch)]).await;
+    let runs = [run(SHARD, 1), run(SHARD, 2)];
+    stored.prune(&tenant(), &runs, Timestamp(5)).await.unwrap();
     assert_eq!(stored.tail(SHARD, 0, 9).await.unwrap(), []);
+    // What such a one has free stays free, and is told.
+    let shrunk = stored.shrink().await.unwrap();
+    assert!(!shrunk.more && shrunk.free >= 1 << 20, "{shrunk:?}");
 }
 
 #[tokio::test]
@@ -564,6 +567,13 @@ fn megabyte(n: u32, epoch: Epoch) -> kapelle_core::port::journal::Addition {
     let mut addition = plain(run(SHARD, n), epoch, 1, 1);
     let payload = Payload::new(vec![u8::try_from(n).unwrap(); 1 << 20].into());
     addition.rows.push(Row::Payload(payload));
+    addition
+}
+
+/// The same of one that ends with it.
+fn ended_megabyte(n: u32, epoch: Epoch) -> kapelle_core::port::journal::Addition {
+    let mut addition = megabyte(n, epoch);
+    addition.rows.push(Row::Run(row(run(SHARD, n), "completed")));
     addition
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kapelle_core::port::journal::{Error, History, Imported, OnSettled, Part, Settled};
+use kapelle_core::port::journal::{Error, History, Imported, OnSettled, Part, Settled, Shrunk};
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -72,8 +72,8 @@ pub(super) enum Wish {
         answer: oneshot::Sender<Result<Imported, Error>>,
     },
     Shrink {
-        more: bool,
-        answer: oneshot::Sender<Result<bool, Error>>,
+        shrunk: Shrunk,
+        answer: oneshot::Sender<Result<Shrunk, Error>>,
     },
 }
 
@@ -100,10 +100,15 @@ impl Wish {
             Self::Import { imported, answer, .. } => {
                 answer.send(result.map(|()| imported)).ok();
             }
-            Self::Shrink { more, answer } => {
-                answer.send(result.map(|()| more)).ok();
+            Self::Shrink { shrunk, answer } => {
+                answer.send(result.map(|()| shrunk)).ok();
             }
         }
+    }
+
+    /// Whether it has given back all there was to give.
+    const fn ends_shrinking(&self) -> bool {
+        matches!(self, Self::Shrink { shrunk: Shrunk { more: false, .. }, .. })
     }
 
     fn makes_a_run(&self) -> bool {
@@ -121,7 +126,7 @@ impl Wish {
                 *gone = transaction.prune(tenant, runs, *now)?;
             }
             Self::Import { history, imported, .. } => *imported = transaction.import(history)?,
-            Self::Shrink { more, .. } => *more = transaction.shrink()?,
+            Self::Shrink { shrunk, .. } => *shrunk = transaction.shrink()?,
         }
         Ok(())
     }
@@ -207,8 +212,9 @@ impl Writer {
         let result = self.poison.check().and_then(|()| self.write(&mut batch));
         // Nothing is vouched for once a checkpoint beside it has failed.
         let mut result = result.and_then(|()| self.poison.check());
-        if batch.iter().any(|wish| matches!(wish, Wish::Shrink { more: false, .. })) {
-            result = result.and_then(|()| self.empty_log());
+        if result.is_ok() && batch.iter().any(Wish::ends_shrinking) {
+            self.empty_log();
+            result = self.poison.check();
         }
         for wish in batch {
             wish.answer(result.clone());
@@ -219,12 +225,17 @@ impl Writer {
     }
 
     /// Copies the log and cuts both files off where they end now: only then the disk has it back.
-    /// Where a reader is in the way, the next copy does it.
-    fn empty_log(&mut self) -> Result<(), Error> {
-        self.enter()?;
+    /// Where somebody is in the way, or space is missing, the next copy does it: what the batch
+    /// wished is committed. Whatever else goes wrong poisons.
+    fn empty_log(&mut self) {
+        if self.enter().is_err() {
+            return;
+        }
         let emptied = empty_log(self.conn());
-        self.leave()?;
-        emptied.map(drop).map_err(|error| self.failed(&error, Phase::Checkpoint))
+        let left = self.leave();
+        if let (Ok(()), Err(error)) = (left, emptied) {
+            self.failed(&error, Phase::Checkpoint);
+        }
     }
 
     /// Writes what `batch` wishes. What is refused by itself is answered and taken out of it.

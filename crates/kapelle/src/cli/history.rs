@@ -29,7 +29,7 @@ pub(crate) struct Prune {
     /// Only tell which
     #[arg(long)]
     dry_run: bool,
-    /// Print one JSON object: `{"runs", "bytes_before", "bytes_after"}`
+    /// Print one JSON object: `{"runs", "bytes_before", "bytes_after", "bytes_free"}`
     #[arg(long)]
     json: bool,
 }
@@ -58,6 +58,12 @@ pub(crate) async fn prune(args: Prune, client: &Client) -> Result<(), Stop> {
         let less = out::bytes(before.saturating_sub(after));
         format!("{runs} removed; the store takes {}, {less} less", out::bytes(after))
     });
+    if found.bytes_free > 0 {
+        let free = out::bytes(found.bytes_free);
+        out::say(&format!(
+            "{free} of it are free, and filled again: a store that an older version made keeps them"
+        ));
+    }
     Ok(())
 }
 
@@ -79,7 +85,7 @@ async fn remove(found: api::Pruned, client: &Client) -> Result<api::Pruned, Stop
         let which = api::Prune { runs: Some(runs), more: index < last, ..api::Prune::default() };
         let pruned = client.prune(&which).await?;
         gone.runs.extend(pruned.runs);
-        gone.bytes_after = pruned.bytes_after;
+        (gone.bytes_after, gone.bytes_free) = (pruned.bytes_after, pruned.bytes_free);
         bar.inc(count);
     }
     bar.finish_and_clear();

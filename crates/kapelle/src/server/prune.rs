@@ -24,21 +24,25 @@ pub(super) async fn prune(
     State(app): State<App>,
     Body(which): Body<api::Prune>,
 ) -> Result<Json<api::Pruned>, Problem> {
-    let bytes_before = taken(&app).await;
     let mut runs = wanted(&app, &which).await?;
+    let mut told = api::Pruned::default();
+    if !which.more {
+        told.bytes_before = taken(&app).await;
+        told.bytes_after = told.bytes_before;
+    }
     if !which.dry_run {
         runs = app.engine().prune(app.tenant(), &runs).await?;
         for run in &runs {
             remove_files(&app, *run);
         }
-        if !which.more {
-            remove_leftovers(&app).await?;
-            app.engine().shrink().await?;
-        }
     }
-    let bytes_after = taken(&app).await;
-    let runs = runs.iter().map(RunId::to_string).collect();
-    Ok(Json(api::Pruned { runs, bytes_before, bytes_after }))
+    if !which.dry_run && !which.more {
+        remove_leftovers(&app).await?;
+        told.bytes_free = app.engine().shrink().await?;
+        told.bytes_after = taken(&app).await;
+    }
+    told.runs = runs.iter().map(RunId::to_string).collect();
+    Ok(Json(told))
 }
 
 async fn wanted(app: &App, which: &api::Prune) -> Result<Vec<RunId>, Problem> {

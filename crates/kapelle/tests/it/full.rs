@@ -101,6 +101,33 @@ output: "{{ steps.last.output }}"
 }
 
 #[test]
+fn pruning_makes_room_on_a_full_disk() {
+    // 24 MiB in the database.
+    const MUCH: &str = r#"
+id: much
+tasks:
+  - id: each
+    agentName: process
+    forEach: "{{ [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28] }}"
+    input: { shell: "head -c 660000 /dev/urandom | base64 -w 0" }
+"#;
+    on_a_small_disk("full::pruning_makes_room_on_a_full_disk", "96m", |disk| {
+        let folder = Folder::new();
+        folder.write("workflow.yaml", MUCH);
+        folder.write("new.yaml", "{id: new, tasks: [{id: a, agentName: echo, input: {value: 1}}]}");
+        let on_it = |line: &str| format!("--store {}/store {line}", disk.display());
+        let much = run_of(&folder.run(&on_it("run . --json")).expect(0).events()[0]);
+        fill_up(disk, "filler");
+        folder.run(&on_it("run new.yaml")).expect(6);
+        let pruned = folder.run(&on_it("runs prune --keep 0 --json")).expect(0).json();
+        assert_eq!(pruned["runs"], serde_json::json!([much]));
+        folder.run(&on_it("run new.yaml")).expect(0);
+        assert_eq!(std::fs::metadata(disk.join("store/ballast")).unwrap().len(), 16 << 20);
+        folder.run(&on_it("doctor")).expect(0);
+    });
+}
+
+#[test]
 fn without_any_space_the_file_and_the_way_out_are_named() {
     let name = "full::without_any_space_the_file_and_the_way_out_are_named";
     on_a_small_disk(name, "4m", |disk| {

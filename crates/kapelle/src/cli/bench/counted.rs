@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use kapelle_core::port::journal::{
     Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned, Row,
-    RunQuery, RunRow, Staged, Twin,
+    RunQuery, RunRow, Shrunk, Staged, Twin,
 };
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::limits::Load;
@@ -170,7 +170,7 @@ impl Journal for Counted {
         self.journal.prune(tenant, runs, now).await
     }
 
-    async fn shrink(&self) -> Result<bool, Error> {
+    async fn shrink(&self) -> Result<Shrunk, Error> {
         self.journal.shrink().await
     }
 }
