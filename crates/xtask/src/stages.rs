@@ -110,12 +110,14 @@ pub(crate) fn powercut(args: &[&str]) -> Result<()> {
 
 /// The whole campaign, in the numbers that the design names: a million seeds, ten thousand bits, kills
 /// and cuts, every fault, disks that fail in the kernel and slow ones, two hundred takeovers, a store
-/// of two gigabytes, every change of core.
+/// of two gigabytes, two thousand histories of two stores, every change of core.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
     Flips { flips: "10000", seed: "1" }.run()?;
     run(tests_called("pair", &["kapelle-engine"]).env("KAPELLE_TAKEOVERS", "200"))?;
     run(tests_called("large", &["kapelle-store"]).env("KAPELLE_LARGE_MIB", "2048"))?;
+    let mut command = tests_called("random_history", &["kapelle-store"]);
+    run(command.env("KAPELLE_HISTORIES", "2000"))?;
     let mut command = tests_called("kill", &["kapelle"]);
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))?;
     let mut command = tests_called("fault", &["kapelle"]);

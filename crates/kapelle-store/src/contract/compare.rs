@@ -191,7 +191,7 @@ impl History {
         let head = heads.get(&run).copied().unwrap_or(0);
         let first_seq = if self.one_in(30) { head + 2 } else { head + 1 };
         // A run mostly keeps to the tenant of its first event.
-        let tenant = if self.one_in(40) { self.tenant() } else { Tenant::default() };
+        let tenant = if self.one_in(60) { Tenant::new("other") } else { Tenant::default() };
         let mut entry = Entry {
             tenant: tenant.clone(),
             run,
