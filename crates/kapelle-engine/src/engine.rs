@@ -124,6 +124,9 @@ pub enum Error {
         /// Which run.
         run: RunId,
     },
+    /// Runs are too large for one file.
+    #[error("a file with runs has at most 512 MiB; export fewer at once")]
+    LongExport,
     /// A file with runs cannot be taken in.
     #[error("the file cannot be imported: {0}")]
     BadExport(Arc<str>),

@@ -30,5 +30,5 @@ pub use feed::Progressed;
 pub use fork::Fork;
 pub use slots::{Alone, Slots, Taken};
 pub use submit::PreparedPlan;
-pub use transfer::Export;
+pub use transfer::{EXPORT_MAX, Export};
 pub use watch::{Seen, SeenEvent};

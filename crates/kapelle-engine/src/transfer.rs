@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! {"export":{"version":1}}
-//! {"run":{"id":…,"tenant":…}}                   for each run
+//! {"run":{"id":…,"tenant":…}}                   for each run that has ended
 //! {"entry":{"first_seq":…,…,"bytes":N}}         N bytes as they are, and a line end
 //! {"payload":{"digest":…,"bytes":N}}            likewise
 //! {"end":{"digest":…}}                          of all bytes before this line
 //! ```
 //!
 //! **Invariants:** entries and payloads go byte for byte, so the chain holds as it is; nothing of a
-//! file is taken in before all of it was checked.
+//! file is taken in before all of it was checked, and a run is taken in whole or not at all. What was
+//! broken off is done again: runs that are there are passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ use crate::{Engine, Error, Submitted};
 
 /// The newest version of the file that is read and written.
 const VERSION: u32 = 1;
+/// The longest file: it is checked as a whole, in memory.
+pub const EXPORT_MAX: u64 = 512 << 20;
 /// How many bytes of a payload are read at once.
 const PIECE: usize = 256 << 10;
 /// The longest line.
@@ -53,7 +56,7 @@ struct EntryHead {
     at: i64,
     epoch: u64,
     level: u16,
-    hash: [u8; 32],
+    hash: Digest,
     bytes: u64,
 }
 
@@ -61,18 +64,24 @@ struct EntryHead {
 pub type Export = BoxStream<'static, Result<Bytes, Error>>;
 
 impl Engine {
-    /// Writes runs that have ended as one file. [`Error::Open`] for one that has not.
+    /// Writes runs that have ended as one file. [`Error::Open`] for one that has not,
+    /// [`Error::LongExport`] where nobody could import it.
     pub async fn export(&self, tenant: &Tenant, runs: Vec<RunId>) -> Result<Export, Error> {
+        let mut bytes = 0;
         for run in &runs {
             let row = self.journal().run(tenant, *run).await?.ok_or(Error::NotFound)?;
             if row.open {
                 return Err(Error::Open { run: *run });
             }
+            bytes += self.journal().bytes(tenant, *run).await?;
+        }
+        if bytes > EXPORT_MAX {
+            return Err(Error::LongExport);
         }
         let (to, pieces) = mpsc::channel(4);
         let (engine, tenant) = (self.clone(), tenant.clone());
         tokio::spawn(async move {
-            let mut writer = Writer { to: to.clone(), digester: Digester::default() };
+            let mut writer = Writer { to: to.clone(), digester: Digester::default(), len: 0 };
             if let Err(error) = engine.write(&tenant, &runs, &mut writer).await {
                 // Without its last line the file is none.
                 to.send(Err(error)).await.ok();
@@ -152,11 +161,17 @@ impl Engine {
 struct Writer {
     to: mpsc::Sender<Result<Bytes, Error>>,
     digester: Digester,
+    len: u64,
 }
 
 impl Writer {
     async fn piece(&mut self, piece: Bytes) -> Result<(), Error> {
         self.digester.update(&piece);
+        self.len += piece.len() as u64;
+        // Its lines come on top of what the store counts.
+        if self.len > EXPORT_MAX {
+            return Err(Error::LongExport);
+        }
         // Nobody reads any more: there is nobody to tell either.
         self.to.send(Ok(piece)).await.map_err(|_| Error::Draining)
     }
@@ -174,7 +189,7 @@ impl Writer {
             at: entry.at.0,
             epoch: entry.epoch.0,
             level: entry.level,
-            hash: entry.hash,
+            hash: Digest::from_bytes(entry.hash),
             bytes: entry.body.len() as u64,
         };
         self.head(&Head::Entry(head)).await?;
@@ -293,7 +308,7 @@ impl Found {
             epoch: Epoch(head.epoch),
             level: head.level,
             body,
-            hash: head.hash,
+            hash: *head.hash.as_bytes(),
         }
     }
 
@@ -312,6 +327,9 @@ impl Found {
         let Some(ended) = run.ended() else {
             return Err(bad(format!("run `{}` has not ended", self.id)));
         };
+        if let Some(missing) = self.missing(&run) {
+            return Err(bad(format!("run `{}` refers to `{missing}`, which is missing", self.id)));
+        }
         let row = RunRow {
             tenant: self.tenant,
             run: self.id,
@@ -325,6 +343,17 @@ impl Found {
         };
         let rows = self.payloads.into_iter().map(Row::Payload).collect();
         Ok(History { entries: self.entries, row, rows })
+    }
+
+    /// A payload without which not all of the run could be shown.
+    fn missing(&self, run: &Run) -> Option<Digest> {
+        let there: BTreeSet<_> = self.payloads.iter().map(|payload| payload.digest).collect();
+        let values = run.steps().iter().map(|step| &step.value).chain([run.inputs()]);
+        let values = values.chain(run.ended().map(|ended| &ended.output));
+        let artifacts = run.steps().iter().flat_map(|step| &step.artifacts);
+        let artifacts = artifacts.map(|artifact| artifact.digest);
+        let mut digests = values.filter_map(Value::digest).chain(artifacts);
+        digests.find(|digest| !there.contains(digest))
     }
 
     fn replay(&self) -> Result<Run, LoadError> {

@@ -1,11 +1,12 @@
 //! `runs fork`, `runs export`, `runs import`, `runs prune`: what is done with what runs have done.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use kapelle_api::{self as api, Client};
+use kapelle_engine::EXPORT_MAX;
 
 use super::exit::{Exit, Stop};
 use super::follow::{Wanted, follow};
@@ -115,15 +116,28 @@ pub(crate) async fn export(runs: &[String], client: &Client) -> Result<(), Stop>
     stdout.flush().map_err(Stop::output)
 }
 
-pub(crate) async fn import(args: Import, settings: &Settings) -> Result<Exit, Stop> {
+/// A file that may be one of runs: no longer than those are.
+fn read(path: &Path) -> Result<Vec<u8>, Stop> {
     let mut file = Vec::new();
-    let name = args.file.display();
-    let read = if args.file.as_os_str() == "-" {
-        std::io::stdin().lock().read_to_end(&mut file)
+    let mut len = 0;
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(EXPORT_MAX + 1).read_to_end(&mut file)
     } else {
-        std::fs::File::open(&args.file).and_then(|mut from| from.read_to_end(&mut file))
+        std::fs::File::open(path).and_then(|from| {
+            len = from.metadata()?.len();
+            from.take(if len > EXPORT_MAX { 0 } else { EXPORT_MAX + 1 }).read_to_end(&mut file)
+        })
     };
-    read.map_err(|error| Stop::usage(format!("`{name}`: {error}")))?;
+    let refused = |why: &str| Stop::usage(format!("`{}`: {why}", path.display()));
+    read.map_err(|error| refused(&error.to_string()))?;
+    if len.max(file.len() as u64) > EXPORT_MAX {
+        return Err(refused("it is longer than 512 MiB, so `runs export` did not write it"));
+    }
+    Ok(file)
+}
+
+pub(crate) async fn import(args: Import, settings: &Settings) -> Result<Exit, Stop> {
+    let file = read(&args.file)?;
     // The store is made if there is none.
     let node = settings.open().await?;
     let taken = node.app.client().import(file.into()).await;

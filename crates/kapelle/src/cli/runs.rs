@@ -183,7 +183,10 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
             })
             .await
         }
-        command @ (Command::List(_) | Command::Show { .. } | Command::Events { .. }) => {
+        command @ (Command::List(_)
+        | Command::Show { .. }
+        | Command::Events { .. }
+        | Command::Export { .. }) => {
             with_reader(settings, async |client, node| ask(command, client, node, settings).await)
                 .await
         }

@@ -28,15 +28,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use kapelle_api as api;
 use kapelle_core::{RunId, Tenant};
-use kapelle_engine::{Engine, Error};
+use kapelle_engine::{EXPORT_MAX, Engine, Error};
 
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
 
 /// The longest body of a request that may hold a workflow, in bytes.
 const PLAN_BODY_MAX: usize = 32 << 20;
-/// The longest file of runs, in bytes: it is checked as a whole.
-const IMPORT_MAX: usize = 512 << 20;
 /// The longest body of any other request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
@@ -124,7 +122,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(PLAN_BODY_MAX));
     let files = Router::new()
         .route("/import", post(transfer::import))
-        .layer(DefaultBodyLimit::max(IMPORT_MAX));
+        .layer(DefaultBodyLimit::max(usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX)));
     Router::new()
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))

@@ -102,6 +102,7 @@ impl From<Error> for Problem {
             Error::BadInputs(problems) => Self::findings(&problems),
             Error::Open { .. } => Self::new(StatusCode::CONFLICT, "run_open", detail),
             Error::OtherRun { .. } => Self::new(StatusCode::CONFLICT, "run_conflict", detail),
+            Error::LongExport => Self::too_large(detail),
             Error::BadExport(_) => Self::invalid("bad_export", detail),
             Error::Pruned { run } => {
                 let mut problem = Self::new(StatusCode::GONE, "run_pruned", detail);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kapelle_api::NewRun;
-use kapelle_core::Tenant;
 use kapelle_core::port::journal::{Entry, Journal as _};
+use kapelle_core::{Digest, Tenant};
 use serde_json::json;
 
 use crate::size::taken;
@@ -223,6 +223,14 @@ async fn an_exported_run_is_the_same_elsewhere() {
     there.run(&format!("runs export {open}")).expect(0);
 }
 
+/// A file of runs that ends before its last payload, and vouches for that.
+fn without_a_payload(file: &[u8]) -> Vec<u8> {
+    let head = br#"{"payload":"#;
+    let at = file.windows(head.len()).rposition(|bytes| bytes == head).unwrap();
+    let end = json!({ "end": { "digest": Digest::of(&file[..at]) } });
+    [&file[..at], end.to_string().as_bytes(), b"\n"].concat()
+}
+
 #[test]
 fn a_file_that_was_changed_is_not_imported() {
     let (here, there) = (Folder::new(), Folder::new());
@@ -241,8 +249,13 @@ fn a_file_that_was_changed_is_not_imported() {
     for len in [0, 30, file.len() / 2, file.len() - 1] {
         assert!(import(&file[..len]).expect(2).err.contains("cannot be imported"), "{len} bytes");
     }
+    let missing = import(&without_a_payload(&file)).expect(2);
+    assert!(missing.err.contains("missing"), "{}", missing.err);
     assert_eq!(there.run("runs list --json").expect(0).json()["items"], json!([]));
     import(&file).expect(0);
+    let long = std::fs::File::create(there.path().join("file")).unwrap();
+    long.set_len((512 << 20) + 1).unwrap();
+    assert!(there.run("runs import file").expect(2).err.contains("longer than 512 MiB"));
     // Another run under the same id is none of ours.
     here.write("open.yaml", "{id: y, tasks: [{id: ask, approval: {}}]}");
     let open = run_of(&here.run("run open.yaml --json").expect(5).last());
