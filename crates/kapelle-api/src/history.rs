@@ -1,4 +1,4 @@
-//! What is done with what runs have done: forked, pruned.
+//! What is done with what runs have done: compared, forked, pruned.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,4 +62,52 @@ pub struct Forked {
     pub seq: u64,
     /// The step from which on it is done anew.
     pub from: String,
+}
+
+/// `GET /runs/{run}/diff/{other}`: what differs between two runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diff {
+    /// The one.
+    pub a: DiffSide,
+    /// The other.
+    pub b: DiffSide,
+    /// What is not the same, but for how long it took.
+    pub differences: Vec<Difference>,
+    /// How long each step took.
+    pub durations: Vec<Durations>,
+}
+
+/// One of two runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffSide {
+    /// Its id.
+    pub id: String,
+    /// The id of its workflow.
+    pub workflow: String,
+    /// Where it stands.
+    pub status: String,
+    /// How long it took, if it has ended.
+    pub elapsed_ms: Option<u64>,
+}
+
+/// Something that is not the same in two runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Where: `status`, or below `plan`, `inputs`, `steps` or `output`, as in `steps.fetch.output`.
+    pub path: String,
+    /// What it is in the one; `null` too where there is nothing.
+    pub a: Json,
+    /// What it is in the other.
+    pub b: Json,
+}
+
+/// How long a step took in two runs, from its first attempt to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durations {
+    /// The step.
+    pub step: String,
+    /// In the one, if it began and ended there.
+    pub a_ms: Option<u64>,
+    /// In the other.
+    pub b_ms: Option<u64>,
 }

@@ -18,7 +18,7 @@ mod why;
 pub use agent::{Action, Agent};
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};
-pub use history::{Fork, Forked, Prune, Pruned};
+pub use history::{Diff, DiffSide, Difference, Durations, Fork, Forked, Prune, Pruned};
 pub use plan::{Analysis, CheckRequest, Checked, PlanRequest, StepAnalysis};
 pub use problem::{Finding, Problem};
 pub use run::{

@@ -19,9 +19,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Event, Fork, Json, NewRun, Page,
-    PlanRequest, Problem, Prune, Pruned, Resolution, Run, RunSummary, RunsQuery, Submitted, Told,
-    Why, Wish,
+    Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Diff, Event, Fork, Json, NewRun,
+    Page, PlanRequest, Problem, Prune, Pruned, Resolution, Run, RunSummary, RunsQuery, Submitted,
+    Told, Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -165,6 +165,11 @@ impl Client {
     /// `POST /runs/{run}/cancel`
     pub async fn cancel(&self, run: &str, wish: &Wish) -> Result<Told, Error> {
         self.post(&format!("/runs/{}/cancel", escape(run)), wish).await
+    }
+
+    /// `GET /runs/{run}/diff/{other}`
+    pub async fn diff(&self, run: &str, other: &str) -> Result<Diff, Error> {
+        self.get(&format!("/runs/{}/diff/{}", escape(run), escape(other))).await
     }
 
     /// `POST /runs/{run}/fork`

@@ -1,4 +1,4 @@
-//! `runs fork`, `runs export`, `runs import`, `runs prune`: what is done with what runs have done.
+//! `runs diff`, `runs fork`, `runs export`, `runs import`, `runs prune`: what is done with what runs have done.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -203,4 +203,32 @@ async fn inputs(node: &Node, client: &Client, run: &str, given: &[(String, Strin
     let read =
         |(name, text): &(String, String)| (name.clone(), input::typed(schema(name).as_ref(), text));
     given.iter().map(read).collect()
+}
+
+/// How much of a value is shown.
+const VALUE_MAX: usize = 60;
+/// How much is shown of where it is.
+const PATH_MAX: usize = 120;
+
+pub(crate) fn diff(diff: &api::Diff, json: bool) -> Result<(), Stop> {
+    if json {
+        return Ok(out::json(diff)?);
+    }
+    let took = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), out::duration);
+    let cell = |value: &api::Json| out::shown(&value.to_string(), VALUE_MAX);
+    let row = |name: &str, a: &str, b: &str| vec![name.to_owned(), a.to_owned(), b.to_owned()];
+    let mut rows = vec![row("", &diff.a.id, &diff.b.id)];
+    rows.push(row("duration", &took(diff.a.elapsed_ms), &took(diff.b.elapsed_ms)));
+    for one in &diff.differences {
+        rows.push(row(&out::shown(&one.path, PATH_MAX), &cell(&one.a), &cell(&one.b)));
+    }
+    for one in diff.durations.iter().filter(|one| one.a_ms != one.b_ms) {
+        let name = format!("steps.{}.duration", one.step);
+        rows.push(row(&name, &took(one.a_ms), &took(one.b_ms)));
+    }
+    out::text(&out::table(&rows))?;
+    if diff.differences.is_empty() {
+        out::say("they differ in nothing but their times");
+    }
+    Ok(())
 }

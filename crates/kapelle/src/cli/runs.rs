@@ -58,6 +58,16 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Say what to do about a blocked step
     Resolve(Resolution),
+    /// Show what differs between two runs: plan, inputs, steps, output
+    Diff {
+        /// The one: its id, a unique end of it (4 or more characters), or its task id
+        run: RunRef,
+        /// The other
+        other: RunRef,
+        /// Print one JSON object: `{"a", "b", "differences": [{"path", "a", "b"}], "durations"}`
+        #[arg(long)]
+        json: bool,
+    },
     /// Do a run anew from a step on, with what it has done before and beside that
     Fork(history::Fork),
     /// Write runs that have ended to stdout, as one file
@@ -186,6 +196,7 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
         command @ (Command::List(_)
         | Command::Show { .. }
         | Command::Events { .. }
+        | Command::Diff { .. }
         | Command::Export { .. }) => {
             with_reader(settings, async |client, node| ask(command, client, node, settings).await)
                 .await
@@ -229,6 +240,9 @@ async fn ask(
         }
         Command::Approve(args) => approve(args, client, &teller).await?,
         Command::Resolve(args) => resolve(args, client, &teller).await?,
+        Command::Diff { run, other, json } => {
+            history::diff(&client.diff(&run, &other).await?, json)?;
+        }
         Command::Export { runs } => history::export(&runs, client).await?,
         Command::Prune(args) => history::prune(args, client).await?,
         Command::Watch { .. } | Command::Resume(_) | Command::Fork(_) | Command::Import(_) => {

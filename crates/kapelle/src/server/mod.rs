@@ -9,6 +9,7 @@ mod agents;
 pub(crate) mod artifacts;
 mod body;
 mod control;
+mod diff;
 mod events;
 mod local;
 mod plans;
@@ -127,6 +128,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/events", get(events::events))
+        .route("/runs/{run}/diff/{other}", get(diff::diff))
         .route("/runs/{run}/fork", post(runs::fork))
         .route("/runs/{run}/why", get(why::of_run))
         .route("/runs/{run}/steps/{step}/why", get(why::of_step))

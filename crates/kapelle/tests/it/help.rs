@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "",
     "run",
     "plan",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 30] = [
     "runs cancel",
     "runs approve",
     "runs resolve",
+    "runs diff",
     "runs fork",
     "runs export",
     "runs import",

@@ -346,6 +346,17 @@ fn a_failed_run_is_forked_where_it_failed() {
     let asks = child.events().iter().any(|event| event["type"] == "approval_requested");
     assert!(asks, "{}", child.out);
     assert_eq!(log_of(&folder), "first second second ");
+    // What was taken over is the same, however it was made.
+    let child = run_of(&child.last());
+    let told = folder.run(&format!("runs diff {parent} {child} --json")).expect(0).json();
+    let paths = told["differences"].as_array().unwrap().iter().map(|one| one["path"].clone());
+    let paths: Vec<_> = paths.collect();
+    assert!(paths.contains(&json!("inputs.word")), "{paths:?}");
+    let is_taken = |path: &serde_json::Value| {
+        let path = path.as_str().unwrap();
+        path.starts_with("steps.first") || path.starts_with("steps.list")
+    };
+    assert_eq!(paths.iter().find(|path| is_taken(path)), None);
     // From a step beside it: what failed is done anew all the same.
     let again = folder.run(&format!("runs fork {parent} --from list --json")).expect(1);
     assert_eq!(log_of(&folder), "first second second second ", "{}", again.out);
@@ -353,4 +364,24 @@ fn a_failed_run_is_forked_where_it_failed() {
     assert!(unknown.err.contains("nothing"), "{}", unknown.err);
     let wrong = folder.run(&format!("runs fork {parent} --from list --input wrd=1")).expect(2);
     assert!(wrong.err.contains("wrd"), "{}", wrong.err);
+}
+
+#[test]
+fn two_runs_are_compared() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", CHAIN);
+    let good = run_of(&folder.run("run . --json").expect(5).last());
+    let bad = run_of(&folder.run("run . --json --input word=bad").expect(1).last());
+    let told = folder.run(&format!("runs diff {good} {bad} --json")).expect(0).json();
+    let differences = told["differences"].as_array().unwrap();
+    let at = |path: &str| differences.iter().find(|one| one["path"] == path).unwrap();
+    assert_eq!((&at("inputs.word")["a"], &at("inputs.word")["b"]), (&json!("old"), &json!("bad")));
+    assert_eq!(at("steps.second.status")["b"], "failed");
+    assert_eq!(at("steps.second.input.env.WORD")["b"], "bad");
+    let plain = |one: &&serde_json::Value| one["path"].as_str().unwrap().starts_with("plan");
+    assert_eq!(differences.iter().find(plain), None, "they have the same plan");
+    let text = folder.run(&format!("runs diff {good} {bad}")).expect(0).out;
+    assert!(text.contains("inputs.word") && text.contains("\"bad\""), "{text}");
+    let none = folder.run(&format!("runs diff {good} {good}")).expect(0);
+    assert!(none.err.contains("nothing but their times"), "{}", none.err);
 }
