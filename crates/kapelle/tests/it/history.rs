@@ -263,6 +263,35 @@ fn a_file_that_was_changed_is_not_imported() {
     assert!(refused.err.contains("has not ended") && refused.out.is_empty(), "{}", refused.err);
 }
 
+#[tokio::test]
+async fn an_import_that_is_killed_is_done_again() {
+    let (here, there) = (Folder::new(), Folder::new());
+    let ids = fill(&here.path().join(".kapelle"), 30).await;
+    let file = here.command(&format!("runs export {}", ids.join(" "))).output().unwrap().stdout;
+    std::fs::write(there.path().join("file"), file).unwrap();
+    let store = there.path().join(".kapelle");
+    let log = || std::fs::metadata(store.join("kapelle.db-wal")).map_or(0, |log| log.len());
+    let mut taken = 0;
+    for round in 1..=4 {
+        let mut import = Killed(there.command("runs import file").spawn().unwrap());
+        // Whoever opens the store empties the log: this is what is written in this round.
+        while log() < 256 << 10 && import.0.try_wait().unwrap().is_none() {}
+        drop(import);
+        there.run("doctor").expect(0);
+        let runs = there.run("runs list --json").expect(0).json();
+        let runs = runs["items"].as_array().unwrap();
+        assert!(runs.len() >= taken && runs.len() < ids.len(), "round {round}: {}", runs.len());
+        assert!(runs.iter().all(|run| run["status"] == "completed"), "{runs:?}");
+        taken = runs.len();
+    }
+    assert!(taken > 0, "each was killed before its first run");
+    let again = there.run("runs import file --json").expect(0).json();
+    let existing = again["items"].as_array().unwrap().iter().filter(|run| run["existing"] == true);
+    assert_eq!(existing.count(), taken);
+    there.run("doctor").expect(0);
+    assert_eq!(journal_of(&there, &ids[29]).await, journal_of(&here, &ids[29]).await);
+}
+
 /// Each process leaves its name in `log`, so that it is seen what was done.
 const CHAIN: &str = r#"
 id: chain
