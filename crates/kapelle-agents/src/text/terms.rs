@@ -3,8 +3,7 @@
 //! **Invariant:** two words have one number if and only if their stems are the same. A word is
 //! stemmed once and looked up from then on, which is what makes reading a megabyte cheap.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt as _};
 use rust_stemmers::Stemmer;
 
 use super::language::Language;

@@ -73,7 +73,7 @@ enum Command {
     /// List and describe the agents at hand
     #[command(subcommand)]
     Agents(agents::Command),
-    /// Check that the store is whole: every journal, payload and row, and the database
+    /// Look for what is wrong with store, disk, clock, limits and tools, and say how to mend it
     Doctor(doctor::Args),
     /// Measure how fast this machine runs steps
     Bench(bench::Args),

@@ -32,6 +32,11 @@ impl Settings {
         }
     }
 
+    /// The configuration file that was read, if there was one.
+    pub(crate) fn config_file(&self) -> Option<&std::path::Path> {
+        self.config_file.as_deref()
+    }
+
     /// The arguments that make another process see the same store and configuration.
     pub(crate) fn arguments(&self) -> Vec<std::ffi::OsString> {
         let mut arguments = Vec::new();

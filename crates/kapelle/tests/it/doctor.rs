@@ -42,22 +42,49 @@ fn problems(report: &Json) -> Vec<String> {
 #[test]
 fn a_whole_store_is_whole_also_while_it_is_worked_on() {
     let folder = Folder::new();
-    let none = folder.run("doctor").expect(6);
+    let none = folder.run("doctor --verify").expect(6);
     assert!(none.err.contains("there is no store in `.kapelle`"), "{}", none.err);
-    folder.run("--store memory doctor").expect(2);
+    folder.run("--store memory doctor --verify").expect(2);
     folder.write("workflow.yaml", WORK);
     folder.run("run .").expect(0);
-    let done = folder.run("doctor").expect(0);
-    assert!(done.out.starts_with("`.kapelle` is whole: 1 run, "), "{}", done.out);
+    let done = folder.run("doctor --verify").expect(0);
+    assert!(done.out.contains("\n`.kapelle` is whole: 1 run, "), "{}", done.out);
     assert!(done.out.contains(" payloads in ") && done.err.is_empty(), "{done:?}");
     folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
     let mut working = folder.start("run . --json --wait");
     let run = run_of(&working.wait_for("approval_requested", Some("a")));
-    let report = folder.run("doctor --json").expect(0).json();
+    let report = folder.run("doctor --verify --json").expect(0).json();
     assert_eq!((&report["whole"], &report["problems"]), (&json!(true), &json!([])), "{report}");
     assert_eq!(report["runs"], 2, "{report}");
     folder.run(&format!("runs approve {run} a")).expect(0);
     working.finish().expect(0);
+}
+
+#[test]
+fn what_a_store_stands_on_is_looked_at_with_what_to_do() {
+    let folder = Folder::new();
+    let checks = |line: &str, code: i32| {
+        let report = folder.run(line).expect(code).json();
+        let one = |name: &str| {
+            let all = report["checks"].as_array().unwrap();
+            all.iter().find(|check| check["check"] == name).cloned().unwrap_or_default()
+        };
+        (report["healthy"].clone(), ["store", "disk", "sync", "clock", "limits", "tools"].map(one))
+    };
+    let (healthy, found) = checks("doctor --json", 0);
+    assert_eq!(healthy, true);
+    assert!(found.iter().all(|check| check["message"].is_string()), "{found:#?}");
+    assert!(found[0]["message"].as_str().unwrap().contains("`kapelle run` makes it"), "{found:?}");
+
+    folder.write("workflow.yaml", "{id: x, tasks: [{id: a, approval: {}}]}");
+    folder.run("run .").expect(5);
+    let (_, [store, ..]) = checks("doctor --json", 0);
+    assert!(store["message"].as_str().unwrap().contains(": 1 open run, 0 nodes"), "{store}");
+
+    std::fs::write(folder.path().join(".kapelle/kapelle.db"), "something else").unwrap();
+    let (healthy, [store, ..]) = checks("doctor --json", 6);
+    assert_eq!((healthy, &store["state"]), (false.into(), &"broken".into()), "{store}");
+    assert!(store["mend"].as_str().unwrap().contains("kapelle doctor --verify"), "{store}");
 }
 
 #[test]
@@ -72,18 +99,19 @@ fn turned_bits_are_named_with_file_run_and_event() {
 
     let file = payload(&store);
     flip(&file, |bytes| bytes.len() / 2);
-    let done = folder.run("doctor").expect(6);
+    let done = folder.run("doctor --verify").expect(6);
     let (file, name) = (file.display().to_string(), ".kapelle/payloads/");
     let file = &file[file.find(name).unwrap()..];
-    let line = done.out.lines().next().unwrap();
-    assert!(line.starts_with(&format!("`{file}`: run `")) && line.contains("; restore"), "{line}");
+    let about = format!("`{file}`: run `");
+    let line = done.out.lines().find(|line| line.starts_with(&about));
+    assert!(line.is_some_and(|line| line.contains("; restore")), "{}", done.out);
     assert!(done.out.contains("is damaged, 1 problem: 2 runs, "), "{}", done.out);
 
     // In the first entry of one of the two.
     flip(&store.join("kapelle.db"), |bytes| {
         bytes.windows(11).position(|part| part == b"run_created").unwrap()
     });
-    let report = folder.run("doctor --json").expect(6).json();
+    let report = folder.run("doctor --verify --json").expect(6).json();
     assert_eq!(report["whole"], false);
     let told = problems(&report);
     assert_eq!(told.len(), 2, "{told:#?}");
@@ -106,21 +134,21 @@ fn a_damaged_log_is_told_of_and_left_as_it_is() {
     let good = files().map(Result::unwrap);
     flip(&store.join("kapelle.db-wal"), |log| log.len() / 2);
     let damaged = files().map(Result::unwrap);
-    let report = folder.run("doctor --json").expect(6).json();
+    let report = folder.run("doctor --verify --json").expect(6).json();
     assert_eq!(report["whole"], false);
     let told = problems(&report);
     assert!(told[0].contains("what was acknowledged is missing: shard "), "{told:#?}");
     assert!(told[0].contains("kapelle.db") && told[0].contains("; restore"), "{told:#?}");
-    for line in ["doctor", "runs list", "run ."] {
+    for line in ["doctor --verify", "runs list", "run ."] {
         let done = folder.run(line).expect(6);
         let said = format!("{}{}", done.out, done.err);
         assert!(said.contains("what was acknowledged is missing"), "{line}: {said}");
     }
     assert!(files().map(Result::unwrap) == damaged, "it was changed");
     std::fs::write(store.join("kapelle.db-wal"), &good[1]).unwrap();
-    folder.run("doctor").expect(0);
+    folder.run("doctor --verify").expect(0);
 
     std::fs::write(store.join("kapelle.db"), "").unwrap();
-    let report = folder.run("doctor --json").expect(6).json();
+    let report = folder.run("doctor --verify --json").expect(6).json();
     assert!(problems(&report)[0].contains("kapelle.db"), "{report}");
 }

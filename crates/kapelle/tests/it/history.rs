@@ -109,7 +109,7 @@ async fn a_pruned_store_is_smaller_and_its_keys_are_kept() {
         let run = folder.run(&format!("runs show {kept} --json")).expect(0).json();
         assert_eq!(run["output"].as_str().map(str::len), Some(20_480), "{kept}");
     }
-    folder.run("doctor").expect(0);
+    folder.run("doctor --verify").expect(0);
     // Its key does not make a second run, and says why.
     folder.write("workflow.yaml", "{id: x, tasks: [{id: a, agentName: echo, input: {value: 1}}]}");
     let again = folder.run("run . --task-id t3").expect(2);
@@ -119,7 +119,7 @@ async fn a_pruned_store_is_smaller_and_its_keys_are_kept() {
     folder.run(&format!("runs approve {open} ask")).expect(0);
     other.wait_for("run_completed", None);
     other.finish();
-    folder.run("doctor").expect(0);
+    folder.run("doctor --verify").expect(0);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_prune_that_is_killed_leaves_every_run_whole_or_gone() {
         drop(prune);
         let left = list();
         assert!(left == there || left == keep, "round {round}: {left} of {there} runs are left");
-        folder.run("doctor").expect(0);
+        folder.run("doctor --verify").expect(0);
         for id in ids[60 - left..].iter().step_by(9) {
             let run = folder.run(&format!("runs show {id} --json")).expect(0).json();
             assert_eq!(run["status"], "completed");
@@ -219,7 +219,7 @@ async fn an_exported_run_is_the_same_elsewhere() {
     there.run(&format!("runs approve {open} ask")).expect(0);
     node.wait_for("run_completed", None);
     node.finish();
-    there.run("doctor").expect(0);
+    there.run("doctor --verify").expect(0);
     there.run(&format!("runs export {open}")).expect(0);
 }
 
@@ -277,7 +277,7 @@ async fn an_import_that_is_killed_is_done_again() {
         // Whoever opens the store empties the log: this is what is written in this round.
         while log() < 256 << 10 && import.0.try_wait().unwrap().is_none() {}
         drop(import);
-        there.run("doctor").expect(0);
+        there.run("doctor --verify").expect(0);
         let runs = there.run("runs list --json").expect(0).json();
         let runs = runs["items"].as_array().unwrap();
         assert!(runs.len() >= taken && runs.len() < ids.len(), "round {round}: {}", runs.len());
@@ -288,7 +288,7 @@ async fn an_import_that_is_killed_is_done_again() {
     let again = there.run("runs import file --json").expect(0).json();
     let existing = again["items"].as_array().unwrap().iter().filter(|run| run["existing"] == true);
     assert_eq!(existing.count(), taken);
-    there.run("doctor").expect(0);
+    there.run("doctor --verify").expect(0);
     assert_eq!(journal_of(&there, &ids[29]).await, journal_of(&here, &ids[29]).await);
 }
 
@@ -360,7 +360,7 @@ fn a_fork_does_anew_what_it_must_and_outlives_its_parent() {
     assert_eq!(run_of(&folder.run(&fork).expect(0).last()), child);
     let other = fork.replace("word=new", "word=other");
     assert!(folder.run(&other).expect(2).err.contains(&child), "another fork under the same name");
-    folder.run("doctor").expect(0);
+    folder.run("doctor --verify").expect(0);
 }
 
 #[test]

@@ -130,6 +130,6 @@ fn a_store_that_is_locked_is_read() {
         let named = if line == "runs list" { "" } else { &run };
         folder.run(&format!("{line} {named}")).expect(0);
     }
-    folder.run("doctor").expect(0);
+    folder.run("doctor --verify").expect(0);
     assert_eq!(count(), before, "who reads is no node");
 }

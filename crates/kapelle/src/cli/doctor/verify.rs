@@ -1,49 +1,57 @@
-//! `doctor`: whether the store is whole.
+//! Whether the store is whole.
 //!
 //! Reads everything there is, beside whatever works on it, and leaves every file as it is, of a
 //! store that is refused otherwise too. Absent: repairing. What is damaged comes
 //! back from a backup, and a damaged run harms no other meanwhile.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 use kapelle_core::port::journal;
 use kapelle_store::{Damage, Progress, Sqlite, Verified};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::exit::{Exit, Stop};
-use super::out;
-use super::session::Settings;
+use crate::cli::exit::Stop;
+use crate::cli::out;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Print one JSON object: `{"whole", "runs", "entries", "payloads", "elapsed_ms", "problems": [{"file", "run", "seq", "message"}]}`
-    #[arg(long)]
-    json: bool,
+/// What reading all of a store has found.
+pub(super) struct Report {
+    folder: PathBuf,
+    found: Verified,
+    elapsed_ms: u64,
 }
 
-pub(crate) async fn doctor(args: &Args, settings: &Settings) -> Result<Exit, Stop> {
-    let Some(folder) = settings.place.folder() else {
-        return Err(Stop::usage("a store in memory ends with its process: nothing can be checked"));
-    };
-    settings.expect_store()?;
+pub(super) async fn verify(folder: &Path) -> Result<Report, Stop> {
     let begin = Instant::now();
     let found = look(folder).await?;
     let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if args.json {
-        out::json(&json!({
-            "whole": found.damage.is_empty(),
-            "runs": found.runs,
-            "entries": found.entries,
-            "payloads": found.payloads,
-            "elapsed_ms": elapsed_ms,
-            "problems": found.damage.iter().map(problem).collect::<Vec<_>>(),
-        }))?;
-    } else {
-        print(folder, &found, elapsed_ms)?;
+    Ok(Report { folder: folder.to_path_buf(), found, elapsed_ms })
+}
+
+impl Report {
+    pub(super) const fn is_whole(&self) -> bool {
+        self.found.damage.is_empty()
     }
-    Ok(if found.damage.is_empty() { Exit::Done } else { Exit::Store })
+
+    pub(super) fn fields(&self) -> Map<String, Value> {
+        let fields = json!({
+            "whole": self.is_whole(),
+            "runs": self.found.runs,
+            "entries": self.found.entries,
+            "payloads": self.found.payloads,
+            "elapsed_ms": self.elapsed_ms,
+            "problems": self.found.damage.iter().map(problem).collect::<Vec<_>>(),
+        });
+        match fields {
+            Value::Object(fields) => fields,
+            _ => Map::default(),
+        }
+    }
+
+    pub(super) fn print(&self) -> Result<(), Stop> {
+        print(&self.folder, &self.found, self.elapsed_ms)
+    }
 }
 
 async fn look(folder: &Path) -> Result<Verified, Stop> {
@@ -103,6 +111,6 @@ fn print(folder: &Path, found: &Verified, elapsed_ms: u64) -> Result<(), Stop> {
     Ok(())
 }
 
-fn many(count: u64, one: &str, more: &str) -> String {
+pub(super) fn many(count: u64, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
