@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use kapelle_core::port::agent::{
     Agent, Agents, Answer, Call, Card, Desk, Failure, FailureKind, Registered,
 };
-use kapelle_core::{Attempt, Json, RunId, Shard, Timestamp};
+use kapelle_core::{Attempt, Json, RunId, Shard, Tenant, Timestamp};
 
 use crate::desk::ScratchDesk;
 
@@ -21,6 +21,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub fn call(action: &str, input: Json, root: &str) -> Call {
     let run = RunId::new(Timestamp(1_700_000_000_000_000), [7; 10], Shard(1));
     Call {
+        tenant: Tenant::default(),
         run,
         workflow: "contract".into(),
         step: "step".parse().expect("a step id"),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Artifact, Attempt, Digest, Json, RunId, StepId};
+use crate::{Artifact, Attempt, Digest, Json, RunId, StepId, Tenant};
 
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -88,6 +88,8 @@ pub enum OnUnknown {
 /// What an agent is asked to do.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// Whose run it is: nothing that one tenant left is shown to another.
+    pub tenant: Tenant,
     /// The run.
     pub run: RunId,
     /// The id of the run's workflow.

@@ -500,6 +500,7 @@ fn stage_begun(
     let id = hosted.run.id();
     let name = hosted.run.name(step).expect("it has just begun").clone();
     let call = Call {
+        tenant: hosted.tenant.clone(),
         run: id,
         workflow: hosted.run.workflow().into(),
         key: format!("{id}/{name}/0/{generation}").into(),
