@@ -1,4 +1,5 @@
-//! The agents that ship with Kapelle: `echo`, `process`, `http`, `web`, and those that work by rules.
+//! The agents that ship with Kapelle: `echo`, `process`, `http`, `web`, `memory`, and those that work
+//! by rules.
 //!
 //! **Invariant:** an agent reports; it never retries, times out or logs a failure it returns.
 //! Every outgoing HTTP request goes through [`egress`]; every process runs under [`child`].
@@ -12,6 +13,7 @@ mod echo;
 pub mod egress;
 mod http;
 mod input;
+pub mod memory;
 mod process;
 mod rules;
 mod text;
@@ -24,6 +26,7 @@ use kapelle_core::port::Agent;
 
 pub use echo::Echo;
 pub use http::Http;
+pub use memory::Memory;
 pub use process::Process;
 pub use web::Web;
 
@@ -39,6 +42,8 @@ pub struct Options {
     pub egress: egress::Policy,
     /// How pages are read.
     pub web: web::Settings,
+    /// Where memory is kept.
+    pub memory: memory::Settings,
 }
 
 /// The agents that ship, in the order to list them.
@@ -49,6 +54,7 @@ pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
         Arc::new(Process::new(options.launcher, options.kids)),
         Arc::new(Http::new(egress::Egress::new(options.egress))),
         Arc::new(Web::new(options.egress, options.web)),
+        Arc::new(Memory::new(options.memory)),
     ];
     agents.extend(rules::all());
     agents

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_agents::egress::Policy;
+use kapelle_agents::memory::Settings as Remembering;
 use kapelle_agents::web::Settings as Web;
 use kapelle_core::port::agent::BadCard;
 use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
@@ -121,7 +122,8 @@ impl Node {
                 (store, Arc::new(member))
             }
         };
-        let agents = agents(setup.launcher, kids, setup.web, setup.agents)?;
+        let memory = memory(setup.place.folder());
+        let agents = agents(setup.launcher, kids, setup.web, memory, setup.agents)?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
         let app = App::new(engine, setup.place.folder().map(Path::to_path_buf));
         if let Some(socket) = &mut socket {
@@ -156,15 +158,24 @@ fn reading(dir: &Path) -> Result<Option<Store>, journal::Error> {
     Ok(store.map(|store| -> Store { (Arc::new(store), Arc::new(Member::look(dir))) }))
 }
 
+/// Where memory is kept: beside the journal, in a file of its own.
+fn memory(folder: Option<&Path>) -> Remembering {
+    let file = folder.map(|dir| dir.join("memory.db"));
+    let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
+    Remembering { file, ..Remembering::default() }
+}
+
 fn agents(
     launcher: Option<PathBuf>,
     kids: Option<PathBuf>,
     web: Web,
+    memory: Remembering,
     more: Vec<Arc<dyn Agent>>,
 ) -> Result<Agents, BadCard> {
     let has_launcher = launcher.is_some();
     let launcher = launcher.unwrap_or_default();
-    let built_in = kapelle_agents::Options { launcher, kids, egress: Policy::Operator, web };
+    let egress = Policy::Operator;
+    let built_in = kapelle_agents::Options { launcher, kids, egress, web, memory };
     let mut agents = Agents::default();
     for agent in kapelle_agents::built_in(built_in) {
         if has_launcher || &*agent.card().name != "process" {
@@ -179,7 +190,7 @@ fn agents(
 
 /// The agents that ship, without a node: for checking files.
 pub(crate) fn known_agents() -> Agents {
-    agents(Some(PathBuf::new()), None, Web::default(), Vec::new())
+    agents(Some(PathBuf::new()), None, Web::default(), Remembering::default(), Vec::new())
         .expect("the schemas of our own agents are right")
 }
 

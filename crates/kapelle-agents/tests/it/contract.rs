@@ -13,7 +13,8 @@ use crate::support::{eventually, launcher, serve};
 
 fn agents() -> Vec<Arc<dyn Agent>> {
     let (launcher, web) = (launcher(), Settings::default());
-    built_in(Options { launcher, kids: None, egress: Policy::Operator, web })
+    let memory = kapelle_agents::memory::Settings::default();
+    built_in(Options { launcher, kids: None, egress: Policy::Operator, web, memory })
 }
 
 fn agent(name: &str) -> Arc<dyn Agent> {
@@ -23,7 +24,7 @@ fn agent(name: &str) -> Arc<dyn Agent> {
 #[tokio::test]
 async fn every_card_is_sound_and_every_action_known() {
     let agents = agents();
-    assert_eq!(agents.len(), 9);
+    assert_eq!(agents.len(), 10);
     for agent in &agents {
         contract::has_a_sound_card(agent);
         contract::knows_its_actions(agent).await;
@@ -66,6 +67,14 @@ async fn answers_are_what_their_schemas_say() {
                 "guide": [{"instruction": "Click Save."}], "page": pages()[0]
             }),
         ),
+        (
+            "memory",
+            "store",
+            json!({"text": "a", "source": "b", "ttl": "1h", "trust": "user", "namespace": "c"}),
+        ),
+        ("memory", "store", json!({"entries": [pages()[0]], "ttl": 5})),
+        ("memory", "retrieve", json!({"query": "which port", "top": 1, "trust": "tool"})),
+        ("memory", "forget", json!({"all": true})),
         ("aggregator", "merge", json!({"outputs": {"a": {"x": 1}, "b": {"x": 2}}})),
         ("aggregator", "report", json!({"documents": pages(), "question": "which port"})),
         ("aggregator", "report", json!({"documents": []})),

@@ -7,6 +7,7 @@ mod death;
 mod echo;
 mod egress;
 mod http;
+mod memory;
 mod process;
 mod rules;
 mod support;

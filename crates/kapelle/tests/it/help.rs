@@ -80,6 +80,7 @@ fn agents_are_listed_and_described() {
             "echo",
             "guide-extractor",
             "http",
+            "memory",
             "process",
             "summarizer",
             "walkthrough-generator",

@@ -20,6 +20,7 @@ mod kill_round;
 mod kill_server;
 mod kill_stores;
 mod library;
+mod memory;
 mod plan;
 mod poison;
 mod recover;

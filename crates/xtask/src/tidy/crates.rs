@@ -39,7 +39,7 @@ const OWNERS: [(&str, &[&str]); 23] = [
     ("jsonschema", &["kapelle-core"]),
     ("minijinja", &["kapelle-core"]),
     ("reqwest", &["kapelle-agents", "kapelle-api"]),
-    ("rusqlite", &["kapelle-store"]),
+    ("rusqlite", &["kapelle-store", "kapelle-agents"]),
     ("rust-stemmers", &["kapelle-agents"]),
     ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
     ("rustls", &["kapelle-agents", "kapelle-api", "kapelle"]),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kapelle_agents::egress::Policy;
-use kapelle_agents::{Options, built_in, contract, desk::ScratchDesk, web};
+use kapelle_agents::{Options, built_in, contract, desk::ScratchDesk, memory, web};
 use kapelle_core::Json;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -45,6 +45,7 @@ pub(super) async fn measure(
         kids: None,
         egress: Policy::Operator,
         web: web::Settings::default(),
+        memory: memory::Settings::default(),
     });
     let agent = agents.iter().find(|found| *found.card().name == *agent);
     let agent = agent.expect("it is built in");
