@@ -135,6 +135,8 @@ pub struct Uses {
     pub inputs_whole: bool,
     /// It reads `run`.
     pub run: bool,
+    /// It reads `run.steps`, which costs a look at every step.
+    pub run_steps: bool,
     /// It reads `item` or `index`.
     pub item: bool,
     /// Other names: the item's, or wrong ones.

@@ -99,6 +99,7 @@ struct Program {
     refs: Box<[Ref]>,
     /// The other names that it uses, sorted.
     names: Box<[Box<str>]>,
+    run_steps: bool,
     compiled: Expression<'static, 'static>,
 }
 
@@ -110,7 +111,12 @@ impl Program {
         let mut names: Vec<Box<str>> =
             names.filter(|name| !name.starts_with("__")).map(Into::into).collect();
         names.sort_unstable();
-        Ok(Self { refs: scanned.refs.into(), names: names.into(), compiled })
+        let run_steps = names.iter().any(|name| **name == *"run")
+            && compiled
+                .undeclared_variables(true)
+                .iter()
+                .any(|path| path == "run" || path == "run.steps" || path.starts_with("run.steps."));
+        Ok(Self { refs: scanned.refs.into(), names: names.into(), run_steps, compiled })
     }
 
     fn add_to(&self, uses: &mut Uses) {
@@ -125,6 +131,7 @@ impl Program {
                 }
             }
         }
+        uses.run_steps |= self.run_steps;
         for name in &self.names {
             match &**name {
                 "inputs" => uses.inputs_whole = true,

@@ -183,7 +183,12 @@ fn uses_are_found_wherever_they_are() {
     assert_eq!(uses.names, set(&["file"]));
     assert!(!uses.inputs_whole && !uses.run && !uses.item);
     let uses = uses_of_expression("inputs[item.key] == run.id").unwrap();
-    assert!(uses.inputs_whole && uses.run && uses.item);
+    assert!(uses.inputs_whole && uses.run && uses.item && !uses.run_steps);
+    for source in
+        ["run", "run.steps | length", "run.steps[0].id", "run['steps']", "x or run.id ~ run"]
+    {
+        assert!(uses_of_expression(source).unwrap().run_steps, "{source}");
+    }
     assert!(uses_of_expression("'steps.a.output' == x.steps.b").unwrap().steps.is_empty());
 }
 

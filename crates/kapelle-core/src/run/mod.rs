@@ -275,14 +275,36 @@ impl Run {
         &self.plan.plan.steps[self.steps[no.index()].spec as usize]
     }
 
-    /// The variables of the run itself in expressions.
-    fn variables(&self) -> Json {
-        serde_json::json!({
+    /// The variables of the run itself in expressions; its steps are shown where they are read only.
+    fn variables(&self, reads_steps: bool) -> Json {
+        let mut variables = serde_json::json!({
             "id": self.id.to_string(),
             "workflow": &*self.workflow,
             "taskId": self.task_id.as_deref(),
             "root": &*self.root,
             "createdAt": self.created_at.to_string(),
-        })
+        });
+        if reads_steps {
+            variables["steps"] = self.begun();
+        }
+        variables
+    }
+
+    /// The steps that were begun, and when: in milliseconds since the run was created.
+    fn begun(&self) -> Json {
+        let ms = |at: Timestamp| {
+            u64::try_from(at.since(self.created_at).as_millis()).unwrap_or(u64::MAX)
+        };
+        let shown = self.view().filter_map(|StepView { step, agent, .. }| {
+            Some(serde_json::json!({
+                "id": step.id.to_string(),
+                "agent": agent,
+                "status": step.status.as_str(),
+                "attempts": step.attempt.map_or(0, |attempt| attempt.0),
+                "startMs": ms(step.started_at?),
+                "endMs": step.ended_at.map(ms),
+            }))
+        });
+        shown.collect()
     }
 }

@@ -128,7 +128,8 @@ impl Run {
             }
         }
         if uses.iter().any(|uses| uses.run) {
-            scope.run = Arc::new(self.variables());
+            let reads_steps = uses.iter().any(|uses| uses.run_steps);
+            scope.run = Arc::new(self.variables(reads_steps));
         }
         if let Some((by, index)) = no.and_then(|no| self.steps[no.index()].part_of) {
             scope.item = self.item(by, index, uses, &mut loader);
