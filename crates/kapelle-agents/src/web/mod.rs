@@ -214,16 +214,23 @@ impl Web {
             })
             .collect();
         let mut ends = stream::iter(pages).buffered(AT_ONCE);
-        let (mut read, mut failed) = (Vec::new(), Vec::new());
+        let (mut read, mut failed, mut first) = (Vec::new(), Vec::new(), None);
         while let Some((given, end)) = ends.next().await {
             match end {
                 Ok(page) => read.push(page),
-                Err(failure) if input.partial => failed.push(json!({
-                    "url": given, "kind": failure.kind, "code": failure.code,
-                    "message": failure.message
-                })),
+                Err(failure) if input.partial => {
+                    failed.push(json!({
+                        "url": given, "kind": failure.kind, "code": failure.code,
+                        "message": failure.message
+                    }));
+                    first.get_or_insert(failure);
+                }
                 Err(failure) => return Err(failure),
             }
+        }
+        // Nothing is no part of anything.
+        if let Some(failure) = first.filter(|_| read.is_empty()) {
+            return Err(failure);
         }
         match read.pop() {
             Some(page) if input.is_single => Ok(page),

@@ -51,7 +51,7 @@ fn input() -> Json {
                 "type": "array", "minItems": 1, "maxItems": PAGES_MAX, "items": url
             },
             "partial": {
-                "description": "list pages that cannot be read under `failed`; only with `urls`",
+                "description": "list pages that cannot be read under `failed`, unless none can; only with `urls`",
                 "type": "boolean", "default": false
             }
         },
