@@ -118,6 +118,10 @@ impl About {
             if VERBS.contains(&&*lower) && conditional.is_none() {
                 subject = false;
             }
+            // `every 6 hours` is an interval, `every server` are all of them.
+            if &*lower == "every" && range.end + 1 != value.start {
+                continue;
+            }
             let Some((stem, term)) = telling(&lower, language, terms) else { continue };
             if conditional.is_some() {
                 about.conditions.push(term);

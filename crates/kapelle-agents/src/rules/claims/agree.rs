@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::sentence::Claim;
 use super::value::Value;
 use crate::rules::document::Page;
-use crate::text::{Term, Terms};
+use crate::text::{Term, Terms, squeeze, words};
 
 /// How many claims with a word in common are compared with each other: more share it by chance.
 const COMMON_MAX: usize = 120;
@@ -35,7 +35,7 @@ pub(crate) fn groups(claims: &[Claim], pages: &[Page<'_>], terms: &mut Terms) ->
     let default = terms.stemmed("default");
     let keys: Vec<Vec<Term>> = claims.iter().map(|claim| key(claim, &topic, default)).collect();
     let weights = weights(&keys);
-    let compare = Compare { claims, keys: &keys, weights: &weights, topic: &topic, default };
+    let compare = Compare { claims, pages, keys: &keys, weights: &weights, topic: &topic, default };
     let mut taken = HashSet::new();
     let mut found = Vec::new();
     let near = near(&keys);
@@ -118,6 +118,7 @@ fn near(keys: &[Vec<Term>]) -> HashMap<Term, Vec<usize>> {
 
 struct Compare<'a> {
     claims: &'a [Claim],
+    pages: &'a [Page<'a>],
     keys: &'a [Vec<Term>],
     weights: &'a HashMap<Term, f64>,
     topic: &'a HashSet<Term>,
@@ -194,17 +195,61 @@ impl Compare<'_> {
                 None => (),
             }
         }
+        let subject = self.subject(first, &values).into();
+        Group { values, subject }
+    }
+
+    /// What the claims are about: as one of them says it in a few words, or the words that all of
+    /// them have.
+    fn subject(&self, first: usize, values: &[Vec<usize>]) -> String {
         let members: Vec<usize> = values.iter().flatten().copied().collect();
         let in_all = |term: Term| members.iter().all(|at| self.claims[*at].about.says(term));
-        let mut subject: Vec<&str> = Vec::new();
-        for said in &self.claims[first].about.said {
-            let names = in_all(said.term) && !self.topic.contains(&said.term);
-            if names && !subject.contains(&&*said.word) {
-                subject.push(&said.word);
+        let named = |at: usize| {
+            let said = self.claims[at].about.said.iter();
+            let said = said.filter(|said| in_all(said.term) && !self.topic.contains(&said.term));
+            let mut words: Vec<&str> = said.map(|said| &*said.word).collect();
+            let mut seen = HashSet::new();
+            words.retain(|word| seen.insert(*word));
+            words
+        };
+        let phrases = members.iter().filter_map(|at| self.phrase(*at, &named(*at)));
+        let shortest = phrases.min_by_key(|phrase| phrase.len());
+        shortest.unwrap_or_else(|| {
+            let words = named(first);
+            let written: Vec<&str> = words.iter().map(|word| self.written(first, word)).collect();
+            match written.split_last() {
+                Some((&"default", rest)) if !rest.is_empty() => rest.join(" ") + " by default",
+                _ => written.join(" "),
             }
-        }
-        let subject = subject.join(" ").into();
-        Group { values, subject }
+        })
+    }
+
+    /// A word as the claim writes it, if that is in capitals throughout.
+    fn written<'w>(&'w self, at: usize, word: &'w str) -> &'w str {
+        let claim = &self.claims[at];
+        let sentence = &self.pages[claim.page].text[claim.range.clone()];
+        let mut all = words(sentence).map(|(_, written)| written);
+        let capitals = |written: &&str| {
+            written.eq_ignore_ascii_case(word) && !written.contains(char::is_lowercase)
+        };
+        all.find(capitals).unwrap_or(word)
+    }
+
+    /// The part of a claim's sentence from the first of `named` to the last, if it is short and
+    /// says nothing of the value.
+    fn phrase(&self, at: usize, named: &[&str]) -> Option<String> {
+        let claim = &self.claims[at];
+        let sentence = &self.pages[claim.page].text[claim.range.clone()];
+        let all: Vec<_> = words(sentence)
+            .map(|(range, word)| (range, named.contains(&&*word.to_lowercase())))
+            .collect();
+        let first = all.iter().position(|word| word.1)?;
+        let last = all.iter().rposition(|word| word.1)?;
+        let more = all[first..=last].iter().filter(|word| !word.1).count();
+        let phrase = squeeze(&sentence[all[first].0.start..all[last].0.end]);
+        let is_name =
+            !phrase.contains(&*claim.written) && !phrase.contains(['|', '`', ',', '.', ':']);
+        (more <= 3 && is_name).then(|| lowered(&phrase.replace("efault the ", "efault ")))
     }
 
     /// A page that says two things means two things: only another page can contradict it.
@@ -232,4 +277,15 @@ fn is_unbounded(value: &Value) -> bool {
 fn counts_same(one: &Claim, other: &Claim) -> bool {
     let named = |a: &Claim, b: &Claim| a.counted.is_none_or(|term| b.about.says(term));
     named(one, other) && named(other, one)
+}
+
+/// `phrase` with a small letter at its beginning, unless more of its first word is in capitals.
+fn lowered(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    match (letters.next(), phrase.chars().nth(1)) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => phrase.to_owned(),
+    }
 }

@@ -30,6 +30,9 @@ pub(crate) struct Claim {
     pub(super) is_rough: bool,
 }
 
+/// The most values in a row that says what something is: where there are more, it is data.
+const CELLS_MAX: usize = 3;
+
 /// Words in a sentence that make it an example, history or a wish.
 const NO_CLAIM: [&str; 26] = [
     "example",
@@ -82,6 +85,8 @@ const SEPARATORS: [&str; 13] = [
     " after ",
     " for ",
 ];
+/// What begins another statement in the same sentence.
+const STATEMENTS: [&str; 3] = [", and ", ", but ", "; "];
 /// What begins a clause before a value, and what ends it behind one.
 const BEFORE: [&str; 9] = [
     " and was ",
@@ -170,7 +175,7 @@ impl Reader<'_> {
         let is_rough = words(text).any(|(_, word)| ROUGH.contains(&word));
         let mut all = values(text);
         as_years(text, &mut all);
-        let since = set_apart(&mut all);
+        let since = set_apart(text, &mut all);
         all.retain(|found| !is_denied(&text[..found.range.start]));
         if all.is_empty() {
             all.extend(flag(text));
@@ -189,7 +194,11 @@ impl Reader<'_> {
                 Some(first) if about.said.len() < 2 => about.borrow(first),
                 _ => (),
             }
-            for since in &since {
+            if matches!(value.value, Value::Version(_)) {
+                about.said.retain(|said| !matches!(&*said.word, "version" | "versions"));
+            }
+            let before = |since: &&Found| statement(text, since) <= statement(text, value);
+            for since in since.iter().filter(before) {
                 about.hold_only(terms.stemmed(&text[since.range.clone()]));
             }
             let counted = self.counted(text, value, terms);
@@ -228,6 +237,10 @@ impl Reader<'_> {
         found: &mut Vec<Claim>,
     ) {
         let Some((name, rest)) = cells.split_first() else { return };
+        let is_data = rest.iter().filter(|cell| cell_value(cell).is_some()).count() > CELLS_MAX;
+        if is_data || cell_value(name).is_some() {
+            return;
+        }
         for (column, cell) in rest.iter().enumerate() {
             let title = header.get(column + 1).copied().unwrap_or_default();
             let Some((value, written)) = cell_value(cell) else { continue };
@@ -280,15 +293,25 @@ fn is_claim(text: &str) -> bool {
 }
 
 /// Beside a number a version or a date says since when, and beside a date a version says of what:
-/// takes those out of `all`.
-fn set_apart(all: &mut Vec<Found>) -> Vec<Found> {
+/// takes those out of `all`. What stands in another statement is beside nothing.
+fn set_apart(text: &str, all: &mut Vec<Found>) -> Vec<Found> {
     let rank = |found: &Found| match found.value {
         Value::Version(_) => 0,
         Value::Date { .. } => 1,
         Value::Quantity(..) | Value::Flag(..) => 2,
     };
-    let most = all.iter().map(rank).max().unwrap_or(0);
-    all.extract_if(.., |found| rank(found) < most).collect()
+    let ranks: Vec<_> = all.iter().map(|found| (statement(text, found), rank(found))).collect();
+    let most = |found: &Found| {
+        let here = ranks.iter().filter(|of| of.0 == statement(text, found));
+        here.map(|of| of.1).max().unwrap_or(0)
+    };
+    all.extract_if(.., |found| rank(found) < most(found)).collect()
+}
+
+/// In which statement of the sentence a value stands, from 0.
+fn statement(text: &str, found: &Found) -> usize {
+    let before = &text[..found.range.start];
+    STATEMENTS.iter().map(|mark| before.matches(mark).count()).sum()
 }
 
 /// `was` tells of the past, and what is past has a date.

@@ -104,6 +104,16 @@ fn pages_that_say_different_things_of_one_thing_are_set_against_each_other() {
             "1,000 ! 500",
         ),
         (
+            "A broker needs at least 2 GB of memory.",
+            "Every broker needs at least 4 GB of memory, and ours have a good deal more.",
+            "2 GB ! 4 GB",
+        ),
+        (
+            "Version 4.0 was released on 2026-02-17.",
+            "Version 4.0 was released on March 3, 2026, and we had it five weeks later.",
+            "2026-02-17 ! March 3, 2026",
+        ),
+        (
             "The first stable release came out in 2019.",
             "Its first stable release was published in 2021.",
             "2019 ! 2021",
@@ -154,6 +164,19 @@ fn what_only_looks_like_a_contradiction_is_none() {
         ("The cache takes about 1 GB of memory.", "The cache takes 1.1 GB of memory."),
         ("Compression is enabled by default.", "Encryption is disabled by default."),
         ("The queue was founded in 1998.", "The queue was rewritten in 2011."),
+        ("All brokers run version 3.8.", "It did so in version 3, and will do so again."),
+        (
+            "Version 2 needs Python 3, and keeps jobs for 7 days.",
+            "Version 3 needs Python 3, and keeps jobs for 9 days.",
+        ),
+        (
+            "| steps | p50 | p99 |\n|---|---|---|\n| 10 | 35 ms | 47 ms |",
+            "| steps | p50 | p99 |\n|---|---|---|\n| 10 | 75 ms | 97 ms |",
+        ),
+        (
+            "| measured | p50 | p90 | p99 | runs |\n|---|---|---|---|---|\n| restart | 1 s | 2 s | 3 s | 10 |",
+            "| measured | p50 | p90 | p99 | runs |\n|---|---|---|---|---|\n| restart | 2 s | 3 s | 4 s | 20 |",
+        ),
         ("The default port is not 9090.", "The default port is 8080."),
     ];
     for (one, other) in cases {
