@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::imperative::is_told;
 use crate::text::{Block, Kind, Language, plain, sentences};
 
+/// The most lines of commands: what is longer is output or a file.
+const COMMANDS_MAX: usize = 15;
 /// The most steps of a guide.
 const STEPS_MAX: usize = 500;
 
@@ -138,11 +140,13 @@ impl Collector<'_> {
 
     fn code(&mut self, block: &Block) {
         let command = command_of(&self.text[block.range.clone()]);
-        if command.is_empty() {
+        let elsewhere = !self.found.is_empty() && self.last().is_none();
+        let is_long = command.lines().count() > COMMANDS_MAX;
+        if command.is_empty() || is_long || self.numbered && elsewhere {
             return;
         }
         // Of the step before, if it waits for one; else a step of its own.
-        let waits = self.found.last().is_some_and(|step| {
+        let waits = self.found.last().filter(|_| !elsewhere).is_some_and(|step| {
             step.command.is_none()
                 && (step.indent.is_some()
                     || self.text[step.range.end..block.range.start]
@@ -180,24 +184,34 @@ impl Collector<'_> {
         });
     }
 
+    /// The last step, unless another section has begun: what is said there is not of that step.
+    fn last(&mut self) -> Option<&mut Step> {
+        let section = &self.section;
+        self.found.last_mut().filter(|step| step.section == *section)
+    }
+
     fn add_note(&mut self, said: &str) {
-        let (first, _) = &mut self.ahead;
-        join(self.found.last_mut().map_or(first, |step| &mut step.note), said);
+        match self.last() {
+            Some(step) => join(&mut step.note, said),
+            None => join(&mut self.ahead.0, said),
+        }
     }
 
     fn add_warning(&mut self, said: &str) {
-        let (_, first) = &mut self.ahead;
-        join(self.found.last_mut().map_or(first, |step| &mut step.warning), said);
+        match self.last() {
+            Some(step) => join(&mut step.warning, said),
+            None => join(&mut self.ahead.1, said),
+        }
     }
 
     fn add_expect(&mut self, said: &str) {
-        if let Some(step) = self.found.last_mut() {
+        if let Some(step) = self.last() {
             join(&mut step.expect, said);
         }
     }
 
     fn add_command(&mut self, said: &str) {
-        if let Some(step) = self.found.last_mut() {
+        if let Some(step) = self.last() {
             match &mut step.command {
                 Some(before) => *before = format!("{before}\n{said}"),
                 None => step.command = Some(said.to_owned()),

@@ -52,6 +52,17 @@ fn sentences_that_tell_and_commands_are_steps() {
 }
 
 #[test]
+fn what_another_section_says_is_of_no_step_before_it() {
+    let page = "# Upgrade\n\n1. Stop it.\n2. Start it.\n\n## Later\n\nWait until `queue lag --total` is zero. \
+                Never do that on a Monday.\n\n```\nqueue convert\n```\n";
+    let printed = format!("```\n{}```\n", "12 34 56\n".repeat(40));
+    assert!(steps(json!({ "markdown": printed })).is_empty(), "what is that long is no command");
+    let steps = steps(json!({ "markdown": page }));
+    assert_eq!(told(&steps), ["Stop it.", "Start it."]);
+    assert!(steps[1].get("command").is_none() && steps[1].get("warning").is_none(), "{steps:?}");
+}
+
+#[test]
 fn a_step_says_where_it_stands() {
     for step in steps(json!({"markdown": PAGE})) {
         let at = |name: &str| usize::try_from(step[name].as_u64().unwrap()).unwrap();

@@ -138,7 +138,9 @@ fn generate(input: &Json) -> Result<Made, Failure> {
 fn show(n: usize, step: &Step, page: &Page) -> Json {
     let words = Words::of(&step.instruction);
     let name = step.element.clone().or_else(|| words.target());
-    let target = name.filter(|_| words.is_on_screen() || step.element.is_some());
+    // Who types a command points at nothing.
+    let on_screen = words.is_on_screen() && step.command.is_none();
+    let target = name.filter(|_| on_screen || step.element.is_some());
     let role = words.role();
     let mut shown = json!({
         "n": n,
