@@ -4,6 +4,7 @@
 
 use super::cite::Cited;
 use super::report::{Quote, Report, Told};
+use super::timeline::Timeline;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c1e21;--soft:#5c636b;--line:#d9dde1;--paper:#fff;--tint:#f4f6f8;--mark:#0b57b0;--warn:#9a3412;--warn-tint:#fff4ed}\
@@ -13,15 +14,17 @@ body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.55 system-ui,
 main{max-width:44rem;margin:0 auto;padding:2rem 1.1rem 4rem}\
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 1.2rem}\
 h2{font-size:1.15rem;margin:2.4rem 0 .7rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}\
-p{margin:.6rem 0}a{color:var(--mark)}sup a{text-decoration:none}\
+p{margin:.6rem 0}a{color:var(--mark)}sup{line-height:0}sup a{text-decoration:none}\
 .answer p:first-child{font-size:1.15rem}\
 .doubt,.told.apart{background:var(--warn-tint);border-left:4px solid var(--warn);padding:.6rem .9rem;margin:.8rem 0}\
 .told{margin:.6rem 0}.told ul{margin:.4rem 0 0;padding-left:1.2rem;color:var(--soft);font-size:.93rem}\
 blockquote{margin:.8rem 0;padding:.6rem .9rem;background:var(--tint);border-left:4px solid var(--line)}\
 pre{background:var(--tint);padding:.6rem .8rem;overflow-x:auto;font-size:.9rem}\
 ol.sources small{color:var(--soft);display:block}\
-@media print{body{font-size:11pt}main{max-width:none;padding:0}h2,blockquote,.told,li{break-inside:avoid}\
-ol.sources a::after{content:' ' attr(href);color:#555;font-size:9pt}}";
+figure.run{margin:1rem 0}figure.run svg{display:block;overflow:visible}figure.run text{font-size:13px;fill:var(--ink)}\
+figure.run .soft{fill:var(--soft)}figure.run line{stroke:var(--line)}figcaption{color:var(--soft);font-size:.85rem;margin-top:.6rem}\
+.bar{fill:var(--mark);print-color-adjust:exact;-webkit-print-color-adjust:exact}.bar.bad{fill:var(--warn)}\
+@media print{body{font-size:11pt}main{max-width:none;padding:0}h2{break-after:avoid}blockquote,.told,li,figure.run{break-inside:avoid}}";
 
 /// The report.
 pub(super) fn write(report: &Report<'_>) -> String {
@@ -39,8 +42,11 @@ pub(super) fn write(report: &Report<'_>) -> String {
     writer.evidence();
     writer.told("What several sources say", &report.facts);
     writer.list();
+    writer.unread();
+    writer.run();
     writer.add("</main>\n</body>\n</html>\n");
-    writer.out
+    // A mark stays with the word before it; what comes from a page has no tags.
+    writer.out.replace(" <sup>", "&nbsp;<sup>")
 }
 
 struct Writer<'a> {
@@ -77,11 +83,12 @@ impl Writer<'_> {
             self.add(&line);
         }
         self.add("</section>\n");
-        if let Some(summary) = &report.summary {
+        if !report.summary.is_empty() {
             self.head("In short");
-            for paragraph in summary.split("\n\n") {
-                self.add(&format!("<p>{}</p>\n", safe(paragraph)));
-            }
+        }
+        for said in &report.summary {
+            let mark = said.page.map_or_else(String::new, |page| self.mark_of(page));
+            self.add(&format!("<p>{} {mark}</p>\n", safe(&said.text)));
         }
     }
 
@@ -123,7 +130,8 @@ impl Writer<'_> {
         if self.report.steps.is_empty() {
             return;
         }
-        self.head("Steps");
+        let of = self.report.steps_of.map_or_else(String::new, |page| self.mark_of(page));
+        self.head(format!("Steps {of}").trim_end());
         self.add("<ol>\n");
         for step in &self.report.steps {
             self.add(&format!("<li>{}", safe(&step.instruction)));
@@ -139,14 +147,13 @@ impl Writer<'_> {
     }
 
     fn evidence(&mut self) {
-        if self.report.evidence.is_empty() {
-            return;
-        }
-        self.head("Evidence");
-        for quote in &self.report.evidence {
-            let heading = self.report.heading(quote);
-            let heading =
-                heading.map_or_else(String::new, |heading| format!("<b>{}.</b> ", safe(&heading)));
+        let report = self.report;
+        for (at, quote) in report.more_evidence().enumerate() {
+            if at == 0 {
+                self.head("Evidence");
+            }
+            let lead = report.lead(quote);
+            let heading = lead.map_or_else(String::new, |lead| format!("<b>{}</b> ", safe(&lead)));
             let line = format!(
                 "<blockquote>{heading}{} {}</blockquote>\n",
                 safe(&self.report.short(quote)),
@@ -176,13 +183,37 @@ impl Writer<'_> {
         self.add("</ol>\n");
     }
 
+    fn unread(&mut self) {
+        if self.report.unread.is_empty() {
+            return;
+        }
+        self.head("What could not be read");
+        self.add("<ul>\n");
+        for page in self.report.unread {
+            let why = page.message.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+            self.add(&format!("<li>{}{}</li>\n", safe(&page.url), safe(&why)));
+        }
+        self.add("</ul>\n");
+    }
+
+    fn run(&mut self) {
+        if let Some(picture) = self.report.run.and_then(Timeline::html) {
+            self.head("How this was made");
+            self.add(&picture);
+        }
+    }
+
     fn mark(&self, quote: &Quote) -> String {
-        let number = self.sources[quote.page].number;
+        self.mark_of(quote.page)
+    }
+
+    fn mark_of(&self, page: usize) -> String {
+        let number = self.sources[page].number;
         format!("<sup><a href=\"#s{number}\">[{number}]</a></sup>")
     }
 }
 
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -17,6 +17,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
     writer.evidence();
     writer.told("What several sources say", &report.facts);
     writer.sources();
+    writer.unread();
     writer.out
 }
 
@@ -53,9 +54,12 @@ impl Writer<'_> {
                 self.values(told)
             ));
         }
-        if let Some(summary) = &report.summary {
+        if !report.summary.is_empty() {
             self.head("In short");
-            self.line(&safe(summary));
+        }
+        for said in &report.summary {
+            let mark = said.page.map_or_else(String::new, |page| self.mark_of(page));
+            self.line(format!("{} {mark}\n", safe(&said.text)).trim_start_matches(' '));
         }
     }
 
@@ -85,7 +89,8 @@ impl Writer<'_> {
         if self.report.steps.is_empty() {
             return;
         }
-        self.head("Steps");
+        let of = self.report.steps_of.map_or_else(String::new, |page| self.mark_of(page));
+        self.head(format!("Steps {of}").trim_end());
         for (at, step) in self.report.steps.iter().enumerate() {
             self.line(&format!("{}. {}", at + 1, safe(&step.instruction)));
             if let Some(command) = &step.command {
@@ -100,15 +105,13 @@ impl Writer<'_> {
     }
 
     fn evidence(&mut self) {
-        if self.report.evidence.is_empty() {
-            return;
-        }
-        self.head("Evidence");
-        for quote in &self.report.evidence {
-            let heading = self
-                .report
-                .heading(quote)
-                .map_or_else(String::new, |heading| format!("**{}.** ", safe(&heading)));
+        let report = self.report;
+        for (at, quote) in report.more_evidence().enumerate() {
+            if at == 0 {
+                self.head("Evidence");
+            }
+            let lead = report.lead(quote);
+            let heading = lead.map_or_else(String::new, |lead| format!("**{}** ", safe(&lead)));
             self.line(&format!(
                 "> {heading}{} {}\n",
                 safe(&self.report.short(quote)),
@@ -135,9 +138,24 @@ impl Writer<'_> {
         }
     }
 
+    fn unread(&mut self) {
+        if self.report.unread.is_empty() {
+            return;
+        }
+        self.head("What could not be read");
+        for page in self.report.unread {
+            let why = page.message.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+            self.line(&format!("- {}{}", safe(&page.url), safe(&why)));
+        }
+    }
+
     /// The number of a quote's source, linked where it can be.
     fn mark(&self, quote: &Quote) -> String {
-        let source = &self.sources[quote.page];
+        self.mark_of(quote.page)
+    }
+
+    fn mark_of(&self, page: usize) -> String {
+        let source = &self.sources[page];
         match &source.url {
             Some(url) => format!("[[{}]](<{}>)", source.number, url.replace(['<', '>'], "")),
             None => format!("[{}]", source.number),

@@ -7,6 +7,7 @@ mod merge;
 mod report;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use serde_json::json;
 

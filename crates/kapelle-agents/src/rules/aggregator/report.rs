@@ -8,6 +8,7 @@ use kapelle_core::port::agent::Failure;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
+use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
 use crate::rules::choose::{Wanted, candidates, choose};
@@ -20,6 +21,8 @@ use crate::text::{Terms, plain, sentences};
 
 /// How many sentences answer the question.
 const ANSWER: usize = 3;
+/// What share of the best one's score a sentence must have to answer as well.
+const ANSWERS_TOO: f32 = 0.5;
 /// How many passages are evidence, and from how many they are taken.
 const EVIDENCE: usize = 6;
 const CONSIDERED: usize = 40;
@@ -37,6 +40,9 @@ struct Input {
     summary: Option<Summary>,
     #[serde(alias = "walkthrough")]
     guide: Option<Map<String, Json>>,
+    #[serde(default)]
+    unread: Vec<Unread>,
+    run: Option<Timeline>,
     formats: Option<Vec<Format>>,
 }
 
@@ -44,7 +50,25 @@ struct Input {
 #[serde(untagged)]
 enum Summary {
     Text(String),
-    Answer(Map<String, Json>),
+    Answer { sentences: Vec<Sentence> },
+}
+
+/// A sentence that `summarizer` chose.
+#[derive(Clone, Deserialize)]
+pub(super) struct Sentence {
+    pub(super) text: String,
+    source: Option<String>,
+    start: Option<usize>,
+    /// Which page it is of.
+    #[serde(skip)]
+    pub(super) page: Option<usize>,
+}
+
+/// A page that should have been among the documents.
+#[derive(Deserialize)]
+pub(super) struct Unread {
+    pub(super) url: String,
+    pub(super) message: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -72,6 +96,16 @@ pub(super) fn input_schema() -> Json {
                 "description": "what `guide-extractor` or `walkthrough-generator` answered",
                 "type": ["object", "null"]
             },
+            "unread": {
+                "description": "what `web.read` lists under `failed`: pages to name as not read",
+                "type": "array", "items": {
+                    "type": "object", "required": ["url"],
+                    "properties": {
+                        "url": {"type": "string"}, "message": {"type": ["string", "null"]}
+                    }
+                }
+            },
+            "run": timeline::schema(),
             "formats": {
                 "description": "which files to leave; all where nothing is said",
                 "type": "array", "items": {"enum": ["markdown", "html", "json"]}
@@ -90,9 +124,13 @@ pub(super) struct Report<'a> {
     pub(super) contradictions: Vec<Told>,
     pub(super) facts: Vec<Told>,
     pub(super) evidence: Vec<Quote>,
-    pub(super) summary: Option<String>,
+    pub(super) summary: Vec<Sentence>,
     pub(super) steps: Vec<Step>,
+    /// The page that the steps are of, if it is one of these.
+    pub(super) steps_of: Option<usize>,
     pub(super) pages: &'a [Page<'a>],
+    pub(super) unread: &'a [Unread],
+    pub(super) run: Option<&'a Timeline>,
 }
 
 /// A place in a page.
@@ -174,6 +212,7 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
     let contradictions: Vec<Told> = tell(true).collect();
     let doubts =
         (0..contradictions.len()).filter(|at| contradictions[*at].touches(&answer)).collect();
+    let summary = summary(input.summary.as_ref(), &answer, pages);
     Report {
         title: title(input, question),
         question,
@@ -182,9 +221,12 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
         facts: tell(false).take(FACTS).collect(),
         contradictions,
         evidence,
-        summary: input.summary.as_ref().and_then(summary),
+        summary,
         steps: input.guide.as_ref().map_or_else(Vec::new, steps),
+        steps_of: input.guide.as_ref().and_then(|guide| page_of(guide, pages)),
         pages,
+        unread: &input.unread,
+        run: input.run.as_ref(),
     }
 }
 
@@ -243,6 +285,8 @@ fn answer(
     let mut chosen = choose(found, pages, &wanted, terms);
     // The first lines answer: the best sentence comes first, wherever it stands.
     chosen.sort_by(|one, other| other.score.total_cmp(&one.score));
+    let best = chosen.first().map_or(0.0, |first| first.score);
+    chosen.retain(|one| one.score >= best * ANSWERS_TOO);
     let quote = |chosen: crate::rules::choose::Chosen| Quote {
         page: chosen.page,
         range: chosen.range,
@@ -273,17 +317,41 @@ impl Told {
     }
 }
 
-fn summary(given: &Summary) -> Option<String> {
-    let text = match given {
-        Summary::Text(text) => text,
-        Summary::Answer(answer) => answer.get("summary")?.as_str()?,
+/// The sentences of a summary that the answer does not have already.
+fn summary(given: Option<&Summary>, answer: &[Quote], pages: &[Page<'_>]) -> Vec<Sentence> {
+    let sentences = match given {
+        None => Vec::new(),
+        Some(Summary::Answer { sentences }) => sentences.clone(),
+        Some(Summary::Text(text)) => text
+            .split("\n\n")
+            .map(|text| Sentence { text: text.into(), source: None, start: None, page: None })
+            .collect(),
     };
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    let told = |one: &Sentence| {
+        answer.iter().any(|quote| {
+            one.page == Some(quote.page) && one.start.is_some_and(|at| quote.range.contains(&at))
+        })
+    };
+    let placed = sentences.into_iter().map(|mut one| {
+        one.text = plain(&one.text);
+        one.page = one.source.as_deref().and_then(|source| page_named(source, pages));
+        one
+    });
+    placed.filter(|one| !one.text.is_empty() && !told(one)).collect()
 }
 
 fn steps(guide: &Map<String, Json>) -> Vec<Step> {
     let steps = guide.get("steps").and_then(Json::as_array).into_iter().flatten();
     steps.filter_map(|step| Step::deserialize(step).ok()).collect()
+}
+
+/// Which page a guide says that it is of.
+fn page_of(guide: &Map<String, Json>, pages: &[Page<'_>]) -> Option<usize> {
+    page_named(guide.get("source")?.as_str()?, pages)
+}
+
+fn page_named(source: &str, pages: &[Page<'_>]) -> Option<usize> {
+    pages.iter().position(|page| !source.is_empty() && page.document.name() == source)
 }
 
 impl Report<'_> {
@@ -292,20 +360,48 @@ impl Report<'_> {
         plain(&self.pages[quote.page].text[quote.range.clone()])
     }
 
-    /// The first sentence or two of a passage.
+    /// The evidence that the answer does not quote already, in full.
+    pub(super) fn more_evidence(&self) -> impl Iterator<Item = &Quote> {
+        let quoted = |quote: &Quote| {
+            let short = self.short_range(quote);
+            let holds = |said: &Quote| {
+                said.page == quote.page
+                    && said.range.start <= short.start
+                    && short.end <= said.range.end
+            };
+            self.answer.iter().any(holds)
+        };
+        self.evidence.iter().filter(move |quote| !quoted(quote))
+    }
+
+    /// The first sentence or two of a passage, of its first paragraph.
     pub(super) fn short(&self, quote: &Quote) -> String {
-        const LONG: usize = 320;
-        let text = self.pages[quote.page].text;
-        let first = sentences(text, quote.range.clone());
-        let fits = |range: &&Range<usize>| range.end - quote.range.start <= LONG;
-        let end = first.iter().take_while(fits).last().or(first.first());
-        let range = quote.range.start..end.map_or(quote.range.end, |range| range.end);
+        let range = self.short_range(quote);
         let more = if range.end < quote.range.end { " …" } else { "" };
-        format!("{}{more}", plain(&text[range]))
+        format!("{}{more}", plain(&self.pages[quote.page].text[range]))
+    }
+
+    fn short_range(&self, quote: &Quote) -> Range<usize> {
+        const LONG: usize = 320;
+        const PARAGRAPH_MIN: usize = 60;
+        let text = self.pages[quote.page].text;
+        let paragraph = text[quote.range.clone()].find("\n\n").filter(|at| *at >= PARAGRAPH_MIN);
+        let end = paragraph.map_or(quote.range.end, |at| quote.range.start + at);
+        let first = sentences(text, quote.range.start..end);
+        let fits = |range: &&Range<usize>| range.end - quote.range.start <= LONG;
+        let last = first.iter().take_while(fits).last().or(first.first());
+        quote.range.start..last.map_or(end, |range| range.end)
     }
 
     pub(super) fn heading(&self, quote: &Quote) -> Option<String> {
         quote.heading.clone().map(|range| plain(&self.pages[quote.page].text[range]))
+    }
+
+    /// A passage's heading as the beginning of a line: with a full stop, unless it has a mark.
+    pub(super) fn lead(&self, quote: &Quote) -> Option<String> {
+        let heading = self.heading(quote)?;
+        let stop = if heading.ends_with(['.', '?', '!', ':']) { "" } else { "." };
+        Some(heading + stop)
     }
 
     fn value(&self) -> Json {

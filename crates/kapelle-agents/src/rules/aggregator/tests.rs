@@ -175,3 +175,38 @@ fn values_are_merged_and_what_differs_is_named() {
         ]}])
     );
 }
+
+/// What stands between `from` and `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let rest = text.split_once(from).unwrap_or_else(|| panic!("no {from} in {text}")).1;
+    rest.split_once(to).unwrap().0
+}
+
+#[test]
+fn the_run_is_drawn_with_its_times_and_without_a_script() {
+    let (_, files) = report(&json!({
+        "documents": documents(&PAGES), "formats": ["markdown", "html"],
+        "guide": {"source": "https://docs.example/1", "steps": [{"instruction": "Run it"}]},
+        "unread": [{"url": "https://docs.example/<b>", "kind": "invalid", "message": "it is gone"}],
+        "run": {"id": "01a1", "createdAt": "2026-03-01T10:00:00.000000Z", "workflow": "x", "steps": [
+            {"id": "read", "agent": "web", "status": "completed", "attempts": 2, "startMs": 0, "endMs": 1500},
+            {"id": "<i>", "agent": null, "status": "failed", "attempts": 1, "startMs": 1500, "endMs": 2000},
+            {"id": "late", "agent": "web", "status": "running", "attempts": 1, "startMs": 1000, "endMs": null}
+        ]}
+    }));
+    let (markdown, html) = (&files[0].1, &files[1].1);
+    let picture = between(html, "<figure class=\"run\">", "</figure>");
+    assert!(picture.contains("<svg") && picture.contains("1.5 s, 2 attempts"), "{picture}");
+    assert!(picture.contains("failed, 500 ms") && picture.contains("goes on"), "{picture}");
+    assert!(picture.contains("x=\"75.00%\"") && picture.contains("width=\"25.00%\""), "{picture}");
+    assert!(picture.contains("begun 2026-03-01 10:00 UTC, up to this report: 2.0 s"), "{picture}");
+    assert!(!html.contains("<i>") && !html.contains("<script") && !html.contains("<b>\n"));
+    assert!(between(html, "<h2>Steps", "</h2>").contains("[2]"));
+    for text in [markdown, html] {
+        let unread = text.split_once("What could not be read").unwrap().1;
+        assert!(unread.contains("it is gone") && !unread.contains("example/<b>"), "{unread}");
+    }
+    assert!(!markdown.contains("ms"), "times are in the picture only: {markdown}");
+    let (_, files) = report(&json!({"documents": [], "run": {"steps": []}}));
+    assert!(!files[1].1.contains("<figure"));
+}
