@@ -41,6 +41,11 @@ fn a_repository_is_reported_on_whatever_its_files_are_called() {
     let html = artifact(&folder, &last, "report.html");
     assert!(html.contains("&lt;b&gt;") && !html.contains("A <b>"), "{html}");
     assert!(!html.contains("<script"), "{html}");
+    let drawn = html.split_once("<svg class=run").and_then(|rest| rest.1.split_once("</svg>"));
+    let steps = drawn.unwrap().0.matches("<rect").count();
+    let ended = done.events().iter().filter(|event| event["type"] == "step_completed").count();
+    // The group of folders ended too, but is no work of its own; the report was not there yet.
+    assert_eq!(steps, ended - 2, "{html}");
     assert!(!folder.path().join("pwned").exists());
 }
 
