@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use kapelle_core::plan::Plan;
 use kapelle_core::port::agent::{Failure, FailureKind, Safety};
-use kapelle_core::run::{Command, Compiled, Created, EffectId, EffectState, Outcome, Run};
-use kapelle_core::{Attempt, Digest, Json, RunId, StepNo, Value};
+use kapelle_core::run::{
+    Command, Compiled, Created, EffectId, EffectState, Forked, Outcome, Produced, Run, Taken,
+    TakenEnd,
+};
+use kapelle_core::{Artifact, Attempt, Digest, Json, RunId, StepNo, Value};
 use serde_json::json;
 
 use crate::driver::{BIRTH, Driver};
@@ -125,4 +128,53 @@ fn a_view_shows_every_step_and_who_does_it() {
     let seen: Vec<_> =
         stage.run.view().map(|view| (view.no, view.step.id.as_str(), view.agent)).collect();
     assert_eq!(seen, [(StepNo(0), "s0", Some("echo")), (StepNo(1), "s1", None)]);
+}
+
+/// A run of `plan` that is done, with an artifact of each attempt.
+fn done(plan: Plan) -> Driver {
+    let mut stage = Driver::new(plan, json!({}), id());
+    stage.turn();
+    let first = |stage: &Driver| stage.run.running().next();
+    while let Some((step, attempt)) = first(&stage) {
+        let name = step.0.to_string().into();
+        let made =
+            Artifact { name, digest: Digest::of(b"x"), media_type: "text/plain".into(), len: 1 };
+        let (json, value, artifacts) = (Arc::new(Json::Null), Value::null(), vec![made]);
+        let answer = Box::new(Produced { value, json, artifacts, usage: None, engine: None });
+        stage.tell(Command::Answered { step, attempt, answer }).unwrap();
+        stage.turn();
+    }
+    stage
+}
+
+#[test]
+fn a_fork_takes_nothing_that_needs_what_is_done_anew() {
+    let mut plan = steps(4);
+    for (step, need) in [(1, "s0"), (2, "s1")] {
+        plan.steps[step].needs = serde_json::from_value(json!([need])).unwrap();
+    }
+    let taken = |from| {
+        let taken = done(plan.clone()).run.taken_by_fork(StepNo(from));
+        taken.into_iter().map(|taken| taken.step.0).collect::<Vec<_>>()
+    };
+    assert_eq!([0, 1, 2, 3].map(taken), [vec![3], vec![0, 3], vec![0, 1, 3], vec![0, 1, 2]]);
+}
+
+#[test]
+fn a_fork_says_where_it_is_from_and_which_steps_it_has_taken() {
+    let mut plan = steps(2);
+    plan.steps[0].for_each =
+        Some(serde_json::from_value(json!({"list": "[1, 2]", "as": "item"})).unwrap());
+    let stage = done(plan);
+    let taken = stage.run.taken_by_fork(StepNo(1));
+    let [Taken { end: TakenEnd::Completed { artifacts, .. }, .. }] = &taken[..] else {
+        panic!("{taken:?}")
+    };
+    let names: Vec<_> = artifacts.iter().map(|made| &*made.name).collect();
+    assert_eq!(names, ["2", "3"], "what the parts made");
+    let forked = Forked { run: id(), seq: stage.run.seq(), from: StepNo(1), taken };
+    let fork = stage.fork(json!({}), forked.clone()).run;
+    assert_eq!(fork.forked(), Some(&Forked { taken: Vec::new(), ..forked }));
+    assert_eq!([0, 1].map(|no| fork.step(StepNo(no)).unwrap().is_taken()), [true, false]);
+    assert_eq!(stage.run.forked(), None);
 }
