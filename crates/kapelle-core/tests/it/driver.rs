@@ -162,7 +162,7 @@ impl Driver {
     }
 
     fn has_slot(&self, lane: Lane) -> bool {
-        let (Lane::Agent(number) | Lane::Alone(number)) = lane else { return true };
+        let Some(number) = lane.agent() else { return true };
         if matches!(lane, Lane::Alone(_)) && self.has_suspect() {
             return false;
         }
