@@ -90,6 +90,8 @@ fn twelve_messy_pages_are_answered_from_with_their_contradictions() {
     for clutter in ["cookie", "Newsletter", "Accept all", "Logged in", "Advertisement"] {
         assert!(!report.contains(clutter) && !html.contains(clutter), "{clutter}");
     }
+    let (passages, best) = remembered(&folder);
+    assert!(passages == 12 && best.ends_with("/upgrade.html"), "{passages} {best}");
     let walkthrough: Json =
         serde_json::from_str(&artifact(&folder, &last, "walkthrough.json")).unwrap();
     let mut steps = walkthrough["steps"].as_array().unwrap().iter();
@@ -121,6 +123,16 @@ fn the_pages_that_ship_are_long_and_one_of_them_is_no_utf_8() {
         assert!(words >= 1_500, "{}: {words} words", page["url"]);
         assert!(!text.contains('\u{fffd}'), "{}", page["url"]);
     }
+}
+
+/// How many passages the folder's memory has, and where the one is from that answers best.
+fn remembered(folder: &Folder) -> (u64, String) {
+    let input = json!({"namespace": "research", "query": "upgrade one broker at a time"});
+    let step = json!({"id": "r", "agentName": "memory", "action": "retrieve", "input": input});
+    folder.write("recall.json", &json!({"id": "recall", "tasks": [step]}).to_string());
+    let last = folder.run("run recall.json --json").expect(0).last();
+    let best = last["output"]["entries"][0]["source"].as_str().unwrap().to_owned();
+    (last["output"]["of"].as_u64().unwrap(), best)
 }
 
 /// A report without what tells of the one run that made it.
