@@ -28,7 +28,7 @@ struct Inner {
     by_agent: BTreeMap<Box<str>, u32>,
     /// Agents whose last end was bad, of those that are one service.
     troubled: BTreeMap<Box<str>, Breaker>,
-    /// What agents have left for retries, of those that are one service and had one.
+    /// What agents have left for retries, of those that had one.
     allowances: BTreeMap<Box<str>, Allowance>,
     /// Agents whose calls have nothing to do with each other.
     many: Vec<Box<str>>,
@@ -166,7 +166,7 @@ impl Inner {
 
     /// Keeps count of an agent's attempts and retries; says when there may be a retry again.
     fn allow(&mut self, agent: &str, again: bool, now: Timestamp) -> Result<(), Timestamp> {
-        if again && !self.is_many(agent) {
+        if again {
             let full = || Allowance::full(now);
             return self.allowances.entry(agent.into()).or_insert_with(full).take(now);
         }

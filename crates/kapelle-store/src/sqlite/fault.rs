@@ -68,9 +68,9 @@ pub(super) fn classify(error: &rusqlite::Error, phase: Phase, file: &Arc<str>) -
             Fault::Refused(Error::Busy { file: file() })
         }
         (ErrorCode::DiskFull, _) => Fault::Refused(Error::Full { file: file() }),
-        (ErrorCode::NotADatabase, Phase::Open) => {
-            unavailable("it is no store; move it away, or choose another folder")
-        }
+        (ErrorCode::NotADatabase, Phase::Open) => unavailable(
+            "it is no store, or its head is damaged: restore it from a backup, or choose another folder",
+        ),
         (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, Phase::Read) => {
             Fault::Damaged(error.to_string())
         }

@@ -303,7 +303,7 @@ fn newer(file: &Arc<str>, store: u32) -> Error {
 }
 
 fn not_ours(file: &Arc<str>) -> Error {
-    let message = "it is a database of another application; choose another folder".into();
+    let message = "it is a database of another application, or its head is damaged: restore it from a backup, or choose another folder".into();
     Error::Unavailable { file: Arc::clone(file), message }
 }
 

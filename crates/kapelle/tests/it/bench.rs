@@ -48,6 +48,15 @@ fn a_line_of_a_workload_says_all_that_it_promises() {
 }
 
 #[test]
+fn in_memory_all_is_measured_that_needs_no_folder() {
+    let folder = Folder::new();
+    let lines = folder.run("--store memory bench --json --seconds 0 --steps 20 --runs 2").expect(0);
+    let lines = lines.events();
+    let names: Vec<_> = lines.iter().map(|line| line["workload"].as_str().unwrap()).collect();
+    assert_eq!(names, ["chain", "fanout", "layers", "many", "sleep", "rank", "summarize"]);
+}
+
+#[test]
 fn numbers_that_cannot_be_are_refused() {
     let folder = Folder::new();
     for wrong in ["--steps 0", "--steps 18446744073709551615", "--runs 0", "--concurrency 0"] {

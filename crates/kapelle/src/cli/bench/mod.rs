@@ -27,8 +27,8 @@ use workload::{Shape, Workload};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::ALL)]
+    /// What to measure [default: all; with `--store memory` those that need no folder]
+    #[arg(long, value_enum, value_delimiter = ',')]
     workload: Vec<Workload>,
     /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, fanout 10000, sleep 50]
     #[arg(long, value_name = "N", value_parser = up_to(99_998))]
@@ -168,7 +168,10 @@ pub(crate) async fn bench(args: Args, settings: &Settings) -> Result<Exit, Stop>
     if !args.json {
         out::line(HEADER)?;
     }
-    for workload in &args.workload {
+    let in_memory = settings.place.folder().is_none();
+    let all = Workload::ALL.into_iter().filter(|one| !in_memory || !one.needs_folder());
+    let workloads = if args.workload.is_empty() { all.collect() } else { args.workload.clone() };
+    for workload in &workloads {
         let numbers = args.runs.iter().copied().map(Some);
         let numbers: Vec<_> = if args.runs.is_empty() { vec![None] } else { numbers.collect() };
         for runs in numbers {

@@ -53,6 +53,12 @@ impl Workload {
         Self::Summarize,
         Self::Limits,
     ];
+
+    /// Whether it cannot be measured in memory.
+    pub(super) const fn needs_folder(self) -> bool {
+        use Workload::{Limits, Read, Recover, Start, Waiting};
+        matches!(self, Start | Recover | Waiting | Read | Limits)
+    }
 }
 
 /// How a workload is run.
