@@ -3,7 +3,7 @@
 //! **Invariants:** a recorded effect is replayed, never done again; its end is on disk before the
 //! agent sees it; an unsafe one is on disk before it is begun.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use kapelle_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{Live, Progressed};
+use crate::feed::Progressed;
 use crate::shards::{Of, Offer, Reply, Tell};
 use crate::shell::Shared;
 
@@ -31,6 +31,16 @@ pub(crate) struct AttemptDesk {
     memo: Effects,
     ordinal: AtomicU32,
     kept: Arc<Mutex<Kept>>,
+    /// It has said how far it is.
+    spoke: AtomicBool,
+}
+
+impl Drop for AttemptDesk {
+    fn drop(&mut self) {
+        if *self.spoke.get_mut() {
+            self.shared.feed.forget_progress(self.of.run, &self.step, self.of.attempt);
+        }
+    }
 }
 
 /// What an attempt leaves for the commit of its answer.
@@ -57,8 +67,8 @@ impl AttemptDesk {
         memo: Effects,
         cancelled: CancellationToken,
     ) -> Self {
-        let (ordinal, kept) = Default::default();
-        Self { shared, of, cancelled, step, memo, ordinal, kept }
+        let (ordinal, kept, spoke) = Default::default();
+        Self { shared, of, cancelled, step, memo, ordinal, kept, spoke }
     }
 
     /// What the answer's commit has to contain besides it.
@@ -199,10 +209,8 @@ fn unwritten(error: &kapelle_core::port::journal::Error) -> Failure {
 impl Desk for AttemptDesk {
     fn progress(&self, progress: Progress) {
         let &Of { run, attempt, .. } = &self.of;
-        self.shared.feed.tell(run, || {
-            let step = self.step.clone();
-            Live::Progress(Arc::new(Progressed { run, step, attempt, progress }))
-        });
+        self.spoke.store(true, Ordering::Relaxed);
+        self.shared.feed.progress(Progressed { run, step: self.step.clone(), attempt, progress });
     }
 
     async fn cancelled(&self) {

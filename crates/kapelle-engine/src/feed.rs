@@ -1,8 +1,8 @@
 //! Who watches which run, told when there is something new.
 //!
 //! What is durable is read from the journal by the watcher itself; the feed only says that there is
-//! more, and carries what is not durable (progress). That a run is left alone is told to those who
-//! come later as well: nothing will ever happen that could tell them.
+//! more, and carries what is not durable (progress). How far attempts are that go on, and that a run
+//! is left alone, is told to those who come later as well: it may be long until anything else is.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,11 +55,15 @@ struct Known {
     watched: BTreeMap<RunId, broadcast::Sender<Live>>,
     awaited: BTreeMap<RunId, Vec<oneshot::Sender<End>>>,
     damaged: BTreeMap<RunId, Arc<str>>,
+    /// The newest word of each attempt that goes on.
+    so_far: BTreeMap<RunId, BTreeMap<StepId, Arc<Progressed>>>,
 }
 
 /// A place among those who watch a run.
 pub(crate) struct Seat {
     pub(crate) live: broadcast::Receiver<Live>,
+    /// How far the attempts were that went on then.
+    pub(crate) so_far: Vec<Arc<Progressed>>,
     run: RunId,
     feed: Arc<Feed>,
 }
@@ -80,7 +84,8 @@ impl Feed {
         if let (Some(why), Some(sender)) = (known.damaged.get(&run), known.watched.get(&run)) {
             sender.send(Live::Damaged(why.clone())).ok();
         }
-        Seat { live, run, feed: self.clone() }
+        let so_far = known.so_far.get(&run).into_iter().flat_map(BTreeMap::values);
+        Seat { live, so_far: so_far.cloned().collect(), run, feed: self.clone() }
     }
 
     pub(crate) fn await_end(self: &Arc<Self>, run: RunId) -> Vigil {
@@ -101,6 +106,29 @@ impl Feed {
         if let Some(sender) = self.lock().watched.get(&run) {
             // Nobody listening any more is no fault.
             sender.send(live()).ok();
+        }
+    }
+
+    /// An attempt is so far.
+    pub(crate) fn progress(&self, progressed: Progressed) {
+        let (run, step) = (progressed.run, progressed.step.clone());
+        let progressed = Arc::new(progressed);
+        let mut known = self.lock();
+        known.so_far.entry(run).or_default().insert(step, progressed.clone());
+        if let Some(sender) = known.watched.get(&run) {
+            sender.send(Live::Progress(progressed)).ok();
+        }
+    }
+
+    /// An attempt is over: how far it was is of no interest any more.
+    pub(crate) fn forget_progress(&self, run: RunId, step: &StepId, attempt: Attempt) {
+        let mut known = self.lock();
+        let Some(steps) = known.so_far.get_mut(&run) else { return };
+        if steps.get(step).is_some_and(|known| known.attempt == attempt) {
+            steps.remove(step);
+        }
+        if steps.is_empty() {
+            known.so_far.remove(&run);
         }
     }
 
@@ -177,6 +205,26 @@ impl Drop for Vigil {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_later_hears_how_far_attempts_are_that_go_on() {
+        let feed = Arc::new(Feed::default());
+        let run = RunId::from_bytes([7; 16]);
+        let step: StepId = "a".parse().unwrap();
+        let said = |attempt, message: &str| Progressed {
+            run,
+            step: step.clone(),
+            attempt: Attempt(attempt),
+            progress: Progress { message: Some(message.into()), fraction: None },
+        };
+        feed.progress(said(1, "old"));
+        feed.progress(said(2, "new"));
+        feed.forget_progress(run, &step, Attempt(1));
+        let seat = feed.sit(run);
+        assert_eq!(seat.so_far.iter().map(|heard| heard.attempt.0).collect::<Vec<_>>(), [2]);
+        feed.forget_progress(run, &step, Attempt(2));
+        assert!(feed.sit(run).so_far.is_empty() && feed.lock().so_far.is_empty());
+    }
 
     #[test]
     fn who_comes_after_the_damage_hears_of_it() {

@@ -121,6 +121,9 @@ impl Watcher {
             if self.read().await? {
                 continue;
             }
+            if let Some(progress) = self.seat.so_far.pop() {
+                return Ok(Some(Seen::Progress(progress)));
+            }
             match tokio::time::timeout(self.pace, self.seat.live.recv()).await {
                 Ok(Ok(Live::Progress(progress))) => return Ok(Some(Seen::Progress(progress))),
                 Ok(Ok(Live::Damaged(why))) => return Err(Error::Damaged(why)),
