@@ -186,7 +186,7 @@ pub(crate) async fn fork(args: Fork, settings: &Settings) -> Result<Exit, Stop> 
             return Err(error.into());
         }
     };
-    let view = View::new(args.how.json, 1, None);
+    let view = View::new(args.how.json, 1);
     let wanted = Wanted { run: submitted.id, fresh: !submitted.existing };
     follow(node, settings, vec![wanted], args.how.people(), view).await
 }

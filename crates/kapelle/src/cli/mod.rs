@@ -50,6 +50,9 @@ struct Cli {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
+    /// Use no colours; so does a variable `NO_COLOR` that is not empty
+    #[arg(long, global = true)]
+    no_color: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -109,6 +112,9 @@ pub fn main() -> ExitCode {
 }
 
 fn begin(cli: Cli) -> Result<Exit, Stop> {
+    if cli.no_color {
+        out::without_colours();
+    }
     let env = |name: &str| std::env::var(name).ok();
     let config = Config::load(cli.config.as_deref(), env);
     let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
@@ -145,7 +151,7 @@ fn start_log(log: &config::Log) -> Result<(), Stop> {
         filter.map_err(|error| Stop::new(Exit::Config, format!("`log.level`: {error}")))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| view::screen::Above)
         .with_ansi(out::has_colours(&std::io::stderr()))
         // It would complain on stderr, with a panic if that takes nothing: a full disk is enough.
         .log_internal_errors(false);

@@ -1,8 +1,14 @@
 //! What a command prints: data on stdout, talk on stderr.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+
+use super::view::screen;
+
+/// The command line asked for no colours.
+static PALE: AtomicBool = AtomicBool::new(false);
 
 /// A line of data.
 pub(crate) fn line(text: &str) -> io::Result<()> {
@@ -24,9 +30,10 @@ pub(crate) fn json(data: &impl Serialize) -> io::Result<()> {
     line(&serde_json::to_string(data)?)
 }
 
-/// A line for a person. Nobody may be listening, which is no error.
+/// A line for a person, above the live picture if there is one. Nobody may be listening, which is
+/// no error.
 pub(crate) fn say(text: &str) {
-    writeln!(io::stderr().lock(), "{text}").ok();
+    screen::above(&format!("{text}\n"));
 }
 
 /// Whether a person sees stderr and can answer.
@@ -34,10 +41,20 @@ pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal() && io::stdin().is_terminal()
 }
 
+/// Whether the terminal can do no more than write lines.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// From here on nothing has colours.
+pub(crate) fn without_colours() {
+    PALE.store(true, Ordering::Relaxed);
+}
+
 /// Whether what goes to `stream` may have colours.
 pub(crate) fn has_colours(stream: &impl io::IsTerminal) -> bool {
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    stream.is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    wanted && !PALE.load(Ordering::Relaxed) && stream.is_terminal() && !is_dumb()
 }
 
 /// `text` without what could do anything to a terminal, on one line, at most `max` characters.

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
             return Err(error.into());
         }
     };
-    let view = View::new(args.how.json, 1, steps_of(&new));
+    let view = View::new(args.how.json, 1);
     let wanted = Wanted { run: submitted.id, fresh: !submitted.existing };
     follow(node, settings, vec![wanted], args.how.people(), view).await
 }
@@ -89,10 +89,6 @@ fn new_run(args: &Args) -> Result<api::NewRun, Stop> {
         root: Some(root.to_owned()),
         ..api::NewRun::default()
     })
-}
-
-fn steps_of(new: &api::NewRun) -> Option<usize> {
-    Some(new.plan.as_ref()?.get("steps")?.as_array()?.len())
 }
 
 /// Writes what a run made to `STORE/runs/<run>/artifacts/<name>`, and notes where. What could not

@@ -333,7 +333,7 @@ async fn watch(
     settings: &Settings,
 ) -> Result<Exit, Stop> {
     let shown = client.run(run).await?;
-    let mut view = View::new(json, 1, Some(shown.steps.len()));
+    let mut view = View::new(json, 1);
     let mut after = 0;
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
     loop {
@@ -381,7 +381,7 @@ async fn resume(args: Resume, settings: &Settings) -> Result<Exit, Stop> {
     if runs.is_empty() {
         out::say("there is nothing to resume");
     }
-    let view = View::new(args.how.json, runs.len(), None);
+    let view = View::new(args.how.json, runs.len());
     let wanted = runs.into_iter().map(|run| Wanted { run, fresh: false }).collect();
     follow(node, settings, wanted, args.how.people(), view).await
 }

@@ -4,6 +4,7 @@
 //! when one node takes over from another. When this ends, nothing of these runs goes on here.
 
 mod feed;
+mod plan;
 mod tally;
 
 use std::time::Duration;
@@ -16,10 +17,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::exit::{Exit, Stop};
+use super::out;
 use super::session::Settings;
 use super::view::{Ending, View};
 use crate::node::Node;
 use feed::{Feed, News};
+use plan::show_plan;
 use tally::Tally;
 
 /// How often what is shown of elapsed times is renewed.
@@ -60,7 +63,7 @@ pub(crate) async fn follow(
         ending: None,
     };
     let done = follower.run(runs).await;
-    follower.view.clear();
+    follower.view.end();
     let Follower { node, tallies, .. } = follower;
     // Whatever is still running here was to be stopped: a second Ctrl-C, or the grace is over.
     let closed = node.close(Duration::ZERO).await;
@@ -99,7 +102,7 @@ impl Follower<'_> {
                             if !stop.is_output() || !self.is_open() {
                                 return Err(stop);
                             }
-                            self.view.clear();
+                            self.view.end();
                             self.view = View::Unheard;
                             let why = stop.to_string();
                             self.drain(&why, &mut interrupt, &mut terminate, &mut news).await?;
@@ -128,11 +131,13 @@ impl Follower<'_> {
                 let tally = &mut self.tallies[index];
                 (tally.run, tally.known, tally.remote) = (run, seq, remote.is_some());
                 if let Some(node) = remote {
-                    self.view.say(&format!("node {} (process {}) works on it", node.id, node.pid));
+                    out::say(&format!("node {} (process {}) works on it", node.id, node.pid));
                 }
+                let run = tally.run.clone();
+                show_plan(&mut self.view, &self.node, &run).await?;
             }
             News::Gone => {
-                self.view.say("the node that worked on it is gone: going on here");
+                out::say("the node that worked on it is gone: going on here");
             }
             News::Event(event) => self.see(index, *event)?,
         }
@@ -147,7 +152,7 @@ impl Follower<'_> {
             let store = self.node.place.folder();
             let failed = super::run::keep_artifacts(store, &event.run, artifacts, &self.node);
             if let Some(failed) = failed {
-                self.view.say(&format!("warning: {failed}"));
+                out::say(&format!("warning: {failed}"));
             }
         }
         self.view.event(&event).map_err(Stop::output)?;
@@ -162,7 +167,7 @@ impl Follower<'_> {
     async fn look(&mut self, index: usize) -> Result<(), Stop> {
         let tally = &self.tallies[index];
         if tally.exit.is_none() && tally.is_live() && self.people == People::Wait {
-            self.tell_people(index);
+            self.tallies[index].tell_people(self.settings);
         }
         let tally = &self.tallies[index];
         if tally.exit.is_some() || !tally.is_at_rest() {
@@ -182,18 +187,6 @@ impl Follower<'_> {
         }
         let waits: Vec<_> = tally.waits_for.values().map(|wait| wait.what.clone()).collect();
         self.pause_here(index, &waits.join("; "))
-    }
-
-    /// Says once what a person is to do, and how.
-    fn tell_people(&mut self, index: usize) {
-        let tally = &mut self.tallies[index];
-        for (step, wait) in &tally.waits_for {
-            if tally.told.insert(step.clone()) {
-                let command = self.settings.command(&wait.command(&tally.run, step));
-                self.view
-                    .say(&format!("waits for {}; from another terminal: {command}", wait.what));
-            }
-        }
     }
 
     /// Nothing goes on: this process is done with the run.
@@ -238,7 +231,7 @@ impl Follower<'_> {
             }
         }
         let running: usize = self.tallies.iter().map(|tally| tally.running.len()).sum();
-        self.view.say(&match running {
+        out::say(&match running {
             0 => "paused".to_owned(),
             1 => "pausing: waiting for one attempt (Ctrl-C again stops it)".to_owned(),
             n => format!("pausing: waiting for {n} attempts (Ctrl-C again stops them)"),
@@ -254,7 +247,7 @@ impl Follower<'_> {
         terminate: &mut Signal,
         news: &mut mpsc::Receiver<(usize, Result<News, Stop>)>,
     ) -> Result<(), Stop> {
-        self.view.say(&format!("{why}: waiting for running attempts"));
+        out::say(&format!("{why}: waiting for running attempts"));
         self.ending = Some(why.to_owned());
         let engine = self.node.engine().clone();
         let grace = self.settings.config.node.drain_grace;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kapelle_api::{Event, EventKind};
 
 use crate::cli::exit::Exit;
-use crate::cli::session::quoted;
+use crate::cli::out;
+use crate::cli::session::{Settings, quoted};
 
 /// A step's wait for a person.
 pub(super) struct Wait {
@@ -51,7 +52,7 @@ pub(super) struct Tally {
     /// Steps that wait for a person.
     pub(super) waits_for: BTreeMap<String, Wait>,
     /// Steps whose wait was told.
-    pub(super) told: BTreeSet<String>,
+    told: BTreeSet<String>,
     /// Why it is paused, if it is.
     pub(super) paused: Option<String>,
     /// How it ended for this process.
@@ -87,6 +88,16 @@ impl Tally {
     /// The commands of ours that end the waits for people.
     pub(super) fn answers(&self) -> Vec<String> {
         self.waits_for.iter().map(|(step, wait)| wait.command(&self.run, step)).collect()
+    }
+
+    /// Says once what a person is to do, and how.
+    pub(super) fn tell_people(&mut self, settings: &Settings) {
+        for (step, wait) in &self.waits_for {
+            if self.told.insert(step.clone()) {
+                let command = settings.command(&wait.command(&self.run, step));
+                out::say(&format!("waits for {}; from another terminal: {command}", wait.what));
+            }
+        }
     }
 
     pub(super) fn see(&mut self, event: &Event) {

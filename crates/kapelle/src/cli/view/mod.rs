@@ -1,12 +1,19 @@
 //! What is seen of runs while they go on: JSON lines, plain lines, or a live picture.
 
+mod board;
+mod frame;
+mod line;
 mod live;
 mod plain;
+pub(crate) mod screen;
+mod step;
 mod summary;
+mod window;
 
 use std::io;
 
 use kapelle_api::Event;
+use kapelle_core::plan::Plan;
 
 use super::out;
 use live::Live;
@@ -18,7 +25,7 @@ pub(crate) enum View {
     Json,
     /// One line per event that matters, on stdout.
     Plain(Plain),
-    /// A line per running step and a bar, on stderr; the end on stdout.
+    /// Its steps and how far it is, on stderr; the end on stdout.
     Live(Box<Live>),
     /// Stdout takes no more: only how it ends, on stderr.
     Unheard,
@@ -41,12 +48,12 @@ impl Ending<'_> {
 }
 
 impl View {
-    /// The view that fits where the output goes. `steps`: how many the plan has, if known.
-    pub(crate) fn new(json: bool, runs: usize, steps: Option<usize>) -> Self {
+    /// The view that fits where the output goes.
+    pub(crate) fn new(json: bool, runs: usize) -> Self {
         if json {
             Self::Json
-        } else if runs == 1 && out::is_terminal() {
-            Self::Live(Box::new(Live::new(steps)))
+        } else if runs == 1 && out::is_terminal() && !out::is_dumb() {
+            Self::Live(Box::new(Live::new()))
         } else {
             Self::Plain(Plain::new(runs))
         }
@@ -55,6 +62,18 @@ impl View {
     /// Plain lines of one run.
     pub(crate) fn plain() -> Self {
         Self::Plain(Plain::new(1))
+    }
+
+    /// Whether it is of use to know the plan.
+    pub(crate) const fn wants_plan(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    /// The plan of the run, and how long the last run of its workflow took.
+    pub(crate) fn plan(&mut self, plan: &Plan, last_ms: Option<u64>) {
+        if let Self::Live(live) = self {
+            live.plan(plan, last_ms);
+        }
     }
 
     /// Shows an event. The last one of a run is shown by [`Self::ended`] as well.
@@ -76,30 +95,22 @@ impl View {
         ending: Ending<'_>,
         command: &dyn Fn(&str) -> String,
     ) -> io::Result<()> {
-        match (&self, &ending) {
+        match (&mut *self, &ending) {
             // The last event was the last line.
             (Self::Json, Ending::Completed(_)) => Ok(()),
             (Self::Json, Ending::Paused(event, _)) => out::json(event),
             (Self::Plain(plain), _) => {
-                let failures = plain.failures(ending.run());
-                out::text(&summary::summary(&ending, command, failures))
+                let ends = plain.ends().of(ending.run());
+                out::text(&summary::summary(&ending, command, ends))
             }
             (Self::Unheard, _) => {
-                out::say(summary::summary(&ending, command, &[]).trim_end());
+                out::say(summary::summary(&ending, command, None).trim_end());
                 Ok(())
             }
             (Self::Live(live), _) => {
-                live.clear();
-                out::text(&summary::summary(&ending, command, live.failures(ending.run())))
+                live.end();
+                out::text(&summary::summary(&ending, command, live.ends().of(ending.run())))
             }
-        }
-    }
-
-    /// Tells the user something.
-    pub(crate) fn say(&self, text: &str) {
-        match self {
-            Self::Json | Self::Plain(_) | Self::Unheard => out::say(text),
-            Self::Live(live) => live.say(text),
         }
     }
 
@@ -110,10 +121,10 @@ impl View {
         }
     }
 
-    /// Takes the live picture away.
-    pub(crate) fn clear(&self) {
+    /// Lets go of the terminal: what was seen last stays.
+    pub(crate) fn end(&mut self) {
         if let Self::Live(live) = self {
-            live.clear();
+            live.end();
         }
     }
 }

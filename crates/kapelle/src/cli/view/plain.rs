@@ -14,22 +14,22 @@ const MESSAGE_MAX: usize = 300;
 pub(crate) struct Plain {
     /// There are several: each line says which one it is about.
     several: bool,
-    failures: Failures,
+    ends: Ends,
 }
 
 impl Plain {
     pub(super) fn new(runs: usize) -> Self {
-        Self { several: runs > 1, failures: Failures::default() }
+        Self { several: runs > 1, ends: Ends::default() }
     }
 
-    /// What did not end well in a run.
-    pub(super) fn failures(&self, run: &str) -> &[(String, String)] {
-        self.failures.of(run)
+    /// How the steps of the runs ended.
+    pub(super) const fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// The line for an event; `None` for those that matter to programs only.
     pub(super) fn line(&mut self, event: &Event) -> Option<String> {
-        self.failures.note(event);
+        self.ends.note(event);
         let what = words(&event.kind)?;
         let time = event.at.as_deref().and_then(|at| at.get(11..19)).unwrap_or("        ");
         let run = match event.run.len().checked_sub(8) {
@@ -41,21 +41,52 @@ impl Plain {
     }
 }
 
-/// The steps of each run that failed, and why.
+/// How the steps of each run ended.
 #[derive(Default)]
-pub(super) struct Failures(BTreeMap<String, Vec<(String, String)>>);
+pub(super) struct Ends(BTreeMap<String, EndsOfRun>);
 
-impl Failures {
+/// How the steps of a run ended.
+#[derive(Default)]
+pub(super) struct EndsOfRun {
+    pub(super) done: usize,
+    pub(super) skipped: usize,
+    /// Those that failed, and why.
+    pub(super) failed: Vec<(String, String)>,
+}
+
+impl Ends {
     pub(super) fn note(&mut self, event: &Event) {
-        if let (EventKind::StepFailed { failure, .. }, Some(step)) = (&event.kind, &event.step) {
-            let why =
-                format!("failed ({}): {}", failure.code, shown(&failure.message, MESSAGE_MAX));
-            self.0.entry(event.run.clone()).or_default().push((step.clone(), why));
+        let Some(step) = &event.step else { return };
+        let ends = match self.0.get_mut(&event.run) {
+            Some(ends) => ends,
+            None => self.0.entry(event.run.clone()).or_default(),
+        };
+        match &event.kind {
+            EventKind::StepCompleted { .. } => ends.done += 1,
+            EventKind::StepSkipped { .. } => ends.skipped += 1,
+            EventKind::StepFailed { failure, .. } => {
+                let message = shown(&failure.message, MESSAGE_MAX);
+                ends.failed.push((step.clone(), format!("failed ({}): {message}", failure.code)));
+            }
+            _ => {}
         }
     }
 
-    pub(super) fn of(&self, run: &str) -> &[(String, String)] {
-        self.0.get(run).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, run: &str) -> Option<&EndsOfRun> {
+        self.0.get(run)
+    }
+}
+
+impl EndsOfRun {
+    /// How many ended how, in words.
+    pub(super) fn counts(&self) -> String {
+        let mut text = format!("{} done", self.done);
+        for (count, word) in [(self.failed.len(), "failed"), (self.skipped, "skipped")] {
+            if count > 0 {
+                text += &format!(", {count} {word}");
+            }
+        }
+        text
     }
 }
 
@@ -93,10 +124,7 @@ fn words(kind: &EventKind) -> Option<String> {
             format!("failed ({}): {}", failure.code, shown(&failure.message, MESSAGE_MAX))
         }
         EventKind::StepSkipped { reason, needs, blame } => skipped(reason, needs, blame),
-        EventKind::StepBlocked { reason, agent, .. } => match agent {
-            Some(agent) => format!("blocked: no agent `{agent}` is at hand"),
-            None => format!("blocked: {}", reason.replace('_', " ")),
-        },
+        EventKind::StepBlocked { reason, agent, .. } => blocked(reason, agent.as_deref()),
         EventKind::StepResolved { action, by, .. } => format!("resolved by {by}: {action}"),
         EventKind::ApprovalRequested { .. } => "waits for approval".to_owned(),
         EventKind::ApprovalDecided { approved, by, comment } => {
@@ -115,6 +143,14 @@ fn words(kind: &EventKind) -> Option<String> {
     })
 }
 
+/// Why a step is blocked.
+pub(super) fn blocked(reason: &str, agent: Option<&str>) -> String {
+    match agent {
+        Some(agent) => format!("blocked: no agent `{agent}` is at hand"),
+        None => format!("blocked: {}", reason.replace('_', " ")),
+    }
+}
+
 /// Why a step was skipped.
 pub(super) fn skipped(reason: &str, needs: &Option<String>, blame: &Option<String>) -> String {
     match (reason, needs, blame) {
@@ -123,7 +159,8 @@ pub(super) fn skipped(reason: &str, needs: &Option<String>, blame: &Option<Strin
         (_, Some(needs), Some(blame)) if needs != blame => {
             format!("skipped: it needs `{needs}`, and `{blame}` failed")
         }
-        (_, Some(needs), _) => format!("skipped: it needs `{needs}`, which was not done"),
+        (_, Some(needs), Some(_)) => format!("skipped: it needs `{needs}`, which failed"),
+        (_, Some(needs), None) => format!("skipped: it needs `{needs}`, which was not done"),
         _ => "skipped".to_owned(),
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use kapelle_api::{Artifact, EventKind, Json};
 
 use super::Ending;
+use super::plain::EndsOfRun;
 use crate::cli::out::{duration, shown};
 
 /// How much of an output is shown.
@@ -16,8 +17,9 @@ const LINES_MAX: usize = 20;
 pub(super) fn summary(
     ending: &Ending<'_>,
     command: &dyn Fn(&str) -> String,
-    failures: &[(String, String)],
+    ends: Option<&EndsOfRun>,
 ) -> String {
+    let failed = ends.map_or(&[][..], |ends| &ends.failed);
     let mut out = String::new();
     match ending {
         Ending::Completed(event) => {
@@ -26,9 +28,15 @@ pub(super) fn summary(
             {
                 let verdict = verdict.replace('_', " ");
                 _ = write!(out, "run {} {verdict} in {}", event.run, duration(*elapsed_ms));
-                out.push_str(&detail.as_deref().map_or(String::new(), |why| format!(": {why}")));
+                // A step that failed is told below.
+                let is_told = |why: &&str| failed.iter().any(|(step, _)| is_about(why, step));
+                let why = detail.as_deref().filter(|why| !is_told(why));
+                out.push_str(&why.map_or(String::new(), |why| format!(": {why}")));
                 out.push('\n');
-                add_failures(&mut out, failures, &event.run, command);
+                if let Some(ends) = ends {
+                    _ = writeln!(out, "  steps:   {}", ends.counts());
+                }
+                add_failures(&mut out, failed, &event.run, command);
                 add_output(&mut out, output, &event.run, command);
                 add_artifacts(&mut out, artifacts, command);
             }
@@ -47,6 +55,14 @@ pub(super) fn summary(
         }
     }
     out
+}
+
+/// Whether a run's detail says no more than that this step failed.
+fn is_about(detail: &str, step: &str) -> bool {
+    detail
+        .strip_prefix("step `")
+        .and_then(|rest| rest.strip_prefix(step))
+        .is_some_and(|rest| rest.starts_with("` failed"))
 }
 
 fn add_failures(

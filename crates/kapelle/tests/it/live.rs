@@ -1,0 +1,122 @@
+//! The live view, on a terminal of its own.
+
+use crate::support::Folder;
+use crate::terminal::Terminal;
+
+/// A step that says something twice and waits for the file `go`, one that fails, and what needs them.
+const WORK: &str = r#"
+id: work
+tasks:
+  - { id: slow, agentName: process, input: { shell: "echo part 1 >&2; until [ -e more ]; do sleep 0.02; done; echo part 2 >&2; until [ -e go ]; do sleep 0.02; done" } }
+  - { id: bad, agentName: process, input: { shell: "echo no luck at all >&2; exit 3" }, retry: { maxAttempts: 1 } }
+  - { id: after, agentName: echo, dependencies: [bad], input: { value: 1 } }
+  - { id: last, agentName: echo, dependencies: [slow], input: { value: 1 } }
+"#;
+
+fn folder(workflow: &str) -> Folder {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", workflow);
+    folder
+}
+
+fn terminal(folder: &Folder, line: &str, size: (u16, u16)) -> Terminal {
+    let mut command = folder.command(line);
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+    Terminal::start(command, size)
+}
+
+/// What is on the screen has these texts, in this order.
+#[track_caller]
+fn assert_order(seen: &str, texts: &[&str]) {
+    let places: Vec<_> = texts.iter().map(|text| seen.find(text)).collect();
+    assert!(!places.contains(&None) && places.is_sorted(), "{texts:?} at {places:?} in:\n{seen}");
+}
+
+#[test]
+fn a_live_run_shows_waves_tails_and_what_became_of_it() {
+    let folder = folder(WORK);
+    let mut live = terminal(&folder, "run .", (80, 24));
+    live.wait_for("part 1");
+    folder.write("more", "");
+    live.wait_for("│ part 2");
+    live.wait_for("1 failed, 1 skipped");
+    let order =
+        ["wave 1  ▸ slow", "│ part 1", "│ part 2", "✗ bad", "no luck", "wave 2  - after", "· last"];
+    assert_order(&live.seen(), &order);
+    assert!(live.seen().contains("2 of 4 steps, 1 failed, 1 skipped"), "{}", live.seen());
+    folder.write("go", "");
+    let (code, all) = live.finish();
+    assert_eq!(code, 1, "{all}");
+    let order = [
+        "✓ slow",
+        "✓ last",
+        "4 of 4 steps",
+        " failed in ",
+        "steps:   2 done, 1 failed, 1 skipped",
+        "bad: failed (exit_3)",
+        "kapelle runs show",
+    ];
+    assert_order(&all, &order);
+    assert_eq!(all.matches("work  run ").count(), 1, "a picture was left behind:\n{all}");
+}
+
+#[test]
+fn the_time_of_a_run_is_estimated_by_the_last_one_and_sizes_may_change() {
+    let folder = folder(&WORK.replace("exit 3", "exit 0"));
+    for name in ["more", "go"] {
+        folder.write(name, "");
+    }
+    folder.run("run .").expect(0);
+    std::fs::remove_file(folder.path().join("go")).unwrap();
+    let mut live = terminal(&folder, "run .", (40, 24));
+    live.wait_for("2 of 4  ");
+    live.wait_for("part 2");
+    assert_order(
+        &live.seen(),
+        &["work  run …", "1 ▸ slow", "✓ bad", "2 ✓ after", "2 of 4  ", " of about "],
+    );
+    live.resize((100, 30));
+    live.wait_for("wave 1  ▸ slow");
+    live.wait_for("(last time)");
+    folder.write("go", "");
+    assert_eq!(live.finish().0, 0);
+}
+
+#[test]
+fn colours_are_where_they_are_wanted_and_a_dumb_terminal_gets_lines() {
+    let folder = folder(WORK);
+    for name in ["more", "go"] {
+        folder.write(name, "");
+    }
+    let raw = |line: &str, name: &str, value: &str| {
+        let mut command = folder.command(line);
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env(name, value);
+        Terminal::start(command, (80, 24)).finish_raw()
+    };
+    let is_coloured = |raw: &str| {
+        let digits = |c: char| c.is_ascii_digit();
+        raw.split("\x1b[").skip(1).any(|rest| rest.trim_start_matches(digits).starts_with('m'))
+    };
+    assert!(is_coloured(&raw("run .", "NO_COLOR", "")));
+    for pale in [raw("run .", "NO_COLOR", "1"), raw("run . --no-color", "NO_COLOR", "")] {
+        assert!(pale.contains("✓ slow") && !is_coloured(&pale), "{pale:?}");
+    }
+    let dumb = raw("run .", "TERM", "dumb");
+    assert!(dumb.contains("slow: completed") && !dumb.contains('\x1b'), "{dumb:?}");
+}
+
+#[test]
+fn a_thousand_steps_are_one_picture_that_never_leaves_its_place() {
+    let steps: String = (0..1_000)
+        .map(|n| format!("  - {{ id: s{n:03}, agentName: echo, input: {{ value: 1 }} }}\n"))
+        .collect();
+    let folder = folder(&format!("id: wide\ntasks:\n{steps}output: all\n"));
+    let (code, all) = terminal(&folder, "run .", (80, 24)).finish();
+    assert_eq!(code, 0, "{all}");
+    assert_order(
+        &all,
+        &["wide  run ", "… 1000 more: 1000 done", "1000 of 1000 steps", " completed in "],
+    );
+    assert_eq!(all.matches("wide  run ").count(), 1, "a picture was left behind:\n{all}");
+    assert!(all.lines().count() < 12, "{all}");
+}
