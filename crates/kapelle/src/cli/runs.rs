@@ -1,13 +1,12 @@
 //! `runs`: looking at runs, and telling them what to do.
 
-use kapelle_api::client::Error;
 use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
 
 use super::exit::{Exit, Stop};
-use super::follow::{Wanted, follow};
+use super::follow::{Wanted, follow, watch};
 use super::run::How;
 use super::session::{Settings, with_client, with_reader};
-use super::view::{Ending, View};
+use super::view::View;
 use super::{history, out};
 use crate::node::Node;
 
@@ -40,7 +39,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show a run as it goes on, without working on it
+    /// Show a run as it goes on, without working on it; Ctrl-C leaves it alone
     Watch {
         /// The run: its id, a unique end of it (4 or more characters), or its task id
         run: RunRef,
@@ -188,8 +187,9 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
         Command::Fork(args) => history::fork(args, settings).await,
         Command::Import(args) => history::import(args, settings).await,
         Command::Watch { run, json } => {
+            let shown = (View::new(json, 1), How { json, wait: false }.people());
             with_reader(settings, async |client, node| {
-                watch(client, node, &run, json, settings).await
+                watch(client, node, &run, shown, settings).await
             })
             .await
         }
@@ -321,53 +321,6 @@ async fn events(client: &Client, run: &str, mut after: u64, json: bool) -> Resul
             Some(next) => after = next,
             None => return Ok(()),
         }
-    }
-}
-
-/// From the node that works on it if there is one, with progress; else from the journal.
-async fn watch(
-    client: &Client,
-    node: &Node,
-    run: &str,
-    json: bool,
-    settings: &Settings,
-) -> Result<Exit, Stop> {
-    let shown = client.run(run).await?;
-    let mut view = View::new(json, 1);
-    let mut after = 0;
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
-    loop {
-        let owner = node.engine().owner(shown.id.parse().map_err(Stop::usage)?).await?;
-        let socket = owner.as_ref().and_then(|node| node.socket.as_deref());
-        let source = socket.map_or_else(|| client.clone(), |path| Client::socket(path.as_ref()));
-        let mut events = source.events(&shown.id, after);
-        loop {
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(Ok(event)) => {
-                        after = event.seq.unwrap_or(after);
-                        view.event(&event)?;
-                        if let api::EventKind::RunCompleted { verdict, .. } = &event.kind {
-                            view.ended(Ending::Completed(&event), &|rest| settings.command(rest))?;
-                            return Ok(Exit::of_verdict(verdict));
-                        }
-                    }
-                    Some(Err(error)) if socket.is_some() && is_gone(&error) => break,
-                    Some(Err(error)) => return Err(error.into()),
-                    None => return Ok(Exit::Done),
-                },
-                _ = tick.tick() => view.tick(),
-            }
-        }
-        tick.tick().await;
-    }
-}
-
-/// Whether the node that was watched is gone, or about to go.
-fn is_gone(error: &Error) -> bool {
-    match error {
-        Error::Unreachable(_) | Error::Malformed { .. } => true,
-        Error::Problem(_) => error.code() == Some("draining"),
     }
 }
 

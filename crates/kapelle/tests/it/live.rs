@@ -1,6 +1,8 @@
 //! The live view, on a terminal of its own.
 
-use crate::support::Folder;
+use rustix::process::Signal;
+
+use crate::support::{Folder, run_of};
 use crate::terminal::Terminal;
 
 /// A step that says something twice and waits for the file `go`, one that fails, and what needs them.
@@ -12,6 +14,15 @@ tasks:
   - { id: after, agentName: echo, dependencies: [bad], input: { value: 1 } }
   - { id: last, agentName: echo, dependencies: [slow], input: { value: 1 } }
 "#;
+
+/// A step, and a person's word before the next one.
+const GATE: &str = "
+id: gated
+tasks:
+  - { id: draft, agentName: echo, input: { value: text } }
+  - { id: gate, approval: {}, dependencies: [draft] }
+  - { id: publish, agentName: echo, dependencies: [gate], input: { value: done } }
+";
 
 fn folder(workflow: &str) -> Folder {
     let folder = Folder::new();
@@ -119,4 +130,49 @@ fn a_thousand_steps_are_one_picture_that_never_leaves_its_place() {
     );
     assert_eq!(all.matches("wide  run ").count(), 1, "a picture was left behind:\n{all}");
     assert!(all.lines().count() < 12, "{all}");
+}
+
+#[test]
+fn a_run_of_another_process_is_watched_and_left_as_it_is() {
+    let folder = folder(WORK);
+    let run = folder.run("run . --detach").expect(0).out.trim().to_owned();
+    let mut watching = terminal(&folder, &format!("runs watch {run}"), (80, 24));
+    watching.wait_for("part 1");
+    folder.write("more", "");
+    watching.wait_for("│ part 2");
+    watching.signal(Signal::INT);
+    let (code, all) = watching.finish();
+    assert_eq!(code, 5, "{all}");
+    assert!(all.contains("the run is left as it is"), "{all}");
+    assert_eq!(folder.run(&format!("runs show {run} --json")).json()["status"], "running");
+    let mut again = terminal(&folder, &format!("runs watch {run}"), (80, 24));
+    again.wait_for("wave 1  ▸ slow");
+    folder.write("go", "");
+    let (code, all) = again.finish();
+    assert_eq!(code, 1, "{all}");
+    assert_order(&all, &["✓ slow", "4 of 4 steps", " failed in ", "bad: failed (exit_3)"]);
+    let (code, all) = terminal(&folder, &format!("runs watch {run}"), (80, 24)).finish();
+    assert_eq!(code, 1, "{all}");
+    assert_order(&all, &["✓ slow", "4 of 4 steps", " failed in ", "bad: failed (exit_3)"]);
+}
+
+#[test]
+fn who_watches_a_run_that_nobody_works_on_is_told_how_it_goes_on() {
+    let folder = folder(GATE);
+    let run = run_of(&folder.run("run . --json").expect(5).last());
+    let last = folder.run(&format!("runs watch {run} --json")).expect(5).last();
+    assert_eq!(
+        (&last["type"], &last["resume"]),
+        (&"run_paused".into(), &format!("kapelle runs resume {run}").into())
+    );
+    let mut watching = terminal(&folder, &format!("runs watch {run}"), (120, 24));
+    watching.wait_for("nobody works on it now");
+    let seen = watching.seen();
+    assert!(seen.contains(&format!("kapelle runs approve {run} gate")), "{seen}");
+    assert_order(&seen, &["wave 1  ✓ draft", "wave 2  ? gate", "wave 3  · publish"]);
+    folder.run(&format!("runs approve {run}")).expect(0);
+    folder.run(&format!("runs resume {run}")).expect(0);
+    let (code, all) = watching.finish();
+    assert_eq!(code, 0, "{all}");
+    assert_order(&all, &["3 of 3 steps", " completed in "]);
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -55,6 +56,10 @@ impl Terminal {
     pub(crate) fn resize(&mut self, (columns, rows): (u16, u16)) {
         tcsetwinsize(&self.ours, size(columns, rows)).unwrap();
         self.parser.screen_mut().set_size(nonzero(rows), nonzero(columns));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for the end: the exit code, and all lines that it left, those above the screen too.

@@ -6,6 +6,7 @@
 mod feed;
 mod plan;
 mod tally;
+mod watch;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::node::Node;
 use feed::{Feed, News};
 use plan::show_plan;
 use tally::Tally;
+pub(crate) use watch::watch;
 
 /// How often what is shown of elapsed times is renewed.
 const TICK: Duration = Duration::from_millis(200);
