@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::value::{MapAccessDeserializer, MapDeserializer, StrDeserializer};
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{
     DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, VariantAccess, Visitor,
 };
@@ -36,7 +36,7 @@ impl<'de> Visitor<'de> for EventVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
         match map.next_key_seed(Text(|key: &str| (key != TYPE).then(|| key.to_owned())))? {
             None => Err(A::Error::missing_field(TYPE)),
-            Some(None) => map.next_value_seed(Text(Kind::of))?.read(map),
+            Some(None) => Untagged::deserialize(Tagged(map)),
             Some(Some(other)) => type_is_later(other, map),
         }
     }
@@ -49,25 +49,10 @@ fn type_is_later<'de, A: MapAccess<'de>>(first: String, mut map: A) -> Result<Ev
     while let Some((key, value)) = map.next_entry::<String, Json>()? {
         fields.insert(key, value);
     }
-    let Some(Json::String(kind)) = fields.remove(TYPE) else {
-        return Err(A::Error::missing_field(TYPE));
-    };
-    let rest = MapDeserializer::<_, serde_json::Error>::new(fields.into_iter());
-    Kind::of(&kind).read(rest).map_err(A::Error::custom)
-}
-
-/// The type of an event, as it is written.
-struct Kind(String);
-
-impl Kind {
-    fn of(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// Reads the event of this type that has the fields of `rest`.
-    fn read<'de, A: MapAccess<'de>>(self, rest: A) -> Result<Event, A::Error> {
-        Untagged::deserialize(Tagged { kind: &self.0, rest })
-    }
+    let Some(kind) = fields.remove(TYPE) else { return Err(A::Error::missing_field(TYPE)) };
+    let sorted = std::iter::once((TYPE.to_owned(), kind)).chain(fields);
+    let sorted = MapDeserializer::<_, serde_json::Error>::new(sorted);
+    EventVisitor.visit_map(sorted).map_err(A::Error::custom)
 }
 
 /// The fields of `EffectRecorded`, the most frequent event of all: where a struct is flattened into
@@ -115,13 +100,10 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
     }
 }
 
-/// An event taken apart, for the twin that wants its type outside.
-struct Tagged<'a, A> {
-    kind: &'a str,
-    rest: A,
-}
+/// An event whose type is what comes next, for the twin that wants its type outside.
+struct Tagged<A>(A);
 
-impl<'de, A: MapAccess<'de>> Deserializer<'de> for Tagged<'_, A> {
+impl<'de, A: MapAccess<'de>> Deserializer<'de> for Tagged<A> {
     type Error = A::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
@@ -134,16 +116,15 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Tagged<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> EnumAccess<'de> for Tagged<'_, A> {
+impl<'de, A: MapAccess<'de>> EnumAccess<'de> for Tagged<A> {
     type Error = A::Error;
     type Variant = Fields<A>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(
-        self,
+        mut self,
         seed: S,
     ) -> Result<(S::Value, Fields<A>), A::Error> {
-        let kind = StrDeserializer::<A::Error>::new(self.kind);
-        Ok((seed.deserialize(kind)?, Fields(self.rest)))
+        Ok((self.0.next_value_seed(seed)?, Fields(self.0)))
     }
 }
 
@@ -202,6 +183,6 @@ mod tests {
         assert!(wrong(r#"{"type":"run_paused"}"#).starts_with("missing field `by`"));
         assert!(wrong(r#"{"type":"run_walked"}"#).starts_with("unknown variant `run_walked`"));
         assert!(wrong(r#"["run_started"]"#).contains("expected an event"));
-        assert!(wrong(r#"{"type":1}"#).contains("expected a text"));
+        assert!(wrong(r#"{"type":1}"#).contains("expected variant identifier"));
     }
 }
