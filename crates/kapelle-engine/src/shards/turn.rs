@@ -311,28 +311,21 @@ impl Shards {
             let open = |lane| !closed.contains(&lane);
             let Some(step) = hosted.run.next(open, &hosted.parked) else { break };
             let lane = hosted.run.lane(step);
-            let agent =
-                lane.agent().map(|number| Box::<str>::from(hosted.run.plan().agent(number)));
-            let alone =
-                matches!(lane, Lane::Alone(_)).then(|| outside.slots.take_alone(outside.now));
-            let Ok(alone) = alone.transpose().map_err(|until| self.ask_again(until)) else {
-                closed.insert(lane);
-                continue;
-            };
-            if let Some(agent) = &agent
-                && let refused @ (Taken::No | Taken::NotBefore(_)) =
-                    outside.slots.take(agent, matches!(lane, Lane::Again(_)), outside.now)
-            {
-                if let Taken::NotBefore(at) = refused {
-                    self.ask_again(at);
+            let alone = match admit(&hosted.run, lane, outside) {
+                Ok(alone) => alone,
+                Err(until) => {
+                    until.into_iter().for_each(|at| self.ask_again(at));
+                    closed.insert(lane);
+                    continue;
                 }
-                closed.insert(lane);
-                continue;
-            }
+            };
             *left -= 1;
             let started = self.begin_step(id, step, alone, outside);
-            if let Some(agent) = agent.filter(|_| !started) {
-                outside.slots.give_unused(&agent);
+            if !started
+                && let Some(agent) = lane.agent()
+                && let Some(hosted) = self.here(id)
+            {
+                outside.slots.give_unused(hosted.run.plan().agent(agent));
             }
         }
         if !closed.is_empty() && self.is_starved.insert(id) {
@@ -475,6 +468,20 @@ fn note_timeouts(run: &Run, events: &[Event], outside: &Outside<'_>) {
         {
             outside.slots.note_failure(run.plan().agent(number), failure, outside.now);
         }
+    }
+}
+
+/// Takes what a step in `lane` needs to begin. Otherwise: when to ask again, if time alone will do.
+fn admit(run: &Run, lane: Lane, outside: &Outside<'_>) -> Result<Option<Alone>, Option<Timestamp>> {
+    let alone = match lane {
+        Lane::Alone(_) => Some(outside.slots.take_alone(outside.now)?),
+        _ => None,
+    };
+    let Some(agent) = lane.agent().map(|number| run.plan().agent(number)) else { return Ok(alone) };
+    match outside.slots.take(agent, matches!(lane, Lane::Again(_)), outside.now) {
+        Taken::Yes => Ok(alone),
+        Taken::No => Err(None),
+        Taken::NotBefore(at) => Err(Some(at)),
     }
 }
 
