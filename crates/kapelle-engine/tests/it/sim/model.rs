@@ -1,7 +1,7 @@
 //! The oracle: a plain model of what a journal may hold, and of what may follow from it.
 //!
-//! It knows the promises of `semantics.md`, not the engine. Only `Fold` is shared, to compare a run in
-//! memory with a replay of its events.
+//! It knows the promises of `semantics.md`, not the engine. It folds the events of each run by itself, to
+//! compare a run in memory, and what a replay gives, with what the journal says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use kapelle_core::port::agent::{Failure, FailureKind, Safety};
 use kapelle_core::port::journal::Entry;
 use kapelle_core::run::{Blocked, EffectId, Event, Outcome, Resolved, Run};
 use kapelle_core::{Attempt, Digest, Epoch, RunId, Shard, StepNo, Timestamp, Value};
-use kapelle_engine::shards::{Fold, Loaded, Published, Start};
+use kapelle_engine::shards::{Loaded, Published, Start};
 use serde::Deserialize;
 
 use super::hits::Kinds;
@@ -36,7 +36,8 @@ pub(super) struct Model {
 /// One run.
 #[derive(Default)]
 pub(super) struct RunModel {
-    pub(super) fold: Fold,
+    /// What its events come to.
+    pub(super) state: Option<Run>,
     pub(super) plan: Option<Arc<Planned>>,
     pub(super) events: Vec<Event>,
     pub(super) ended: bool,
@@ -90,8 +91,12 @@ impl Model {
             run.plan =
                 Some(stock.find(workflow(entry)).ok_or("nobody knows the workflow")?.clone());
         }
-        let plan = run.plan.as_ref().map(|plan| &plan.compiled);
-        let events = run.fold.add(entry, plan).map_err(|error| error.to_string())?;
+        let events: Vec<Event> =
+            serde_json::from_slice(&entry.body).map_err(|error| error.to_string())?;
+        if events.len() != entry.count as usize {
+            return wrong(format!("run {}: {} events of {}", entry.run, events.len(), entry.count));
+        }
+        run.fold(entry, &events)?;
         if let (Some(Event::RunCreated(created)), Some(plan)) = (events.first(), &run.plan) {
             if (&created.plan, &created.inputs) != (&plan.plan, &plan.inputs) {
                 return wrong(format!("run {} is not what was submitted", entry.run));
@@ -244,7 +249,7 @@ impl Model {
 
     /// A run as a replay of its journal makes it.
     pub(super) fn replayed(&self, run: RunId) -> Result<Option<Run>, String> {
-        let Some(replayed) = self.runs.get(&run).and_then(|run| run.fold.run()) else {
+        let Some(replayed) = self.runs.get(&run).and_then(|run| run.state.as_ref()) else {
             return Ok(None);
         };
         let mut replayed = replayed.clone();
@@ -258,7 +263,7 @@ impl Model {
 impl RunModel {
     /// The run as who reads its journal gets it.
     pub(super) fn loaded(&self) -> Option<Loaded> {
-        let mut run = self.fold.run()?.clone();
+        let mut run = self.state.clone()?;
         while let Some(event) = run.follow() {
             let at = run.last_at();
             run.apply(&event, at);
@@ -277,6 +282,24 @@ impl RunModel {
             return wrong(format!("run {run} goes back in time at {seq}"));
         }
         (self.hash, self.at) = (entry.hash, entry.at);
+        Ok(())
+    }
+
+    /// Applies the events of an entry.
+    fn fold(&mut self, entry: &Entry, events: &[Event]) -> Checked {
+        let mut rest = events;
+        if self.state.is_none() {
+            let (Some((Event::RunCreated(created), more)), Some(plan)) =
+                (events.split_first(), &self.plan)
+            else {
+                return wrong(format!("run {} begins without a plan", entry.run));
+            };
+            let plan = plan.compiled.clone();
+            (self.state, rest) = (Some(Run::new(entry.run, created, plan, entry.at)), more);
+        }
+        for event in rest {
+            self.state.as_mut().expect("it was just made").apply(event, entry.at);
+        }
         Ok(())
     }
 

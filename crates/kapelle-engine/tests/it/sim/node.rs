@@ -17,6 +17,7 @@ use super::hits::Fault;
 use super::model::{Checked, RunModel};
 use super::people::Waiting;
 use super::plans::NARROW;
+use super::queue::When;
 use super::world::{Coming, MS, SECOND, SHARDS, World};
 
 /// The life of a node from its start to its crash.
@@ -29,8 +30,8 @@ pub(super) struct Life {
     /// Its clock minus the world's.
     offset: i64,
     pub(super) attempts: BTreeMap<u64, Live>,
-    /// The turn that is on its way.
-    turn_at: Option<i64>,
+    /// When it takes its next turn.
+    pub(super) turn_at: Option<When>,
     /// Runs that it is taking over.
     pub(super) recovering: BTreeSet<Ticket>,
     /// Runs whose journal it has found damaged.
@@ -60,7 +61,7 @@ impl fmt::Display for LifeRef {
 /// So many bytes of values a node keeps at hand: few, so that it has to load some.
 const VALUES_MAX: u64 = 1_500;
 /// So many in a hundred runs are compared with a replay when they have changed.
-const COMPARED: u64 = 10;
+const COMPARED: u64 = 5;
 /// One in so many loads is a replay of all entries; the others take what the model has folded of the
 /// same entries as they came.
 const REPLAYED: u64 = 20;
@@ -171,20 +172,18 @@ impl World<'_> {
     /// Has a node take a turn soon.
     pub(super) fn poke(&mut self, of: LifeRef, after: i64) {
         let at = self.now + after;
+        let serial = self.serial + 1;
         let Some(life) = self.life(of) else { return };
-        if life.turn_at.is_none_or(|turn| turn > at) {
-            life.turn_at = Some(at);
-            self.later(after, Coming::Turn(of));
+        if life.turn_at.is_none_or(|(turn, _)| turn > at) {
+            life.turn_at = Some((at, serial));
+            self.serial = serial;
         }
     }
 
     pub(super) fn turn(&mut self, of: LifeRef) {
-        let (now, wall) = (self.now, self.wall());
+        let wall = self.wall();
         let agents = &self.stock.agents;
         let Some(life) = self.life(of) else { return };
-        if life.turn_at != Some(now) {
-            return;
-        }
         life.turn_at = None;
         let local = Timestamp(wall.0 + life.offset);
         let outside = Outside { now: local, agents, slots: &life.slots };

@@ -92,7 +92,10 @@ impl People {
     }
 
     fn want_another(&mut self, dice: &mut Dice, stock: &Stock) {
-        let plan = stock.pick(dice);
+        self.want(stock.pick(dice));
+    }
+
+    fn want(&mut self, plan: Arc<Planned>) {
         let name: Box<str> = format!("key-{}", self.keys.len()).into();
         let content = Digest::of(name.as_bytes());
         self.keys.push(Key { name, content, plan, acknowledged: None, asking: 0 });
@@ -231,7 +234,9 @@ impl World<'_> {
             }
             let ended = self.model.runs.values().all(|run| run.ended);
             if ended && self.people.all_answered() && self.model.transitions < 200 {
-                self.people.want_another(&mut self.dice, self.stock);
+                // Little is missing: a small run will do.
+                let plan = self.stock.pick_small(&mut self.dice);
+                self.people.want(plan);
             }
             return self.later(2 * SECOND, Coming::People);
         }
@@ -305,7 +310,9 @@ impl World<'_> {
 
     /// Does what the run waits for.
     fn help(&mut self, run: RunId) {
-        let Some(state) = self.model.runs.get(&run).and_then(|run| run.fold.run()) else { return };
+        let Some(state) = self.model.runs.get(&run).and_then(|run| run.state.as_ref()) else {
+            return;
+        };
         let (paused, wants) = (state.status() == Status::Paused, state.wants());
         let deciding = self.dice.pick(&wants.deciding).and_then(|step| state.find(step.as_str()));
         let by = self.people.name();
@@ -354,7 +361,7 @@ impl World<'_> {
             9..16 => self.grow(run),
             _ => {
                 // Somebody answers what was decided, or asks for what is not there.
-                let Some(state) = self.model.runs[&run].fold.run() else { return };
+                let Some(state) = self.model.runs[&run].state.as_ref() else { return };
                 let Some(step) = self.dice.pick(state.steps()) else { return };
                 let (step, comment) = (step.id.clone(), "".into());
                 self.wish(run, Command::Approve { step, approved: true, by, comment }, true);
@@ -364,7 +371,7 @@ impl World<'_> {
 
     /// Has a step that can begin grow.
     fn grow(&mut self, run: RunId) {
-        let Some(state) = self.model.runs[&run].fold.run() else { return };
+        let Some(state) = self.model.runs[&run].state.as_ref() else { return };
         let by = self.dice.pick(&state.wants().ready).and_then(|step| state.find(step.as_str()));
         let Some(by) = by else { return };
         let parts = Parts::Count(1 + u32::try_from(self.dice.below(3)).unwrap());

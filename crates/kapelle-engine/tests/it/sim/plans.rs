@@ -55,6 +55,12 @@ impl Stock {
         dice.pick(&self.plans).expect("there are some").clone()
     }
 
+    /// A plan of few steps, as plans go.
+    pub(super) fn pick_small(&self, dice: &mut Dice) -> Arc<Planned> {
+        let picked = std::iter::repeat_with(|| self.pick(dice)).take(4);
+        picked.min_by_key(|plan| plan.compiled.len()).expect("there are some")
+    }
+
     /// The plan of a workflow.
     pub(super) fn find(&self, workflow: &str) -> Option<&Arc<Planned>> {
         self.plans.get(workflow.strip_prefix("sim-")?.parse::<usize>().ok()?)

@@ -28,15 +28,24 @@ impl Queue {
         self.times.push(Reverse((when, slot)));
     }
 
-    /// What comes next.
-    pub(super) fn pop(&mut self) -> Option<(When, Coming)> {
-        while let Some(Reverse((_, slot))) = self.times.pop() {
-            self.free.push(slot);
-            if let Some(coming) = self.comings[slot].take() {
-                return Some(coming);
+    /// When the next thing comes.
+    pub(super) fn next(&mut self) -> Option<When> {
+        while let Some(Reverse((when, slot))) = self.times.peek() {
+            if self.comings[*slot].is_some() {
+                return Some(*when);
             }
+            self.free.push(*slot);
+            self.times.pop();
         }
         None
+    }
+
+    /// What comes next.
+    pub(super) fn pop(&mut self) -> Option<(When, Coming)> {
+        self.next()?;
+        let Reverse((_, slot)) = self.times.pop()?;
+        self.free.push(slot);
+        self.comings[slot].take()
     }
 
     /// All that is on its way, in no order.

@@ -37,7 +37,6 @@ pub(super) const MS: i64 = 1_000;
 
 /// What is on its way.
 pub(super) enum Coming {
-    Turn(LifeRef),
     Append(Append),
     Settled {
         life: LifeRef,
@@ -182,11 +181,9 @@ impl<'a> World<'a> {
     pub(super) fn live(mut self) -> Outcome {
         let mut calm_since = 0;
         while self.wrong.is_none() {
-            let Some(((at, serial), coming)) = self.coming.pop() else { break };
-            self.now = at;
-            self.trace.add(at.unsigned_abs());
-            self.trace.add(serial);
-            self.happen(coming);
+            if !self.go() {
+                break;
+            }
             if !self.calm && self.may_calm() {
                 (self.calm, calm_since) = (true, self.now);
                 self.note(|| "calm".into());
@@ -197,7 +194,9 @@ impl<'a> World<'a> {
             if self.calm && self.now > calm_since + PATIENCE {
                 let open = self.model.runs.iter().filter(|(_, run)| !run.ended);
                 let open: Vec<_> = open
-                    .map(|(id, run)| (id, run.fold.run().map(|run| (run.status(), run.wants()))))
+                    .map(|(id, run)| {
+                        (id, run.state.as_ref().map(|run| (run.status(), run.wants())))
+                    })
                     .collect();
                 let keys: Vec<_> = self.people.unanswered().collect();
                 self.wrong = Some(format!(
@@ -222,6 +221,26 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Has happen what comes next: a turn of a node, or what is on its way.
+    fn go(&mut self) -> bool {
+        let turn = self.nodes.iter().flatten().filter_map(|life| Some((life.turn_at?, life.at)));
+        let next =
+            turn.min().filter(|(when, _)| self.coming.next().is_none_or(|next| *when < next));
+        let coming = if next.is_some() { None } else { self.coming.pop() };
+        let Some(when) = next.map(|(when, _)| when).or(coming.as_ref().map(|(when, _)| *when))
+        else {
+            return false;
+        };
+        self.now = when.0;
+        self.trace.add(when.0.unsigned_abs());
+        self.trace.add(when.1);
+        match (next, coming) {
+            (Some((_, of)), _) => self.turn(of),
+            (None, coming) => coming.into_iter().for_each(|(_, coming)| self.happen(coming)),
+        }
+        true
+    }
+
     fn may_calm(&self) -> bool {
         let long = self.now > FAULTS_MAX
             || (self.now > FAULTS_MIN && self.model.transitions > TRANSITIONS_MIN / 2);
@@ -234,22 +253,18 @@ impl<'a> World<'a> {
     }
 
     fn is_over(&self) -> bool {
-        let idle = self.nodes.iter().flatten().all(Life::is_idle);
-        let quiet = |coming: &Coming| {
-            use Coming::{Fault, People, Turn, Watch};
-            matches!(coming, Turn(_) | People | Watch | Fault)
-        };
-        idle && self.coming.all().all(|(_, coming)| quiet(coming))
-            && self.model.runs.values().all(|run| run.ended)
-            && self.people.all_answered()
+        let quiet =
+            |coming: &Coming| matches!(coming, Coming::People | Coming::Watch | Coming::Fault);
+        self.model.transitions >= TRANSITIONS_MIN
             && self.model.runs.len() >= 3
-            && self.model.transitions >= TRANSITIONS_MIN
-            && self.nodes.iter().all(Option::is_some)
+            && self.model.runs.values().all(|run| run.ended)
+            && self.nodes.iter().all(|life| life.as_ref().is_some_and(Life::is_idle))
+            && self.people.all_answered()
+            && self.coming.all().all(|(_, coming)| quiet(coming))
     }
 
     fn happen(&mut self, coming: Coming) {
         match coming {
-            Coming::Turn(life) => self.turn(life),
             Coming::Append(append) => self.append(append),
             Coming::Settled { life, runs, result } => self.settled(life, &runs, result),
             Coming::Load { life, tenant, run } => self.load(life, tenant, run),
