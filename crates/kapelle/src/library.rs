@@ -90,6 +90,8 @@ impl Builder {
             web: kapelle_agents::web::Settings::default(),
             agents: self.agents,
             reachable: Reachable::Yes,
+            // A program of somebody else ends when it likes: every answer is the error from then on.
+            on_poisoned: None,
         };
         let node = Node::open(setup).await.map_err(|error| Error::Open(error.to_string()))?;
         let client = node.app.client();

@@ -71,6 +71,8 @@ pub(crate) struct Setup {
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
+    /// What to do as soon as the store must not be touched any more.
+    pub(crate) on_poisoned: Option<fn(&journal::Error)>,
 }
 
 /// A journal, and who works on it.
@@ -111,6 +113,9 @@ impl Node {
             (None, Place::Memory) => (Arc::new(Memory::new()), Arc::new(Alone::new())),
             (None, Place::Folder(dir)) => {
                 let store = Arc::new(Sqlite::open(dir)?);
+                if let Some(end) = setup.on_poisoned {
+                    store.on_poisoned(end);
+                }
                 opened = Some(Arc::clone(&store));
                 if setup.reachable == Reachable::Yes {
                     let bind = || Socket::bind(dir).map_err(|error| no_socket(dir, &error));

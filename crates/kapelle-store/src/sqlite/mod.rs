@@ -35,7 +35,7 @@ pub use verify::{Damage, Progress, Verified};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
@@ -160,11 +160,17 @@ impl Sqlite {
         self.space.give_up()
     }
 
+    /// Has `end` called as soon as this process must not touch the store any more, once, by the thread
+    /// that learns it, in the midst of its work: whoever ends the process there waits for nobody.
+    pub fn on_poisoned(&self, end: impl FnOnce(&Error) + Send + 'static) {
+        self.poison.on_taken(Box::new(end));
+    }
+
     /// Waits for what the store does by itself, and says if that has failed since the last answer:
     /// whoever ends as if all were well says so too. Blocks; to be called last.
     pub fn close(&self) -> Result<(), Error> {
         if let Some(writer) = &self.writer {
-            writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).stop_copying();
+            writer.lock().unwrap_or_else(PoisonError::into_inner).stop_copying();
         }
         self.poison.check()
     }
@@ -297,7 +303,7 @@ impl Journal for Sqlite {
     async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {
         let tenant = tenant.clone();
         let entries = move |conn: &_| read::entries(conn, &tenant, run, from);
-        self.readers.read_run((run, from), entries).await
+        self.readers.read(entries).await
     }
 
     async fn tail(&self, shard: Shard, after: u64, limit: u32) -> Result<Vec<(u64, Entry)>, Error> {
@@ -454,21 +460,51 @@ impl Journal for Sqlite {
 
 /// Whether the store may still be touched by this process, and why not.
 #[derive(Clone, Default)]
-struct Poison(Arc<OnceLock<Error>>);
+struct Poison(Arc<Poisoned>);
+
+#[derive(Default)]
+struct Poisoned {
+    why: OnceLock<Error>,
+    /// Who is told, until they are.
+    tell: Mutex<Option<Tell>>,
+}
+
+type Tell = Box<dyn FnOnce(&Error) + Send>;
 
 impl Poison {
     /// The answer to everything, once poisoned.
     fn check(&self) -> Result<(), Error> {
-        self.0.get().map_or(Ok(()), |error| Err(error.clone()))
+        self.0.why.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// Has `tell` called once poisoned.
+    fn on_taken(&self, tell: Tell) {
+        *self.tell() = Some(tell);
+        if let Err(error) = self.check() {
+            self.told(&error);
+        }
+    }
+
+    fn tell(&self) -> MutexGuard<'_, Option<Tell>> {
+        self.0.tell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self, error: &Error) {
+        let tell = self.tell().take();
+        if let Some(tell) = tell {
+            tell(error);
+        }
     }
 
     /// Poisons the store for this process. The first reason stays.
     fn take(&self, error: Error) -> Error {
-        self.0.get_or_init(|| {
+        self.0.why.get_or_init(|| {
             tracing::error!("{error}");
             error
         });
-        self.check().expect_err("just poisoned")
+        let error = self.check().expect_err("just poisoned");
+        self.told(&error);
+        error
     }
 
     /// The same, for what went wrong with `file`.

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use kapelle_api::Client;
+use kapelle_core::port::journal;
 use kapelle_engine::Options;
 
 use super::exit::{Exit, Stop};
+use super::out;
 use crate::config::Config;
 use crate::node::{Node, Place, Reachable, Setup};
 
@@ -112,10 +114,25 @@ impl Settings {
     ) -> Result<Node, Stop> {
         let launcher = std::env::current_exe()?;
         let (agents, web) = (Vec::new(), self.config.web.settings());
-        let setup =
-            Setup { place, store: None, options, launcher: Some(launcher), web, agents, reachable };
+        let setup = Setup {
+            place,
+            store: None,
+            options,
+            launcher: Some(launcher),
+            web,
+            agents,
+            reachable,
+            on_poisoned: Some(end_at_once),
+        };
         Ok(Node::open(setup).await?)
     }
+}
+
+/// Ends this process: nobody knows what the disk holds, so there is nothing to say to it, nothing to
+/// acknowledge, and nobody to wait for. Children of agents end as they do when it is killed.
+fn end_at_once(error: &journal::Error) {
+    out::say(&format!("error: {error}"));
+    std::process::exit(Exit::Store as i32);
 }
 
 /// Does `work` with a client of the store, and leaves.

@@ -350,7 +350,10 @@ mod tests {
     async fn a_damaged_run_ends_its_stream_with_a_problem() {
         let (place, options, agents) = (Place::Memory, kapelle_engine::Options::default(), vec![]);
         let (web, reachable) = (kapelle_agents::web::Settings::default(), Reachable::No);
-        let setup = Setup { place, store: None, options, launcher: None, web, agents, reachable };
+        let launcher = None;
+        let on_poisoned = None;
+        let store = None;
+        let setup = Setup { place, store, options, launcher, web, agents, reachable, on_poisoned };
         let node = Node::open(setup).await.unwrap();
         let app = node.app.clone();
         let broken = move || async move {

@@ -1,8 +1,7 @@
 //! One call to the disk fails, each in turn, and nothing is lost, repeated or made up.
 //!
 //! Every sync of a short piece of work fails once, and a sample of its writes and reads; with
-//! `KAPELLE_FAULT_ALL=1` every one, and of the run that copies the log, whose thousands are much
-//! alike, every tenth. A shim of the C library (`fault/shim.c`) makes them fail.
+//! `KAPELLE_FAULT_ALL=1` every one. A shim of the C library (`fault/shim.c`) makes them fail.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,23 +10,25 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::fault_round::{BROKEN, Bench, Call, END_MAX, FULL, Fault, LOAD, Played, WORK};
+use serde_json::json;
+
+use crate::fault_round::{
+    BROKEN, Bench, Call, END_MAX, FULL, Fault, LOAD, Played, WORK, calls, settings,
+};
+use crate::kill_node::{Lines, Place, eventually, is_alive, kapelle, now};
 
 /// How many rounds go on at once.
 const AT_ONCE: usize = 2;
-
-/// The calls that fail where all are asked for, beside syncs and cuts.
-const ALL: [usize; WORK.len()] = [1, 1, 1, 10];
 
 /// What fails how, and in which steps of the work: each k-th call where not all are asked for.
 const SYNC: Kind = Kind { op: "sync", errno: BROKEN, each: [1, 1, 1, 1], keep: false };
 const KINDS: [Kind; 6] = [
     SYNC,
     Kind { keep: true, each: [3, 3, 3, 9], ..SYNC },
-    Kind { op: "write", errno: BROKEN, each: [8, 8, 8, 500], keep: false },
-    Kind { op: "write", errno: FULL, each: [8, 2, 8, 500], keep: false },
+    Kind { op: "write", errno: BROKEN, each: [8, 8, 8, 150], keep: false },
+    Kind { op: "write", errno: FULL, each: [8, 2, 8, 150], keep: false },
     Kind { op: "cut", ..SYNC },
-    Kind { op: "read", errno: BROKEN, each: [7, 11, 9, 200], keep: false },
+    Kind { op: "read", errno: BROKEN, each: [7, 11, 9, 60], keep: false },
 ];
 
 #[derive(Clone, Copy)]
@@ -60,10 +61,49 @@ fn every_call_to_the_disk_may_fail_once() {
     assert!(wrong.is_empty(), "{} rounds went wrong:\n{wrong}", table.wrong.len());
     assert!(table.missed * 10 <= faults.len(), "{} calls were not reached", table.missed);
     // A machine that stands still for a moment delays a few ends, not one in ten.
-    let late = table.ends.iter().filter(|end| **end > END_MAX).count();
-    assert!(late * 10 <= table.ends.len(), "{late} of {} ends came late", table.ends.len());
-    let last = table.ends.iter().max().copied().unwrap_or(0);
-    assert!(last < 50 * END_MAX, "an end came after {} ms", last / 1000);
+    let late: Vec<_> = table.ends.iter().filter(|end| end.0 > END_MAX).collect();
+    assert!(late.len() * 10 <= table.ends.len(), "{} ends came late", late.len());
+    assert!(late.iter().all(|end| end.0 < 10 * END_MAX), "far too late: {late:#?}");
+}
+
+/// The end waits for nothing: not even for a process that may take ten seconds to let go.
+#[test]
+fn a_failed_sync_ends_the_process_in_the_midst_of_its_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let shim = build_shim(folder.path());
+    let place = Place::new();
+    let pid = place.path("pid");
+    place.write("workflow.yaml", &with_stubborn_step(&pid));
+    let (store, log) = (place.path("store"), place.path("calls"));
+    let mut words = settings(&shim, &store, &log).to_vec();
+    words.extend(["FAULT_OP=sync", "FAULT_AT=60", "FAULT_ERRNO=5"].map(str::to_owned));
+    words.push(kapelle().display().to_string());
+    let line = ["--store", "store", "run", "workflow.yaml", "--json"];
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(line).collect();
+    let status = place.start(Path::new("env"), &words, &Lines::default()).end();
+    let end = now();
+    assert_eq!(status.code(), Some(6), "{}", place.read("stderr"));
+    let failed = calls(&place.read("calls"), &store).into_iter().find(|call| call.errno != 0);
+    let took = end - failed.expect("a sync failed").at;
+    assert!(took < 20 * END_MAX, "it ended after {} ms", took / 1000);
+    let pid = place.read("pid").trim().parse().expect("the step had begun");
+    eventually("its process is gone too", || !is_alive(pid));
+}
+
+/// A step that is not told to end, beside fifty commits that begin once it has.
+fn with_stubborn_step(pid: &Path) -> String {
+    let pid = pid.display();
+    let stubborn = format!("trap '' TERM; echo $$ > {pid}; sleep 600 & wait; wait");
+    let ready = format!("until test -s {pid}; do sleep 0.01; done");
+    let chain = (1..=50).map(|n| {
+        json!({ "id": format!("s{n}"), "agentName": "echo", "input": { "value": n },
+            "dependencies": [format!("s{}", n - 1)] })
+    });
+    let process =
+        |id: &str, shell| json!({ "id": id, "agentName": "process", "input": { "shell": shell } });
+    let first = [process("stubborn", stubborn), process("s0", ready)];
+    let tasks: Vec<_> = first.into_iter().chain(chain).collect();
+    json!({ "id": "ends", "tasks": tasks }).to_string()
 }
 
 /// What all rounds share.
@@ -102,14 +142,7 @@ impl Stage {
     fn faults(&self, all: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         for Kind { op, errno, each, keep } in KINDS {
-            let few = matches!(op, "sync" | "cut");
-            let each = if all && few {
-                [1; WORK.len()]
-            } else if all {
-                ALL
-            } else {
-                each
-            };
+            let each = if all { [1; WORK.len()] } else { each };
             for (step, each) in each.into_iter().enumerate() {
                 let at = (1..=self.count(step, op)).step_by(each);
                 faults.extend(at.map(|at| Fault { step, op, at, errno, keep }));
@@ -144,7 +177,8 @@ struct Table {
     rows: BTreeMap<String, Row>,
     wrong: Vec<String>,
     missed: usize,
-    ends: Vec<u64>,
+    /// How many microseconds after which failure the process had ended; a full disk is no reason to.
+    ends: Vec<(u64, String)>,
 }
 
 #[derive(Default)]
@@ -168,7 +202,9 @@ impl Table {
         row.wrong += usize::from(!played.wrong.is_empty());
         if failed.code == Some(6) {
             row.stopped += 1;
-            self.ends.push(failed.micros);
+            if fault.errno != FULL {
+                self.ends.push((failed.micros, format!("{fault:?} on `{}`", failed.file)));
+            }
         } else {
             row.went_on += 1;
         }
@@ -190,9 +226,12 @@ impl Table {
         }
         let mut ends = self.ends.clone();
         ends.sort_unstable();
-        let at = |percent: usize| ends.get(ends.len() * percent / 100).copied().unwrap_or(0) / 1000;
-        let last = ends.last().copied().unwrap_or(0) / 1000;
-        println!("to the end: {} ms median, {} ms of 9 in 10, {last} ms at most", at(50), at(90));
+        let at = |at: usize| ends.get(at).map_or(0, |end| end.0) / 1000;
+        let [half, most] = [50, 90].map(|percent| at(ends.len() * percent / 100));
+        println!("to the end: {half} ms median, {most} ms of 9 in 10; the last of {}:", ends.len());
+        for (micros, what) in ends.iter().rev().take(5) {
+            println!("  {} ms: {what}", micros / 1000);
+        }
         println!("{} not reached, {:.0?}", self.missed, stage.begun.elapsed());
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Played {
 /// What the command did after the call that failed.
 #[derive(Debug)]
 pub(crate) struct Failed {
+    /// The file of that call.
+    pub(crate) file: String,
     /// Which of the calls it was.
     pub(crate) call: usize,
     pub(crate) code: Option<i32>,
@@ -124,11 +126,7 @@ impl<'a> Bench<'a> {
         let log = self.place.path("calls");
         std::fs::remove_file(&log).ok();
         std::fs::remove_file(self.place.path("stderr")).ok();
-        let mut words = vec![
-            format!("FAULT_DIR={}", self.store().display()),
-            format!("FAULT_LOG={}", log.display()),
-            format!("LD_PRELOAD={}", self.shim.display()),
-        ];
+        let mut words = settings(self.shim, &self.store(), &log).to_vec();
         if let Some(fault) = fault {
             words.push(format!("FAULT_OP={}", fault.op));
             words.push(format!("FAULT_AT={}", fault.at));
@@ -160,7 +158,8 @@ impl<'a> Bench<'a> {
         };
         let code = ran.status.and_then(|status| status.code());
         let micros = ran.end.saturating_sub(ran.calls[at].at);
-        let failed = Failed { call: at, code, micros };
+        let file = ran.calls[at].file.clone();
+        let failed = Failed { file, call: at, code, micros };
         let mut wrong = Vec::new();
         check_end(fault, &failed, &ran, &mut wrong);
         check_rest(fault, &ran.calls, at, &mut wrong);
@@ -251,7 +250,14 @@ fn is_over(lines: &Lines) -> bool {
     (0..).map_while(|index| lines.get(index, deadline)).any(|line| line.text.is_empty())
 }
 
-fn calls(log: &str, store: &Path) -> Vec<Call> {
+/// What the shim is told: whose files it watches, and where to note that.
+pub(crate) fn settings(shim: &Path, store: &Path, log: &Path) -> [String; 3] {
+    let (shim, store, log) = (shim.display(), store.display(), log.display());
+    [format!("FAULT_DIR={store}"), format!("FAULT_LOG={log}"), format!("LD_PRELOAD={shim}")]
+}
+
+/// The calls that the shim noted.
+pub(crate) fn calls(log: &str, store: &Path) -> Vec<Call> {
     let call = |line: &str| {
         let [op, thread, at, errno, file] = line.splitn(5, ' ').collect::<Vec<_>>()[..] else {
             panic!("a line of the shim: {line}")
