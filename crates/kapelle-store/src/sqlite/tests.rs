@@ -437,6 +437,51 @@ async fn a_damaged_log_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_damaged_note_of_how_far_a_shard_goes_is_made_anew() {
+    let mut stored = three_entries().await;
+    let ends = stored.dir.path().join("ends");
+    let good = fs::read(&ends).unwrap();
+    // The head, the last entry of the shard, its epoch, and a shard of which nothing is noted.
+    for at in [5, 32 + 7 * 32, 32 + 7 * 32 + 9, 32 + 7 * 32 + 16, 32 + 8 * 32] {
+        let mut damaged = good.clone();
+        damaged[at] ^= 0x40;
+        fs::write(&ends, damaged).unwrap();
+        stored.reopen();
+        assert_eq!(stored.tail(SHARD, 0, 99).await.unwrap().len(), 3);
+        assert!(fs::read(&ends).unwrap() == good, "byte {at} was not mended");
+    }
+}
+
+#[tokio::test]
+async fn notes_of_the_first_form_are_taken_over() {
+    let mut stored = three_entries().await;
+    stored.store = None;
+    let (ends, log) = (stored.dir.path().join("ends"), stored.dir.path().join("kapelle.db-wal"));
+    let good = fs::read(&ends).unwrap();
+    // Two numbers for each shard and for what was imported.
+    let mut old = vec![0; 257 * 16];
+    (old[7 * 16], old[7 * 16 + 8]) = (3, 1);
+    fs::write(&ends, &old).unwrap();
+    let content = fs::read(&log).unwrap();
+    fs::write(&log, &content[..content.len() / 2]).unwrap();
+    assert!(refusal(stored.dir.path()).to_string().contains("of 3"));
+    assert!(fs::read(&ends).unwrap() == old, "a refused store was changed");
+    fs::write(&log, content).unwrap();
+    stored.reopen();
+    assert!(fs::read(&ends).unwrap() == good, "they were not taken over");
+}
+
+/// A store with three entries in [`SHARD`].
+async fn three_entries() -> Stored {
+    let stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    for seq in 1..=3 {
+        add(&*stored, SHARD, epoch, vec![plain(run(SHARD, 1), epoch, seq, 1)]).await;
+    }
+    stored
+}
+
+#[tokio::test]
 async fn an_entry_that_is_not_where_its_index_says_harms_no_check_of_others() {
     let stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;

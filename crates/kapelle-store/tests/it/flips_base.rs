@@ -173,10 +173,10 @@ impl Base {
         changed
     }
 
-    /// A file: the database, the log or a payload.
+    /// A file: the database, the log, a payload, or how far what was vouched for goes.
     pub(crate) fn any(&self, dice: &mut Dice) -> usize {
-        let wanted = ["database", "log", "database", "log", "payload"]
-            [usize::try_from(dice.below(5)).unwrap()];
+        let wanted = ["database", "log", "database", "log", "database", "log", "payload", "ends"]
+            [usize::try_from(dice.below(8)).unwrap()];
         let of_kind: Vec<_> =
             (0..self.files.len()).filter(|file| self.kind(*file) == wanted).collect();
         of_kind[usize::try_from(dice.below(of_kind.len() as u64)).unwrap()]
@@ -190,6 +190,7 @@ impl Base {
         match &*self.name(file) {
             "kapelle.db" => "database",
             "kapelle.db-wal" => "log",
+            "ends" => "ends",
             name if name.starts_with("payloads/") => "payload",
             _ => "other",
         }

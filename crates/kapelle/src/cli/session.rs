@@ -1,6 +1,6 @@
 //! Opening the store that a command is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kapelle_api::Client;
 use kapelle_core::port::journal;
@@ -86,11 +86,7 @@ impl Settings {
             && !folder.join("kapelle.db").exists()
             && !folder.is_file()
         {
-            let message = format!(
-                "there is no store in `{}`: `kapelle run` makes one, `--store` names another",
-                folder.display()
-            );
-            return Err(Stop::new(Exit::Store, message));
+            return Err(Stop::new(Exit::Store, no_database(folder)));
         }
         Ok(())
     }
@@ -126,6 +122,24 @@ impl Settings {
         };
         Ok(Node::open(setup).await?)
     }
+}
+
+/// What it means that there is no database in `folder`: no store, or one that has lost it.
+fn no_database(folder: &Path) -> String {
+    let mut left = ["kapelle.db-wal", "ends", "payloads"].map(|name| folder.join(name)).to_vec();
+    left.retain(|path| path.exists());
+    let folder = folder.display();
+    if left.is_empty() {
+        return format!(
+            "there is no store in `{folder}`: `kapelle run` makes one, `--store` names another"
+        );
+    }
+    let left: Vec<_> = left.iter().map(|path| format!("`{}`", path.display())).collect();
+    format!(
+        "`{folder}/kapelle.db` is gone, but there is what belonged to it: {}; nothing was changed; put \
+         it back, or restore the whole folder from a backup",
+        left.join(", ")
+    )
 }
 
 /// Ends this process: nobody knows what the disk holds, so there is nothing to say to it, nothing to

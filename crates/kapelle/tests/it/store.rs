@@ -38,6 +38,27 @@ fn what_is_no_store_is_left_alone() {
 }
 
 #[test]
+fn a_store_whose_database_is_gone_is_not_taken_for_none() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", ONE);
+    folder.run("run .").expect(0);
+    let store = folder.path().join(".kapelle");
+    std::fs::remove_file(store.join("kapelle.db")).unwrap();
+    for command in ["runs list", "doctor --verify"] {
+        let done = folder.run(command).expect(6);
+        assert!(done.err.contains("`.kapelle/kapelle.db` is gone"), "{}", done.err);
+        assert!(
+            done.err.contains("`.kapelle/ends`") && done.err.contains("backup"),
+            "{}",
+            done.err
+        );
+    }
+    let done = folder.run("run .").expect(6);
+    assert!(done.err.contains("missing") && done.err.contains("kapelle.db"), "{}", done.err);
+    assert!(!store.join("kapelle.db").exists());
+}
+
+#[test]
 fn a_store_of_a_newer_version_is_left_alone() {
     let folder = Folder::new();
     folder.write("workflow.yaml", ONE);
