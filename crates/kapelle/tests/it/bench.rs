@@ -28,6 +28,13 @@ fn a_line_of_a_workload_says_all_that_it_promises() {
     let of = |name: &str| lines.iter().find(|line| line["workload"] == name).unwrap();
     for line in &lines {
         assert!(FIELDS.iter().all(|field| line.get(field).is_some()), "{line}");
+        assert!(line["rss_mb"].as_f64().unwrap() > 1.0, "{line}");
+    }
+    assert_eq!(lines.len(), 8, "one line a workload");
+    // Nothing is timed where most steps end in one commit.
+    assert!(of("chain")["p50_ms"].as_f64().unwrap() > 0.0 && of("fanout")["p50_ms"].is_null());
+    for part in ["sync", "50clients", "1000rows"] {
+        assert!(of("limits")[part].is_object(), "{}", of("limits"));
     }
     for name in ["read", "summarize"] {
         assert!(of(name)["per_core"].as_f64().unwrap() > 0.0);

@@ -47,7 +47,7 @@ pub(super) async fn measure(
     folder: Option<&Path>,
     shape: &Shape,
     at_least: Duration,
-) -> Result<Vec<Measured>, Stop> {
+) -> Result<Measured, Stop> {
     let Some(folder) = folder else {
         return Err(Stop::usage("`limits` are those of a disk: give a folder as the store"));
     };
@@ -67,11 +67,8 @@ pub(super) async fn measure(
         together.commits += commits;
         together.time += TURN;
     }
-    let clients = format!("limits.{}clients", shape.concurrency);
-    Ok(vec![
-        syncs.measured("limits.sync"),
-        single.measured("limits.commit"),
-        together.measured(&clients),
-        bulk.measured("limits.1000rows"),
-    ])
+    let clients = format!("{}clients", shape.concurrency);
+    let parts =
+        vec![syncs.measured("sync"), together.measured(&clients), bulk.measured("1000rows")];
+    Ok(Measured { parts, ..single.measured("limits") })
 }

@@ -17,7 +17,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::exit::{Exit, Stop};
 use super::out;
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, fanout 1000, sleep 10]
     #[arg(long, value_name = "N", value_parser = up_to(100_000))]
     concurrency: Option<usize>,
-    /// At least how long each workload is repeated
+    /// At least how long each workload is repeated; what bare SQLite takes beside it does not count
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
     seconds: u64,
     /// Print one JSON object a workload
@@ -103,8 +103,10 @@ struct Measured {
     steps: usize,
     seconds: f64,
     steps_per_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
+    /// `None` where nothing was timed, or half of the steps ended in one commit with the one before.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// At the most, since the workload began.
     rss_mb: f64,
     commits: usize,
     events: u64,
@@ -115,6 +117,13 @@ struct Measured {
     /// Steps a second of processor time; by what agents do only.
     #[serde(skip_serializing_if = "Option::is_none")]
     per_core: Option<f64>,
+    /// What else was measured, by its name.
+    #[serde(flatten, serialize_with = "by_name")]
+    parts: Vec<Self>,
+}
+
+fn by_name<S: Serializer>(parts: &[Measured], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(parts.iter().map(|part| (&part.workload, part)))
 }
 
 impl Measured {
@@ -123,7 +132,8 @@ impl Measured {
         times.sort_unstable();
         let percentile = |percent: usize| {
             let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
-            times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+            let time = times.get(index).filter(|time| !time.is_zero())?;
+            Some(time.as_secs_f64() * 1e3)
         };
         Self {
             workload: workload.into(),
@@ -132,25 +142,35 @@ impl Measured {
             steps_per_s: number(steps) / seconds.max(f64::MIN_POSITIVE),
             p50_ms: percentile(50),
             p99_ms: percentile(99),
-            rss_mb: rss_mb(),
+            rss_mb: memory_mb("VmHWM:"),
             ..Self::default()
         }
     }
 
-    fn line(&self) -> String {
-        let limit = self.of_limit.map_or_else(|| "-".into(), |limit| format!("{limit:.2}"));
+    /// A line, and one for each part.
+    fn text(&self) -> String {
+        let part = |part: &Self| {
+            let workload = format!("{}.{}", self.workload, part.workload);
+            format!("\n{}", part.line(&workload))
+        };
+        std::iter::once(self.line(&self.workload)).chain(self.parts.iter().map(part)).collect()
+    }
+
+    fn line(&self, name: &str) -> String {
+        let some = |value: Option<f64>, digits| {
+            value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
+        };
         let of_core = self.per_core.map(|rate| format!("  {rate:.0} a second and core"));
         format!(
-            "{:16} {:>9} {:>8.1} {:>11.0} {:>9.3} {:>9.3} {:>8} {:>7.1} {:>8}{}",
-            self.workload,
+            "{name:16} {:>9} {:>8.1} {:>11.0} {:>9} {:>9} {:>8} {:>7.1} {:>8}{}",
             self.steps,
             self.seconds,
             self.steps_per_s,
-            self.p50_ms,
-            self.p99_ms,
+            some(self.p50_ms, 3),
+            some(self.p99_ms, 3),
             self.commits,
             self.rss_mb,
-            limit,
+            some(self.of_limit, 2),
             of_core.unwrap_or_default()
         )
     }
@@ -176,16 +196,16 @@ pub(crate) async fn bench(args: Args, settings: &Settings) -> Result<Exit, Stop>
         let numbers: Vec<_> = if args.runs.is_empty() { vec![None] } else { numbers.collect() };
         for runs in numbers {
             let shape = Shape::new(*workload, &args, runs);
-            for measured in measure(&shape, settings, args.seconds).await? {
-                if args.json { out::json(&measured)? } else { out::line(&measured.line())? }
-            }
+            let measured = measure(&shape, settings, args.seconds).await?;
+            if args.json { out::json(&measured)? } else { out::line(&measured.text())? }
         }
     }
     Ok(Exit::Done)
 }
 
-async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Vec<Measured>, Stop> {
+async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Measured, Stop> {
     let at_least = Duration::from_secs(s);
+    forget_peak();
     let _watched = Watched::new(shape.workload, s);
     // A store of its own, on the same disk: other people's runs are not measured along.
     let scratch = match &settings.place {
@@ -193,16 +213,16 @@ async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Vec<Measu
         Place::Memory => None,
     };
     let folder = scratch.as_ref().map(|scratch| scratch.0.as_path());
-    Ok(match shape.workload {
-        Workload::Start => vec![start::measure(folder, at_least).await?],
-        Workload::Limits => limits::measure(folder, shape, at_least).await?,
-        Workload::Recover => recover::measure(folder, shape, at_least).await?,
+    match shape.workload {
+        Workload::Start => start::measure(folder, at_least).await,
+        Workload::Limits => limits::measure(folder, shape, at_least).await,
+        Workload::Recover => recover::measure(folder, shape, at_least).await,
         work @ (Workload::Read | Workload::Rank | Workload::Summarize) => {
-            vec![agents::measure(folder, work, at_least).await?]
+            agents::measure(folder, work, at_least).await
         }
-        Workload::Waiting => waiting::measure(folder, shape).await?,
-        _ => vec![rounds::measure(folder, shape, settings, at_least).await?],
-    })
+        Workload::Waiting => waiting::measure(folder, shape).await,
+        _ => rounds::measure(folder, shape, settings, at_least).await,
+    }
 }
 
 /// A count as a number to divide by.
@@ -211,12 +231,18 @@ const fn number(count: usize) -> f64 {
     count as f64
 }
 
-/// How much memory this process takes now.
-fn rss_mb() -> f64 {
+/// How much memory this process takes: `VmRSS:` now, `VmHWM:` at the most.
+fn memory_mb(which: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
+}
+
+/// From here on the most is what is taken now, where the system lets a process say so; else it is
+/// that of all workloads so far.
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").ok();
 }
 
 /// What is being measured, for whoever waits at a terminal.

@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdout};
 
 use super::rounds::new_run;
 use super::workload::{Shape, asking, checked, napping};
-use super::{Measured, Role, rss_mb};
+use super::{Measured, Role, memory_mb};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::out;
 use crate::node::known_agents;
@@ -53,7 +53,7 @@ pub(super) async fn measure(
     folder: Option<&Path>,
     shape: &Shape,
     at_least: Duration,
-) -> Result<Vec<Measured>, Stop> {
+) -> Result<Measured, Stop> {
     let Some(folder) = folder else {
         return Err(Stop::usage("`recover` kills a process: give a folder as the store"));
     };
@@ -71,8 +71,8 @@ pub(super) async fn measure(
         Measured { runs: shape.runs, rss_mb: rss, ..measured }
     };
     let rounds = ready.len();
-    let next = measured("recover-next", rounds, next);
-    Ok(vec![next, measured("recover-ready", rounds * shape.runs, ready)])
+    let parts = vec![measured("ready", rounds * shape.runs, ready)];
+    Ok(Measured { parts, ..measured("recover", rounds, next) })
 }
 
 /// What one kill came to.
@@ -164,7 +164,7 @@ pub(super) async fn adopt(store: &Path) -> Result<(), Stop> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let since = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
     let engine = open(store, Adopt::All).await?;
-    out::json(&Adopted { rss_mb: rss_mb() })?;
+    out::json(&Adopted { rss_mb: memory_mb("VmHWM:") })?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     let left: Left = serde_json::from_str(&line).map_err(Stop::usage)?;

@@ -58,8 +58,8 @@ pub(super) async fn measure(
     let engine = engine.await?;
     let plan = engine.prepare(&shape.plan(engine.agents())?)?;
     let begin = Checkpoints::new(folder);
-    let (mut sum, began) = (Sum::default(), Instant::now());
-    while sum.runs == 0 || began.elapsed() < at_least || !begin.one_passed(folder) {
+    let mut sum = Sum::default();
+    while sum.runs == 0 || sum.ours < at_least || !begin.one_passed(folder) {
         journal.take();
         round(&engine, &plan, shape, &mut sum).await?;
         let commits = journal.take();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::recover::{lines, open, said};
 use super::rounds::new_run;
 use super::workload::{Shape, asking, checked};
-use super::{Measured, Role, number, rss_mb};
+use super::{Measured, Role, memory_mb, number};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::out;
 
@@ -30,12 +30,12 @@ struct Held {
     times: Vec<Duration>,
 }
 
-pub(super) async fn measure(folder: Option<&Path>, shape: &Shape) -> Result<Vec<Measured>, Stop> {
+pub(super) async fn measure(folder: Option<&Path>, shape: &Shape) -> Result<Measured, Stop> {
     let Some(folder) = folder else {
         return Err(Stop::usage("`waiting` starts a process: give a folder as the store"));
     };
     let mut all = Vec::new();
-    for (name, role) in [("waiting-runs", Role::HoldRuns), ("waiting-steps", Role::HoldSteps)] {
+    for (name, role) in [("waiting", Role::HoldRuns), ("steps", Role::HoldSteps)] {
         let mut holder = role.process(folder, shape.runs)?.spawn()?;
         let held: Held = said(&mut lines(&mut holder)).await?;
         let status = holder.wait().await?;
@@ -52,7 +52,8 @@ pub(super) async fn measure(folder: Option<&Path>, shape: &Shape) -> Result<Vec<
         let (rss_mb, kib_each, of_limit) = (held.rss_mb, Some(each), Some(AIM_KIB / each));
         all.push(Measured { runs, rss_mb, kib_each, of_limit, ..measured });
     }
-    Ok(all)
+    let parts = all.split_off(1);
+    Ok(Measured { parts, ..all.remove(0) })
 }
 
 /// Begins a tenth as many runs first: what only the first ones need is not counted.
@@ -75,9 +76,9 @@ pub(super) async fn hold_steps(store: &Path, steps: usize) -> Result<(), Stop> {
 }
 
 async fn hold(engine: &Engine, plan: &PreparedPlan, runs: usize, steps: usize) -> Result<(), Stop> {
-    let (before, began) = (rss_mb(), Instant::now());
+    let (before, began) = (memory_mb("VmRSS:"), Instant::now());
     let times = submit(engine, plan, runs, steps).await?;
-    let (rss_mb, seconds) = (rss_mb(), began.elapsed().as_secs_f64());
+    let (rss_mb, seconds) = (memory_mb("VmRSS:"), began.elapsed().as_secs_f64());
     out::json(&Held { rss_mb, more_mb: rss_mb - before, seconds, times })?;
     engine.drain(Duration::ZERO).await?;
     Ok(())
