@@ -303,7 +303,7 @@ impl Journal for Sqlite {
     async fn read(&self, tenant: &Tenant, run: RunId, from: u64) -> Result<Vec<Entry>, Error> {
         let tenant = tenant.clone();
         let entries = move |conn: &_| read::entries(conn, &tenant, run, from);
-        self.readers.read(entries).await
+        self.readers.read_run((run, from), entries).await
     }
 
     async fn tail(&self, shard: Shard, after: u64, limit: u32) -> Result<Vec<(u64, Entry)>, Error> {
@@ -408,12 +408,12 @@ impl Journal for Sqlite {
     async fn bytes(&self, tenant: &Tenant, run: RunId) -> Result<u64, Error> {
         let of = tenant.clone();
         let payloads = move |conn: &_| read::payload_bytes(conn, &of, run);
-        let mut sum = self.readers.read(payloads).await?;
+        let mut sum = self.readers.read_run((run, 1), payloads).await?;
         let mut after = Some(0);
         while let Some(from) = after {
             let of = tenant.clone();
             let entries = move |conn: &_| read::entry_bytes(conn, &of, run, from);
-            let (bytes, more) = self.readers.read(entries).await?;
+            let (bytes, more) = self.readers.read_run((run, from), entries).await?;
             sum += bytes;
             after = more;
         }

@@ -17,7 +17,7 @@ use super::Poison;
 use super::fault::{Fault, Phase, classify};
 use super::schema::{check_level, open_reader};
 use super::sum;
-use super::write::{POS_BITS, int};
+use super::write::{POS_BITS, int, last_of};
 
 /// How many rows one read transaction covers at the most.
 pub(super) const PAGE: u32 = 1000;
@@ -159,17 +159,47 @@ pub(super) fn entries(
     from: u64,
 ) -> rusqlite::Result<Vec<Entry>> {
     let sql = format!(
-        "SELECT {ENTRY} FROM entry WHERE run = ?1 AND tenant = ?2 AND first_seq + count > ?3
+        "SELECT {ENTRY} FROM entry WHERE run = ?1 AND first_seq + count > ?2
              AND first_seq >= coalesce(
-                 (SELECT max(first_seq) FROM entry WHERE run = ?1 AND first_seq <= ?3), 0)
+                 (SELECT max(first_seq) FROM entry WHERE run = ?1 AND first_seq <= ?2), 0)
          ORDER BY first_seq LIMIT {PAGE}"
     );
     let mut select = conn.prepare_cached(&sql)?;
-    let values = params![run.as_bytes(), tenant.as_str(), int(from)];
-    select.query_map(values, entry)?.collect()
+    let found = select.query_map(params![run.as_bytes(), int(from)], entry)?;
+    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let [own, all] = found
+        .iter()
+        .fold([0; 2], |[own, all], entry| [own + u32::from(entry.tenant == *tenant), all + 1]);
+    if !are_own(conn, (tenant, run), own, all)? {
+        found.clear();
+    }
+    Ok(found)
+}
+
+/// Whether all of `all` entries of a run are the tenant's, of which `own` say so: all or none.
+///
+/// Left to SQL, one whose tenant is damaged would just be missing from the answer.
+fn are_own(
+    conn: &Connection,
+    (tenant, run): (&Tenant, RunId),
+    own: u32,
+    all: u32,
+) -> rusqlite::Result<bool> {
+    if own == all {
+        return Ok(true);
+    }
+    let sql = "SELECT 1 FROM run WHERE tenant = ?1 AND run = ?2";
+    let values = params![tenant.as_str(), run.as_bytes()];
+    if own > 0 || conn.prepare_cached(sql)?.exists(values)? {
+        return Err(sum::wrong(0, "the tenant of an entry"));
+    }
+    Ok(false)
 }
 
 /// The entries of a shard after position `after`.
+///
+/// Where a row's own number is damaged it has the wrong place, or ends the search before others: so
+/// each is where the index has it, and the last one is the last from the other end too.
 pub(super) fn tail(
     conn: &Connection,
     shard: Shard,
@@ -177,15 +207,25 @@ pub(super) fn tail(
     limit: u32,
 ) -> rusqlite::Result<Vec<(u64, Entry)>> {
     const POS_MAX: i64 = (1 << POS_BITS) - 1;
-    let sql = format!("SELECT {ENTRY} FROM entry WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+    let sql = format!(
+        "SELECT {ENTRY}, id = (SELECT id FROM entry AS place INDEXED BY entry_run
+             WHERE place.run = entry.run AND place.first_seq = entry.first_seq)
+         FROM entry WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3"
+    );
     let first = i64::from(shard.0) << POS_BITS;
     let values = params![first | int(after).min(POS_MAX), first | POS_MAX, limit.min(PAGE)];
     let mut select = conn.prepare_cached(&sql)?;
     let found = select.query_map(values, |row| {
         let id: i64 = row.get(9)?;
+        sum::check(row, 10, "the place of an entry")?;
         Ok(((id & POS_MAX).cast_unsigned(), entry(row)?))
     })?;
-    found.collect()
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let last = found.last().map_or(after, |(pos, _)| *pos);
+    if found.len() < limit.min(PAGE) as usize && last < last_of(conn, shard.0.into())? {
+        return Err(sum::wrong(0, "the place of an entry"));
+    }
+    Ok(found)
 }
 
 /// How many bytes the next entries of a run after event `after` take; and where to go on, if there are more.
@@ -196,14 +236,17 @@ pub(super) fn entry_bytes(
     after: u64,
 ) -> rusqlite::Result<(u64, Option<u64>)> {
     let sql = format!(
-        "SELECT coalesce(sum(len), 0), max(first_seq), count(*) FROM (
-             SELECT length(body) AS len, first_seq FROM entry
-             WHERE run = ?1 AND tenant = ?2 AND first_seq > ?3 ORDER BY first_seq LIMIT {PAGE})"
+        "SELECT coalesce(sum(len), 0), max(first_seq), count(*), coalesce(sum(tenant = ?2), 0)
+         FROM (SELECT length(body) AS len, first_seq, tenant FROM entry
+             WHERE run = ?1 AND first_seq > ?3 ORDER BY first_seq LIMIT {PAGE})"
     );
     let values = params![run.as_bytes(), tenant.as_str(), int(after)];
     conn.prepare_cached(&sql)?.query_row(values, |row| {
-        let last: Option<i64> = row.get(1)?;
-        let more = last.filter(|_| row.get(2) == Ok(PAGE));
+        let (last, all): (Option<i64>, u32) = (row.get(1)?, row.get(2)?);
+        if !are_own(conn, (tenant, run), row.get(3)?, all)? {
+            return Ok((0, None));
+        }
+        let more = last.filter(|_| all == PAGE);
         Ok((row.get::<_, i64>(0)?.cast_unsigned(), more.map(i64::cast_unsigned)))
     })
 }

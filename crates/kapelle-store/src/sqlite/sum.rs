@@ -45,9 +45,11 @@ pub(super) const REFERENCE: &str = "sum = row_sum(digest, tenant, run, len)";
 
 /// Refuses a row whose comparison, at `index`, says no.
 pub(super) fn check(row: &Row<'_>, index: usize, what: &str) -> rusqlite::Result<()> {
-    if row.get_ref(index)? == ValueRef::Integer(1) {
-        return Ok(());
-    }
+    if row.get_ref(index)? == ValueRef::Integer(1) { Ok(()) } else { Err(wrong(index, what)) }
+}
+
+/// The error that `what`, read from the column `index`, is wrong.
+pub(super) fn wrong(index: usize, what: &str) -> rusqlite::Error {
     let why = format!("{what} is not what was written");
-    Err(rusqlite::Error::FromSqlConversionFailure(index, Type::Integer, why.into()))
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Integer, why.into())
 }

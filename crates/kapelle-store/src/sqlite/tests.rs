@@ -482,6 +482,17 @@ async fn three_entries() -> Stored {
 }
 
 #[tokio::test]
+async fn an_entry_whose_tenant_is_damaged_is_not_just_left_out() {
+    let mut stored = three_entries().await;
+    stored.store = None;
+    stored.tamper("UPDATE entry SET tenant = 'defauIt' WHERE first_seq = 3");
+    stored.reopen();
+    let damaged = |error: Error| assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    damaged(stored.read(&tenant(), run(SHARD, 1), 1).await.unwrap_err());
+    damaged(stored.bytes(&tenant(), run(SHARD, 1)).await.unwrap_err());
+}
+
+#[tokio::test]
 async fn an_entry_that_is_not_where_its_index_says_harms_no_check_of_others() {
     let stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;

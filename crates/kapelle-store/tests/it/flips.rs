@@ -29,6 +29,9 @@ async fn flips_of_a_bit_are_harmless_or_named() {
         let name = base.name(file);
         let outcome = Outcome::of(&base, &oracle, file, damaged).await;
         outcome.expect_named(&format!("seed {seed}, flip {flip}: bit {bit} of `{name}`"));
+        if !outcome.silent.is_empty() {
+            println!("bit {bit} of `{name}`: {:#?}\n{:#?}", outcome.silent, outcome.verified);
+        }
         table.count(base.kind(file), &outcome);
     }
     println!("{flips} bits of seed {seed} in {:.1?}\n{}", begun.elapsed(), table.text());
