@@ -172,6 +172,9 @@ pub(super) fn entries(
         .fold([0; 2], |[own, all], entry| [own + u32::from(entry.tenant == *tenant), all + 1]);
     if !are_own(conn, (tenant, run), own, all)? {
         found.clear();
+    } else if all == 0 && from <= 1 && is_listed(conn, tenant, run)? {
+        // Where an index leads past a row, another one does not.
+        return Err(sum::wrong(0, "where the entries of the run are"));
     }
     Ok(found)
 }
@@ -188,12 +191,15 @@ fn are_own(
     if own == all {
         return Ok(true);
     }
-    let sql = "SELECT 1 FROM run WHERE tenant = ?1 AND run = ?2";
-    let values = params![tenant.as_str(), run.as_bytes()];
-    if own > 0 || conn.prepare_cached(sql)?.exists(values)? {
+    if own > 0 || is_listed(conn, tenant, run)? {
         return Err(sum::wrong(0, "the tenant of an entry"));
     }
     Ok(false)
+}
+
+fn is_listed(conn: &Connection, tenant: &Tenant, run: RunId) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM run WHERE tenant = ?1 AND run = ?2";
+    conn.prepare_cached(sql)?.exists(params![tenant.as_str(), run.as_bytes()])
 }
 
 /// The entries of a shard after position `after`.
@@ -280,7 +286,13 @@ pub(super) fn shards(conn: &Connection) -> rusqlite::Result<Vec<Holding>> {
             owner: row.get_ref(2)?.as_str_or_null()?.map(NodeId::new),
         })
     })?;
-    found.collect()
+    let found = found.collect::<rusqlite::Result<Vec<Holding>>>()?;
+    // All are there, each in its place: a damaged page may leave one out, or name it twice.
+    if found.iter().map(|holding| holding.shard.0).eq(0..=u8::MAX) {
+        Ok(found)
+    } else {
+        Err(sum::wrong(0, "the list of shards"))
+    }
 }
 
 const RUN: &str = "tenant, run, workflow, task_id, status, open, created_at, updated_at, ended_at";
@@ -371,7 +383,13 @@ pub(super) fn run(
 ) -> rusqlite::Result<Option<RunRow>> {
     let sql = format!("SELECT {RUN}, {} FROM run WHERE tenant = ?1 AND run = ?2", sum::RUN);
     let values = params![tenant.as_str(), run.as_bytes()];
-    conn.prepare_cached(&sql)?.query_row(values, run_row).optional()
+    let found = conn.prepare_cached(&sql)?.query_row(values, run_row).optional()?;
+    let sql = "SELECT 1 FROM entry WHERE run = ?1 AND tenant = ?2 LIMIT 1";
+    let has_entries = || conn.prepare_cached(sql)?.exists(params![run.as_bytes(), tenant.as_str()]);
+    if found.is_none() && has_entries()? {
+        return Err(sum::wrong(0, "where the run is in the list"));
+    }
+    Ok(found)
 }
 
 /// What a tenant may know of a payload.
@@ -390,10 +408,14 @@ pub(super) fn payload(
 ) -> rusqlite::Result<Found> {
     let values = params![tenant.as_str(), digest.as_bytes()];
     let sql = "SELECT 1 FROM payload_ref WHERE tenant = ?1 AND digest = ?2 LIMIT 1";
-    if !conn.prepare_cached(sql)?.exists(values)? {
-        return Ok(Found::Nothing);
-    }
+    let is_referred = conn.prepare_cached(sql)?.exists(values)?;
     let sql = "SELECT bytes FROM payload WHERE tenant = ?1 AND digest = ?2";
     let bytes = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+    match (is_referred, &bytes) {
+        (false, None) => return Ok(Found::Nothing),
+        // It goes with its last reference.
+        (false, Some(_)) => return Err(sum::wrong(0, "a reference to a payload")),
+        (true, _) => {}
+    }
     Ok(bytes.map_or(Found::Elsewhere, Found::Bytes))
 }

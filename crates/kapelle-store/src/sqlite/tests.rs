@@ -493,6 +493,22 @@ async fn an_entry_whose_tenant_is_damaged_is_not_just_left_out() {
 }
 
 #[tokio::test]
+async fn what_one_table_knows_of_is_not_told_as_absent_by_another() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    let mut addition = first(run(SHARD, 1), epoch, "running");
+    let payload = Payload::new(vec![3; 2_000].into());
+    addition.rows.push(Row::Payload(payload.clone()));
+    add(&*stored, SHARD, epoch, vec![addition]).await;
+    stored.store = None;
+    stored.tamper("DELETE FROM run; DELETE FROM payload_ref");
+    stored.reopen();
+    assert!(matches!(stored.run(&tenant(), run(SHARD, 1)).await, Err(Error::Corrupt { .. })));
+    let of = stored.payload(&tenant(), payload.digest).await;
+    assert!(matches!(of, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test]
 async fn an_entry_that_is_not_where_its_index_says_harms_no_check_of_others() {
     let stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;

@@ -16,18 +16,19 @@ use crate::flips_base::{Base, Dice, next_of};
 
 #[tokio::test]
 async fn flips_of_a_bit_are_harmless_or_named() {
-    let base = Base::new().await;
-    let oracle = base.oracle().await;
+    let bases = [Base::new().await, Base::without_log().await];
+    let oracle = bases[0].oracle().await;
     let (flips, seed) = (number("KAPELLE_FLIPS", 1_000), number("KAPELLE_FLIPS_SEED", 1));
     let (mut dice, mut table, begun) = (Dice(seed), Table::default(), Instant::now());
     for flip in 0..flips {
+        let base = &bases[usize::from(dice.below(3) == 0)];
         let file = base.any(&mut dice);
         let bit = dice.below(base.files[file].1.len() as u64 * 8);
         let damaged = |content: &mut Vec<u8>| {
             content[usize::try_from(bit / 8).unwrap()] ^= 1 << (bit % 8);
         };
         let name = base.name(file);
-        let outcome = Outcome::of(&base, &oracle, file, damaged).await;
+        let outcome = Outcome::of(base, &oracle, file, damaged).await;
         outcome.expect_named(&format!("seed {seed}, flip {flip}: bit {bit} of `{name}`"));
         if !outcome.silent.is_empty() {
             println!("bit {bit} of `{name}`: {:#?}\n{:#?}", outcome.silent, outcome.verified);

@@ -66,6 +66,18 @@ impl Base {
         base
     }
 
+    /// The same with nothing left in the log: every page that is read is one of the database.
+    pub(crate) async fn without_log() -> Self {
+        let mut base = Self::new().await;
+        let dir = base.copy(0, |_| {});
+        drop(Sqlite::open(dir.path()).unwrap());
+        base.files.clear();
+        base.gather(dir.path(), Path::new(""));
+        base.files
+            .retain(|(name, content)| !name.ends_with("kapelle.db-wal") || !content.is_empty());
+        base
+    }
+
     async fn write(&mut self, store: &Sqlite, id: RunId, epoch: Epoch) {
         let entries = 2 + self.dice.below(5);
         // Every third is open.
@@ -177,8 +189,10 @@ impl Base {
     pub(crate) fn any(&self, dice: &mut Dice) -> usize {
         let wanted = ["database", "log", "database", "log", "database", "log", "payload", "ends"]
             [usize::try_from(dice.below(8)).unwrap()];
-        let of_kind: Vec<_> =
-            (0..self.files.len()).filter(|file| self.kind(*file) == wanted).collect();
+        let of = |wanted| (0..self.files.len()).filter(move |file| self.kind(*file) == wanted);
+        let has_log = of("log").next().is_some();
+        let wanted = if wanted == "log" && !has_log { "database" } else { wanted };
+        let of_kind: Vec<_> = of(wanted).collect();
         of_kind[usize::try_from(dice.below(of_kind.len() as u64)).unwrap()]
     }
 
