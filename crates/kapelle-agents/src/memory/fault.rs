@@ -69,7 +69,8 @@ impl Stop {
 fn tell_sql(error: &rusqlite::Error, file: &str) -> Failure {
     let unavailable = |code, message| Failure::new(FailureKind::Unavailable, code, message);
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        // Without a code: what was read is of another type, or missing, or no text.
+        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             damaged(file, &error.to_string())
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

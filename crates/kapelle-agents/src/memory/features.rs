@@ -8,37 +8,57 @@
 //! marked, so a word with one letter wrong still shares most of them. Each of these is hashed to a
 //! place and a sign; where two meet, they add or cancel by chance.
 
-/// The length of a vector, in bytes. The likeness of unrelated vectors is about 1/√512 by chance.
-pub(super) const LEN: usize = 512;
+/// How many numbers a vector has. The likeness of unrelated ones is about 1/√512 by chance.
+pub(super) const PLACES: usize = 512;
+/// Two numbers from -7 to 7 share a byte, as what they are over -8.
+const HALF: usize = PLACES / 2;
+const MOST: i8 = 7;
+const ZERO: i8 = 8;
+/// A vector as it is kept, in bytes.
+pub(super) const LEN: usize = HALF;
 
-/// How much of 1 a step of a component is.
-const SCALE: f32 = 127.0;
+/// A number for each place. The product of two such vectors is below 2^15.
+pub(super) type Sums = [i8; PLACES];
 
-/// The vector of these stems; all zero for none.
+/// The vector of these stems, as it is kept.
 pub(super) fn features<'a>(stems: impl Iterator<Item = &'a str>) -> [u8; LEN] {
+    let sums = sums(stems);
+    let mut kept = [0; LEN];
+    for (byte, (low, high)) in kept.iter_mut().zip(sums[..HALF].iter().zip(&sums[HALF..])) {
+        *byte = (low + ZERO).cast_unsigned() | (high + ZERO).cast_unsigned() << 4;
+    }
+    kept
+}
+
+/// The vector that is kept as `kept`; `None` for what is no vector.
+pub(super) fn unpack(kept: &[u8]) -> Option<Sums> {
+    let kept: &[u8; LEN] = kept.try_into().ok()?;
+    let mut sums = [0; PLACES];
+    for (at, byte) in kept.iter().enumerate() {
+        sums[at] = (byte & 15).cast_signed() - ZERO;
+        sums[at + HALF] = (byte >> 4).cast_signed() - ZERO;
+    }
+    Some(sums)
+}
+
+/// The vector of these stems.
+pub(super) fn sums<'a>(stems: impl Iterator<Item = &'a str>) -> Sums {
     let mut stems: Vec<&str> = stems.collect();
     stems.sort_unstable();
     stems.dedup();
-    let mut sums = [0_f32; LEN];
+    let mut sums = [0_i8; PLACES];
     for stem in stems {
         each_feature(stem, |hash| {
-            let sign = if hash >> 63 == 0 { 1.0 } else { -1.0 };
-            sums[place(hash)] += sign;
+            let sum = &mut sums[place(hash)];
+            *sum = (*sum + if hash >> 63 == 0 { 1 } else { -1 }).clamp(-MOST, MOST);
         });
     }
-    let length = sums.iter().map(|sum| sum * sum).sum::<f32>().sqrt().max(1.0);
-    sums.map(|sum| component(sum / length))
+    sums
 }
 
-/// How alike two vectors are, from -1 to 1.
-pub(super) fn similarity(one: &[u8], other: &[u8]) -> f32 {
-    let products = one
-        .iter()
-        .zip(other)
-        .map(|(one, other)| i32::from(one.cast_signed()) * i32::from(other.cast_signed()));
-    #[expect(clippy::cast_precision_loss, reason = "below 2^23: each is at most 127 long")]
-    let product = products.sum::<i32>() as f32;
-    product / (SCALE * SCALE)
+/// How long it is in space.
+pub(super) fn length(sums: &Sums) -> f32 {
+    sums.iter().map(|sum| f32::from(sum * sum)).sum::<f32>().sqrt()
 }
 
 fn each_feature(stem: &str, mut take: impl FnMut(u64)) {
@@ -61,12 +81,7 @@ fn hash(first: &[char], rest: impl Iterator<Item = char>) -> u64 {
 
 #[expect(clippy::cast_possible_truncation, reason = "the rest of a division by the length")]
 fn place(hash: u64) -> usize {
-    (hash % LEN as u64) as usize
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "from -127 to 127")]
-fn component(share: f32) -> u8 {
-    ((share * SCALE).round() as i8).cast_unsigned()
+    (hash % PLACES as u64) as usize
 }
 
 #[cfg(test)]
@@ -77,13 +92,22 @@ mod tests {
         features(text.split_whitespace())
     }
 
+    fn similarity(one: &str, other: &str) -> f32 {
+        let [one, other] = [one, other].map(|text| unpack(&of(text)).unwrap());
+        let product: f32 = one.iter().zip(&other).map(|(a, b)| f32::from(a * b)).sum();
+        product / (length(&one) * length(&other)).max(1.0)
+    }
+
     #[test]
     fn what_is_spelled_alike_is_alike() {
-        let one = of("connect timeout retri");
-        assert!((similarity(&one, &one) - 1.0).abs() < 0.05);
-        assert!(similarity(&one, &of("conect timeot retry")) > 0.4);
-        assert!(similarity(&one, &of("banana orchard harvest")).abs() < 0.15);
-        assert!(similarity(&one, &of("")) == 0.0);
+        let one = "connect timeout retri";
+        assert!((similarity(one, one) - 1.0).abs() < 1e-6);
+        assert!(similarity(one, "conect timeot retry") > 0.4);
+        assert!(similarity(one, "banana orchard harvest").abs() < 0.15);
+        assert!(similarity(one, "").abs() < f32::EPSILON);
+        let long: String = (0..5000).map(|n| format!("word{n} ")).collect();
+        assert!((similarity(&long, &long) - 1.0).abs() < 1e-6);
+        assert_eq!(unpack(&[0; LEN - 1]), None);
     }
 
     #[test]
@@ -97,6 +121,6 @@ mod tests {
         let sum = of("connect 接続 retri")
             .iter()
             .fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-        assert_eq!(sum, 9_990_632_181_018_812_259);
+        assert_eq!(sum, 1_191_672_504_390_179_598);
     }
 }

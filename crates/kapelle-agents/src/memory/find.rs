@@ -1,8 +1,8 @@
 //! Finding: by words, by vectors, and the two rankings made one.
 //!
 //! **Invariants:** only what is of the tenant's namespace, not over, and trusted enough is looked at;
-//! what is handed out is what was stored, by its digest. A search reads all vectors of the
-//! namespace and, of the texts, those it answers with.
+//! what is handed out is what was stored, by its digest. A search compares all vectors of the
+//! namespace and reads, of the texts, those it answers with.
 //!
 //! Two rankings are fused by their ranks alone (reciprocal rank fusion): a score of BM25 and a
 //! likeness have no common measure.
@@ -14,16 +14,16 @@ use rusqlite::{Connection, Row, params};
 use serde_json::{Map, json};
 
 use super::fault::Stop;
-use super::features::{features, similarity};
 use super::input::{Retrieve, Trust};
 use super::stems::Stems;
-use super::write::{digest, space};
+use super::vectors::Kept;
+use super::write::{digest, place, space};
 use crate::text::Language;
 
 /// How much a first rank is worth over a later one: 1 / (`FLAT` + rank).
 const FLAT: f64 = 60.0;
 /// Vectors less alike than this are so by chance.
-const SIMILAR_MIN: f32 = 0.2;
+const SIMILAR_MIN: f64 = 0.2;
 /// How many of each ranking are fused, at least: more than asked for, as equal texts come once.
 const CANDIDATES_MIN: u32 = 64;
 const CANDIDATES_PER_ENTRY: u32 = 4;
@@ -31,6 +31,7 @@ const CANDIDATES_PER_ENTRY: u32 = 4;
 /// What a search goes by.
 struct Search<'a> {
     conn: &'a Connection,
+    kept: &'a Kept,
     space: i64,
     now: i64,
     trust: i64,
@@ -38,26 +39,40 @@ struct Search<'a> {
     most: u32,
 }
 
-/// An entry that was found.
+/// Entries and how good they are, best first.
+type Ranking = Vec<(f64, i64)>;
+
+/// What was found, best first, and among how many.
+struct Found {
+    hits: Vec<(i64, Option<Hit>)>,
+    of: usize,
+}
+
+/// How an entry was found.
 #[derive(Default)]
 struct Hit {
     score: f64,
     by_words: bool,
-    similarity: Option<f32>,
+    similarity: Option<f64>,
 }
 
 /// The answer to `wanted`.
-pub(super) fn find(conn: &Connection, wanted: &Retrieve, now: Timestamp) -> Result<Json, Stop> {
+pub(super) fn find(
+    conn: &Connection,
+    kept: &Kept,
+    wanted: &Retrieve,
+    now: Timestamp,
+) -> Result<Json, Stop> {
     let namespace = &wanted.of.namespace;
     let Some(space) = space(conn, &wanted.of)? else {
         return Ok(json!({"namespace": namespace, "entries": [], "of": 0}));
     };
     let (now, trust) = (now.0, wanted.trust.number());
     let most = CANDIDATES_MIN.max(wanted.top.saturating_mul(CANDIDATES_PER_ENTRY));
-    let search = Search { conn, space, now, trust, most };
-    let hits = match &wanted.query {
+    let search = Search { conn, kept, space, now, trust, most };
+    let Found { hits, of } = match &wanted.query {
         Some(query) => search.ranked(query)?,
-        None => search.newest()?.into_iter().map(|id| (id, None)).collect(),
+        None => search.newest()?,
     };
     let (mut entries, mut seen) = (Vec::new(), HashSet::new());
     for (id, hit) in hits {
@@ -70,19 +85,20 @@ pub(super) fn find(conn: &Connection, wanted: &Retrieve, now: Timestamp) -> Resu
             break;
         }
     }
-    Ok(json!({"namespace": namespace, "entries": entries, "of": search.count()?}))
+    Ok(json!({"namespace": namespace, "entries": entries, "of": of}))
 }
 
 impl Search<'_> {
     /// What matches, best first.
-    fn ranked(&self, query: &str) -> Result<Vec<(i64, Option<Hit>)>, Stop> {
+    fn ranked(&self, query: &str) -> Result<Found, Stop> {
         let stems = Stems::of_query(query, &self.languages()?);
         if stems.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Found { hits: Vec::new(), of: self.count()? });
         }
-        let (words, vectors) = (self.by_words(&stems)?, self.by_vectors(&stems)?);
+        let (live, vectors) = self.by_vectors(&stems)?;
+        let words = self.by_words(&stems, &live)?;
         let mut hits: HashMap<i64, Hit> = HashMap::new();
-        for (rank, id) in words.into_iter().enumerate() {
+        for (rank, (_, id)) in words.into_iter().enumerate() {
             let hit = hits.entry(id).or_default();
             (hit.by_words, hit.score) = (true, hit.score + worth(rank));
         }
@@ -90,10 +106,9 @@ impl Search<'_> {
             let hit = hits.entry(id).or_default();
             (hit.similarity, hit.score) = (Some(similarity), hit.score + worth(rank));
         }
-        let mut ranked: Vec<_> = hits.into_iter().collect();
-        ranked
-            .sort_by(|one, other| other.1.score.total_cmp(&one.1.score).then(other.0.cmp(&one.0)));
-        Ok(ranked.into_iter().map(|(id, hit)| (id, Some(hit))).collect())
+        let ranked = self.best(hits.iter().map(|(id, hit)| (hit.score, *id)).collect());
+        let hits = ranked.into_iter().map(|(_, id)| (id, hits.remove(&id))).collect();
+        Ok(Found { hits, of: live.len() })
     }
 
     /// The languages of the texts that are searched.
@@ -105,53 +120,79 @@ impl Search<'_> {
         Ok(codes.iter().filter_map(|code| Language::named(code)).collect())
     }
 
-    fn by_words(&self, stems: &[String]) -> Result<Vec<i64>, Stop> {
+    /// The best of `live` by BM25. SQLite would look up each match in a table to know that it is
+    /// among them; here that is known already.
+    fn by_words(&self, stems: &[String], live: &[i64]) -> Result<Ranking, Stop> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT entry.id FROM words JOIN entry ON entry.id = words.rowid
-             WHERE words MATCH ?1 AND entry.expires > ?2 AND entry.trust >= ?3
-             ORDER BY bm25(words, 0.0, 1.0), entry.id DESC LIMIT ?4",
+            "SELECT rowid, bm25(words) FROM words WHERE words MATCH ?1 AND rowid >= ?2 AND rowid < ?3",
         )?;
-        let wish = expression(self.space, stems);
-        let found = statement
-            .query_map(params![wish, self.now, self.trust, self.most], |row| row.get(0))?;
-        Ok(found.collect::<Result<_, _>>()?)
-    }
-
-    fn by_vectors(&self, stems: &[String]) -> Result<Vec<(f32, i64)>, Stop> {
-        let wanted = features(stems.iter().map(String::as_str));
-        let mut statement = self.conn.prepare_cached(
-            "SELECT entry, features FROM vector WHERE space = ?1 AND expires > ?2 AND trust >= ?3",
-        )?;
-        let mut rows = statement.query(params![self.space, self.now, self.trust])?;
+        let (first, end) = self.places();
+        let mut rows = statement.query(params![expression(stems), first, end])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let similarity = similarity(&wanted, row.get_ref(1)?.as_blob().unwrap_or_default());
-            if similarity >= SIMILAR_MIN {
-                found.push((similarity, row.get(0)?));
+            let id = row.get::<_, i64>(0)? - first;
+            if live.binary_search(&id).is_ok() {
+                // To SQLite the least is the best.
+                found.push((-row.get::<_, f64>(1)?, id));
             }
         }
-        found
-            .sort_by(|one: &(f32, i64), other| other.0.total_cmp(&one.0).then(other.1.cmp(&one.1)));
-        found.truncate(self.most as usize);
-        Ok(found)
+        Ok(self.best(found))
     }
 
-    fn newest(&self) -> Result<Vec<i64>, Stop> {
+    /// Where the words and vectors of the namespace begin, and where they end.
+    fn places(&self) -> (i64, i64) {
+        (place(self.space, 0), place(self.space + 1, 0))
+    }
+
+    /// All that may be found, in order of their numbers, and the most alike of them.
+    fn by_vectors(&self, stems: &[String]) -> Result<(Vec<i64>, Ranking), Stop> {
+        let vectors = self.kept.of(self.conn, self.space)?;
+        let (mut live, mut found) = (Vec::new(), Vec::new());
+        for (entry, similarity) in vectors.likeness(stems) {
+            if entry.expires > self.now && entry.trust >= self.trust {
+                live.push(entry.id);
+                if similarity >= SIMILAR_MIN {
+                    found.push((similarity, entry.id));
+                }
+            }
+        }
+        Ok((live, self.best(found)))
+    }
+
+    /// The best of a ranking; of equals the newer ones first.
+    fn best(&self, mut found: Ranking) -> Ranking {
+        let better = |one: &(f64, i64), other: &(f64, i64)| {
+            other.0.total_cmp(&one.0).then(other.1.cmp(&one.1))
+        };
+        let most = self.most as usize;
+        if found.len() > most {
+            found.select_nth_unstable_by(most, better);
+            found.truncate(most);
+        }
+        found.sort_unstable_by(better);
+        found
+    }
+
+    fn newest(&self) -> Result<Found, Stop> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id FROM entry WHERE space = ?1 AND expires > ?2 AND trust >= ?3
+            "SELECT id FROM entry INDEXED BY entry_space WHERE space = ?1 AND expires > ?2 AND trust >= ?3
              ORDER BY id DESC LIMIT ?4",
         )?;
-        let found = statement
-            .query_map(params![self.space, self.now, self.trust, self.most], |row| row.get(0))?;
-        Ok(found.collect::<Result<_, _>>()?)
+        let bound = params![self.space, self.now, self.trust, self.most];
+        let hits = statement.query_map(bound, |row| Ok((row.get(0)?, None)))?;
+        Ok(Found { hits: hits.collect::<Result<_, _>>()?, of: self.count()? })
     }
 
-    /// How many entries there are, for whoever may trust any.
-    fn count(&self) -> Result<i64, Stop> {
+    /// Among how many it is searched.
+    fn count(&self) -> Result<usize, Stop> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT count(*) FROM vector WHERE space = ?1 AND expires > ?2 AND trust >= ?3",
+            "SELECT count(*) FROM vector
+             WHERE id >= ?1 AND id < ?2 AND expires > ?3 AND trust >= ?4",
         )?;
-        Ok(statement.query_row(params![self.space, self.now, self.trust], |row| row.get(0))?)
+        let (first, end) = self.places();
+        let bound = params![first, end, self.now, self.trust];
+        let count: u32 = statement.query_row(bound, |row| row.get(0))?;
+        Ok(count as usize)
     }
 
     /// An entry as it is shown, and what equal ones are known by.
@@ -171,12 +212,12 @@ impl Search<'_> {
     }
 }
 
-/// What FTS5 is asked for: any of the stems, in this namespace. All of it are texts in quotes, so
-/// nothing in a query is taken for an operator.
-fn expression(space: i64, stems: &[String]) -> String {
+/// What FTS5 is asked for: any of the stems. All of them are texts in quotes, so nothing in a query
+/// is taken for an operator.
+fn expression(stems: &[String]) -> String {
     let stems: Vec<_> =
         stems.iter().map(|stem| format!("\"{}\"", stem.replace('"', "\"\""))).collect();
-    format!("space : \"{space}\" AND stems : ({})", stems.join(" OR "))
+    stems.join(" OR ")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rank is small")]
@@ -217,7 +258,7 @@ fn show_hit(hit: &Hit, entry: &mut Map<String, Json>) {
     entry.insert("score".into(), rounded(hit.score, 1e6).into());
     entry.insert("matched".into(), matched);
     if let Some(similarity) = hit.similarity {
-        entry.insert("similarity".into(), rounded(f64::from(similarity), 1e3).into());
+        entry.insert("similarity".into(), rounded(similarity, 1e3).into());
     }
 }
 

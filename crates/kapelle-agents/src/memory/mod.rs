@@ -16,6 +16,7 @@ mod input;
 mod schema;
 mod stems;
 mod tables;
+mod vectors;
 mod write;
 
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ pub struct Memory {
 
 struct Kept {
     file: File,
+    vectors: vectors::Kept,
     entries_max: u32,
     clock: Clock,
 }
@@ -104,7 +106,12 @@ impl Memory {
             concurrency_max: None,
         };
         let Settings { file, entries_max } = settings;
-        let kept = Arc::new(Kept { file: File::new(file), entries_max, clock });
+        let kept = Arc::new(Kept {
+            file: File::new(file),
+            vectors: vectors::Kept::default(),
+            entries_max,
+            clock,
+        });
         Self { card, kept, workers: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
@@ -136,7 +143,9 @@ impl Kept {
                 })?;
                 Ok(json!({"namespace": store.of.namespace, "ids": ids}))
             }
-            Wish::Retrieve(retrieve) => self.file.read(|conn| find::find(conn, retrieve, now)),
+            Wish::Retrieve(retrieve) => {
+                self.file.read(|conn| find::find(conn, &self.vectors, retrieve, now))
+            }
             Wish::Forget(forget) => {
                 let forgotten = self.file.write(|conn| {
                     write::free(conn, now)?;

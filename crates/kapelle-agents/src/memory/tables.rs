@@ -15,14 +15,16 @@ use super::fault::Stop;
 
 /// What makes a file of the level before one of the next, the first from nothing.
 ///
-/// `words` has no text of its own, only an index of stems; `space` in it keeps a search within its
-/// namespace. `vector` is in the order in which it is read: all of a namespace.
+/// `words` has no text of its own, only an index of stems. Its rowid, as a vector's, is the entry's
+/// place, `space << 40 | entry`: all of a namespace are one stretch, which a search reads and no more.
+/// A namespace's `state` is another one after each change, in any file: what was read under it holds.
 const LEVELS: &[&str] = &["
 CREATE TABLE space (
     id INTEGER PRIMARY KEY,
     tenant TEXT NOT NULL,
     name TEXT NOT NULL,
     entries INTEGER NOT NULL DEFAULT 0,
+    state INTEGER NOT NULL DEFAULT (random()),
     UNIQUE (tenant, name)
 ) STRICT;
 CREATE TABLE language (
@@ -50,23 +52,21 @@ CREATE TABLE entry (
 CREATE INDEX entry_space ON entry (space);
 CREATE INDEX entry_expires ON entry (expires);
 CREATE TABLE vector (
-    space INTEGER NOT NULL,
-    entry INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY,
     expires INTEGER NOT NULL,
     trust INTEGER NOT NULL,
-    features BLOB NOT NULL,
-    PRIMARY KEY (space, entry)
-) STRICT, WITHOUT ROWID;
+    features BLOB NOT NULL
+) STRICT;
 CREATE VIRTUAL TABLE words USING fts5(
-    space, stems, content = '', contentless_delete = 1, tokenize = 'ascii'
+    stems, content = '', contentless_delete = 1, tokenize = 'ascii'
 );
 CREATE TRIGGER entry_stored AFTER INSERT ON entry BEGIN
-    UPDATE space SET entries = entries + 1 WHERE id = new.space;
+    UPDATE space SET entries = entries + 1, state = random() WHERE id = new.space;
 END;
 CREATE TRIGGER entry_gone AFTER DELETE ON entry BEGIN
-    DELETE FROM words WHERE rowid = old.id;
-    DELETE FROM vector WHERE space = old.space AND entry = old.id;
-    UPDATE space SET entries = entries - 1 WHERE id = old.space;
+    DELETE FROM words WHERE rowid = old.space << 40 | old.id;
+    DELETE FROM vector WHERE id = old.space << 40 | old.id;
+    UPDATE space SET entries = entries - 1, state = random() WHERE id = old.space;
 END;
 CREATE TRIGGER space_empty AFTER UPDATE ON space WHEN new.entries = 0 BEGIN
     DELETE FROM language WHERE space = old.id;
@@ -126,9 +126,9 @@ pub(super) fn check_level(conn: &Connection) -> Result<(), Stop> {
 fn prepare(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(PATIENCE)?;
     conn.set_prepared_statement_cache_capacity(32);
-    // The vectors of 10,000 entries stay in memory between two searches.
+    // What a search among 10,000 entries reads stays in memory until the next one.
     conn.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;
+        "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
          PRAGMA journal_size_limit = 16777216",
     )
 }

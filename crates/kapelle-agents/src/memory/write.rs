@@ -136,11 +136,11 @@ fn insert(
         return Ok((id, false));
     }
     let id = conn.last_insert_rowid();
-    conn.prepare_cached("INSERT INTO words (rowid, space, stems) VALUES (?1, ?2, ?3)")?
-        .execute(params![id, space.to_string(), entry.stems])?;
-    conn.prepare_cached("INSERT INTO vector VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-        space,
-        id,
+    let place = place(space, id);
+    conn.prepare_cached("INSERT INTO words (rowid, stems) VALUES (?1, ?2)")?
+        .execute(params![place, entry.stems])?;
+    conn.prepare_cached("INSERT INTO vector VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        place,
         expires.0,
         trust,
         entry.features
@@ -148,6 +148,11 @@ fn insert(
     conn.prepare_cached("INSERT INTO language VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
         .execute(params![space, entry.language])?;
     Ok((id, true))
+}
+
+/// The number of an entry's words and of its vector: those of a namespace are side by side.
+pub(super) const fn place(space: i64, entry: i64) -> i64 {
+    space << 40 | entry
 }
 
 /// The number of a namespace; `None` if there is nothing in it.

@@ -120,6 +120,36 @@ async fn each_language_is_searched_by_its_own_stems() {
 }
 
 #[tokio::test]
+async fn what_another_process_changes_is_seen_by_the_next_search() {
+    let kept = with_notes().await;
+    let other = agent_on(kept.file(), &kept.now, 1000);
+    let slip = json!({"query": "certifcates renewel"});
+    assert_eq!(kept.texts(slip.clone()).await.len(), 1);
+    let text = json!({"text": "Certificates of clients are not renewed."});
+    let ids = perform(&other, "store", "b", text).await.unwrap()["ids"].clone();
+    assert_eq!(kept.texts(slip.clone()).await.len(), 2);
+    perform(&other, "forget", "c", json!({"ids": ids})).await.unwrap();
+    assert_eq!(kept.texts(slip.clone()).await, [NOTES[2]]);
+    perform(&other, "forget", "d", json!({"all": true})).await.unwrap();
+    perform(&other, "store", "e", json!({"text": "Certificate renewal is automatic."}))
+        .await
+        .unwrap();
+    assert_eq!(kept.texts(slip).await, ["Certificate renewal is automatic."]);
+}
+
+#[tokio::test]
+async fn more_entries_than_a_block_of_vectors_are_each_found() {
+    let kept = Kept::new();
+    let texts: Vec<_> = (0..200).map(|n| json!({"text": format!("item{n:03}unique")})).collect();
+    kept.store("a", json!({"entries": texts})).await.unwrap();
+    for n in [0, 63, 64, 127, 128, 199] {
+        let found = kept.retrieve(json!({"query": format!("item{n:03}uniqe"), "top": 1})).await;
+        assert_eq!(found[0]["text"], format!("item{n:03}unique"));
+        assert_eq!(found[0]["matched"], json!(["vector"]));
+    }
+}
+
+#[tokio::test]
 async fn without_a_query_the_newest_come_first() {
     let kept = with_notes().await;
     assert_eq!(kept.texts(json!({"top": 2})).await, [NOTES[5], NOTES[4]]);
@@ -413,11 +443,13 @@ async fn a_file_that_cannot_be_used_is_named_and_left_as_it_is() {
 async fn a_turned_bit_in_a_text_is_named_not_told() {
     let kept = with_notes().await;
     let conn = Connection::open(kept.file()).unwrap();
-    conn.execute("UPDATE entry SET text = replace(text, '8080', '8081')", []).unwrap();
-    let asked = json!({"query": "port of the server"});
-    let failure = perform(&kept.agent, "retrieve", "a", asked).await.unwrap_err();
-    assert_eq!(&*failure.code, "memory_damaged");
-    assert!(failure.message.contains("entry 1"), "{failure}");
+    for turned in ["replace(text, '8080', '8081')", "CAST(x'54f865' AS TEXT)"] {
+        conn.execute(&format!("UPDATE entry SET text = {turned} WHERE id = 1"), []).unwrap();
+        let asked = json!({"query": "port of the server"});
+        let failure = perform(&kept.agent, "retrieve", "a", asked).await.unwrap_err();
+        assert_eq!(&*failure.code, "memory_damaged");
+        assert!(failure.message.contains("memory.db"), "{failure}");
+    }
     perform(&kept.agent, "forget", "b", json!({"ids": [1]})).await.unwrap();
     assert_eq!(kept.texts(json!({"query": "port of the server"})).await, Vec::<String>::new());
 }

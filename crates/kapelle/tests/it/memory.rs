@@ -84,6 +84,19 @@ fn processes_that_store_at_once_in_a_new_store_lose_nothing() {
 }
 
 #[test]
+fn the_notes_of_a_run_are_its_own() {
+    let folder = Folder::new();
+    folder.write(
+        "workflow.yaml",
+        "id: notes\ntasks:\n  - id: note\n    agentName: memory\n    action: store\n    input: { namespace: '{{ run.id }}', text: seen, ttl: 1h }\n  - id: look\n    agentName: memory\n    action: retrieve\n    dependsOn: [note]\n    input: { namespace: '{{ run.id }}' }\n",
+    );
+    for store in ["--store memory", "", ""] {
+        let last = folder.run(&format!("{store} run workflow.yaml --json")).expect(0).last();
+        assert_eq!(last["output"]["look"]["of"], 1, "{last}");
+    }
+}
+
+#[test]
 fn a_memory_that_is_none_ends_the_step_with_its_name_and_the_way_out() {
     let folder = Folder::new();
     folder.write("workflow.yaml", &remembering("w", "shared"));
