@@ -166,7 +166,32 @@ tasks:
     assert!(done.out.contains("no luck"), "{}", done.out);
     assert!(done.out.contains("after: skipped: it needs `bad`"), "{}", done.out);
     assert!(done.out.contains("other: completed"), "{}", done.out);
-    assert!(done.out.contains("more:    kapelle runs show"), "{}", done.out);
+}
+
+#[test]
+fn the_last_words_on_a_failed_run_name_commands_that_work() {
+    let folder = Folder::new();
+    let workflow = |step: &str| {
+        let text = format!(
+            "id: ways\ntasks:\n  - id: bad\n    agentName: process\n    retry: {{ maxAttempts: 1 }}\n{step}"
+        );
+        folder.write("workflow.yaml", &text);
+        folder.run("run workflow.yaml").expect(1).out
+    };
+    let one = "    input: { shell: 'test -e mended' }\n";
+    let each = "    forEach: '[1, 2]'\n    input: { shell: 'test -e mended' }\n";
+    for (step, failed) in [(one, "bad"), (each, "bad.")] {
+        let told = workflow(step);
+        let way = |name: &str| {
+            let line = told.lines().find_map(|line| line.trim().strip_prefix(name)).expect(&told);
+            line.trim().strip_prefix("kapelle ").unwrap().to_owned()
+        };
+        let why = folder.run(&way("why:")).expect(0).out;
+        assert!(way("why:").contains(&format!(" {failed}")) && why.contains("exit_1"), "{why}");
+        folder.write("mended", "");
+        folder.run(&way("mended?")).expect(0);
+        std::fs::remove_file(folder.path().join("mended")).unwrap();
+    }
 }
 
 #[test]

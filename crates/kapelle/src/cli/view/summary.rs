@@ -36,7 +36,10 @@ pub(super) fn summary(
                 if let Some(ends) = ends {
                     _ = writeln!(out, "  steps:   {}", ends.counts());
                 }
-                add_failures(&mut out, failed, &event.run, command);
+                add_failures(&mut out, failed);
+                if verdict != "completed" {
+                    add_ways(&mut out, failed.first(), &event.run, command);
+                }
                 add_output(&mut out, output, &event.run, command);
                 add_artifacts(&mut out, artifacts, command);
             }
@@ -65,21 +68,31 @@ fn is_about(detail: &str, step: &str) -> bool {
         .is_some_and(|rest| rest.starts_with("` failed"))
 }
 
-fn add_failures(
-    out: &mut String,
-    failures: &[(String, String)],
-    run: &str,
-    command: &dyn Fn(&str) -> String,
-) {
+fn add_failures(out: &mut String, failures: &[(String, String)]) {
     for (step, why) in failures.iter().take(LINES_MAX) {
         _ = writeln!(out, "  {step}: {why}");
     }
     if failures.len() > LINES_MAX {
         _ = writeln!(out, "  and {} more", failures.len() - LINES_MAX);
     }
-    if !failures.is_empty() {
-        _ = writeln!(out, "  more:    {}", command(&format!("runs show {run}")));
-    }
+}
+
+/// What to do about a run that did not end well: see why, and do it anew once that is mended.
+fn add_ways(
+    out: &mut String,
+    failed: Option<&(String, String)>,
+    run: &str,
+    command: &dyn Fn(&str) -> String,
+) {
+    let Some((step, _)) = failed else {
+        _ = writeln!(out, "  why:     {}", command(&format!("why {run}")));
+        return;
+    };
+    _ = writeln!(out, "  why:     {}", command(&format!("why {run} {step}")));
+    // A fork begins with a step of the file, not with one that grew from it.
+    let written = step.split('.').next().unwrap_or(step);
+    let fork = command(&format!("runs fork {run} --from {written}"));
+    _ = writeln!(out, "  mended?  {fork}");
 }
 
 fn add_output(out: &mut String, output: &Json, run: &str, command: &dyn Fn(&str) -> String) {
