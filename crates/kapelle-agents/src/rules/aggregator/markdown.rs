@@ -55,7 +55,7 @@ impl Writer<'_> {
             ));
         }
         if !report.summary.is_empty() {
-            self.head("In short");
+            self.head("More on this");
         }
         for said in &report.summary {
             let mark = said.page.map_or_else(String::new, |page| self.mark_of(page));
