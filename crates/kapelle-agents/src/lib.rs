@@ -49,13 +49,14 @@ pub struct Options {
 /// The agents that ship, in the order to list them.
 #[must_use]
 pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
+    let web = Web::new(options.egress, options.web);
     let mut agents: Vec<Arc<dyn Agent>> = vec![
         Arc::new(Echo::new()),
         Arc::new(Process::new(options.launcher, options.kids)),
         Arc::new(Http::new(egress::Egress::new(options.egress))),
-        Arc::new(Web::new(options.egress, options.web)),
+        Arc::new(web.clone()),
         Arc::new(Memory::new(options.memory)),
     ];
-    agents.extend(rules::all());
+    agents.extend(rules::all(web));
     agents
 }

@@ -4,7 +4,8 @@
 //! time is bounded by the length of its text, and it never holds up a thread that serves others.
 //! Each agent is a card and a function for each of its actions; what they share is here.
 //!
-//! Absent: reading pages. Texts come in with the input, as the agent that reads pages gives them.
+//! Absent: reading pages. Texts come in with the input, as the agent that reads pages gives them; only
+//! `guide-extractor` has it read a page first, if it is given no more than its address.
 
 pub(crate) mod aggregator;
 pub(crate) mod analyzer;
@@ -25,18 +26,18 @@ use bytes::Bytes;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Action, Agent, Answer, Call, Card, Desk, Failure, FailureKind};
 
+use crate::Web;
 use crate::input::{cancelled, invalid};
 
-/// The agents that work by rules, in the order to list them.
-pub(crate) fn all() -> Vec<Arc<dyn Agent>> {
-    let agents = [
-        analyzer::agent(),
-        summarizer::agent(),
-        guide::agent(),
-        walkthrough::agent(),
-        aggregator::agent(),
-    ];
-    agents.into_iter().map(|agent| Arc::new(agent) as Arc<dyn Agent>).collect()
+/// The agents that work by rules, in the order to list them; pages are read by `web`.
+pub(crate) fn all(web: Web) -> Vec<Arc<dyn Agent>> {
+    vec![
+        Arc::new(analyzer::agent()),
+        Arc::new(summarizer::agent()),
+        Arc::new(guide::agent(web)),
+        Arc::new(walkthrough::agent()),
+        Arc::new(aggregator::agent()),
+    ]
 }
 
 /// An agent that works by rules.

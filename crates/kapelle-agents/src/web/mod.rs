@@ -112,8 +112,8 @@ enum Media {
     Text,
 }
 
-/// Reads pages.
-#[derive(Debug)]
+/// Reads pages. Clones keep one pace together.
+#[derive(Clone, Debug)]
 pub struct Web {
     card: Card,
     fetcher: Arc<Fetcher>,

@@ -151,7 +151,13 @@ async fn bad_input_is_invalid() {
         (
             "guide-extractor",
             "extract",
-            &[json!({"url": url}), json!({"text": "a", "markdown": "b"}), json!({"text": 1})],
+            &[
+                json!({"task": "x"}),
+                json!({"url": 1}),
+                json!({"url": url, "tasks": "x"}),
+                json!({"text": "a", "markdown": "b"}),
+                json!({"text": 1}),
+            ],
         ),
         (
             "walkthrough-generator",

@@ -87,6 +87,34 @@ proptest! {
 }
 
 #[tokio::test]
+async fn a_guide_of_an_address_reads_the_page_once_and_extracts_its_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let html = "<title>Pump</title><h1>Pump</h1><h2>Start it</h2><ol><li>Open the valve.<li>Press \
+                <b>Start</b>.</ol><h2>Stop it</h2><ol><li>Close the valve.</ol>";
+    std::fs::write(&page, html).unwrap();
+    let agent = agent("guide-extractor");
+    let desk = ScratchDesk::new().unwrap();
+    let call = |input| contract::call("extract", input, folder.path().to_str().unwrap());
+    let input = json!({"url": "page.html", "task": "start the pump"});
+    let first = agent.perform(call(input.clone()), &desk).await.unwrap().value;
+    let told: Vec<_> =
+        first["steps"].as_array().unwrap().iter().map(|s| &s["instruction"]).collect();
+    assert_eq!(told, ["Open the valve.", "Press Start."]);
+    assert!(first["source"].as_str().unwrap().ends_with("page.html"), "{first}");
+
+    // The next attempt is given what was recorded, for the page is gone.
+    std::fs::remove_file(&page).unwrap();
+    desk.next_attempt();
+    assert_eq!(agent.perform(call(input.clone()), &desk).await.unwrap().value, first);
+    let fresh = ScratchDesk::new().unwrap();
+    assert_eq!(&*agent.perform(call(input), &fresh).await.unwrap_err().code, "no_such_file");
+    // Beside a text it says only where that is from.
+    let given = json!({"url": "page.html", "text": "Open the lid."});
+    assert_eq!(agent.perform(call(given), &fresh).await.unwrap().value["source"], "page.html");
+}
+
+#[tokio::test]
 async fn words_that_overlap_are_no_reason_to_panic() {
     all(&[".0東東東%| %%1.", "The default port is 81."], "default port").await;
 }

@@ -6,6 +6,7 @@
 
 mod collect;
 mod imperative;
+mod read;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -17,14 +18,16 @@ use serde_json::json;
 
 use super::document::{self, Document};
 use super::{Made, Rules, Verb};
-use crate::input::{invalid, read};
+use crate::Web;
+use crate::input::{invalid, read as read_input};
 use crate::text::{Language, Offsets, plain};
 use collect::{Step, collect};
+use read::Guide;
 
 pub(super) use imperative::{is_told, strip_lead};
 
-/// The agent.
-pub(crate) fn agent() -> Rules {
+/// The agent; pages are read by `web`.
+pub(crate) fn agent(web: Web) -> Guide {
     let verb = Verb {
         name: "extract",
         description: "Extracts ordered steps from a page: what to do, where, with which command",
@@ -41,7 +44,8 @@ pub(crate) fn agent() -> Rules {
         }),
         work: extract,
     };
-    Rules::new("guide-extractor", "Extracts step-by-step guides from pages", vec![verb])
+    let description = "Extracts step-by-step guides from pages";
+    Guide { rules: Rules::new("guide-extractor", description, vec![verb]), web }
 }
 
 /// The JSON Schema of a step.
@@ -80,10 +84,16 @@ fn schema() -> Json {
         "type": "object",
         "additionalProperties": false,
         "oneOf": [
-            {"required": ["text"]}, {"required": ["markdown"]}, {"required": ["document"]}
+            {"required": ["text"]}, {"required": ["markdown"]}, {"required": ["document"]},
+            {"required": ["url"], "not": {"anyOf": [
+                {"required": ["text"]}, {"required": ["markdown"]}, {"required": ["document"]}
+            ]}}
         ],
         "properties": {
-            "url": {"description": "where the text is from", "type": "string"},
+            "url": {
+                "description": "where the text is from; alone, the page to read",
+                "type": "string"
+            },
             "title": {"type": "string"},
             "text": {"type": "string"},
             "markdown": {"type": "string"},
@@ -97,10 +107,10 @@ fn schema() -> Json {
 }
 
 fn extract(input: &Json) -> Result<Made, Failure> {
-    let input: Input = read(input)?;
+    let input: Input = read_input(input)?;
     let given = [input.text.is_some(), input.markdown.is_some(), input.document.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
-        return Err(invalid("bad_input", "give one of `text`, `markdown` and `document`"));
+        return Err(invalid("bad_input", "give one of `url`, `text`, `markdown` and `document`"));
     }
     let document = input.document.unwrap_or_else(|| {
         Document::of(input.url, input.title, input.text.or(input.markdown).unwrap_or_default())
