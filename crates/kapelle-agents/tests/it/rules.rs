@@ -121,24 +121,24 @@ async fn words_that_overlap_are_no_reason_to_panic() {
 
 #[tokio::test]
 async fn a_text_made_to_be_slow_is_done_in_bounded_time() {
-    let mib = 1 << 20;
+    let size = 1 << 18;
     let texts = [
-        "a".repeat(mib),
-        "one word after the other without end ".repeat(mib / 37),
-        "Go. ".repeat(100_000),
-        "The default port is 80. ".repeat(mib / 24),
-        "1. Open **it** with `a b`.\n".repeat(mib / 27),
-        "# a\n".repeat(mib / 4),
-        "[a](".repeat(mib / 4),
-        "| 1 ".repeat(mib / 4),
-        "10 ".repeat(mib / 3),
+        "a".repeat(size),
+        "one word after the other without end ".repeat(size / 37),
+        "Go. ".repeat(size / 4),
+        "The default port is 80. ".repeat(size / 24),
+        "1. Open **it** with `a b`.\n".repeat(size / 27),
+        "# a\n".repeat(size / 4),
+        "[a](".repeat(size / 4),
+        "| 1 ".repeat(size / 4),
+        "10 ".repeat(size / 3),
     ];
     for text in &texts {
         let since = Instant::now();
         all(&[text, "The default port is 81. It is so."], "default port open").await;
-        // A debug build beside others on two cores: a square of this length would take hours.
+        // A debug build beside others on two cores: a square of this length would take minutes.
         assert!(
-            since.elapsed() < Duration::from_secs(60),
+            since.elapsed() < Duration::from_secs(30),
             "{:?} {:?}",
             since.elapsed(),
             &text[..20]

@@ -14,6 +14,7 @@ use kapelle_agents::web::Settings;
 use kapelle_core::Json;
 use kapelle_core::port::agent::FailureKind;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::{agent, perform, quick};
 use crate::support::serve;
@@ -24,6 +25,10 @@ struct Asked {
     robots: (u16, &'static str),
     log: Arc<Mutex<Vec<(String, Instant)>>>,
     now: Arc<Mutex<(usize, usize)>>,
+    /// How many pages were asked for so far.
+    pages: watch::Sender<usize>,
+    /// Answers wait until two pages were asked for here, and as many as this elsewhere.
+    until: Option<(usize, watch::Receiver<usize>)>,
 }
 
 impl Asked {
@@ -49,16 +54,22 @@ async fn answer(State(asked): State<Asked>, uri: Uri) -> Response {
         now.0 += 1;
         now.1 = now.1.max(now.0);
     }
-    // Long enough for requests at once to meet.
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    asked.pages.send_modify(|pages| *pages += 1);
+    if let Some((pages, mut elsewhere)) = asked.until {
+        asked.pages.subscribe().wait_for(|pages| *pages >= 2).await.unwrap();
+        elsewhere.wait_for(|so_far| *so_far >= pages).await.unwrap();
+    }
     asked.now.lock().unwrap().0 -= 1;
     format!("page {path}").into_response()
 }
 
 async fn server(status: u16, rules: &'static str) -> (String, Asked) {
     let asked = Asked { robots: (status, rules), ..Asked::default() };
-    let router = Router::new().fallback(answer).with_state(asked.clone());
-    (serve(router).await, asked)
+    (serve_as(&asked).await, asked)
+}
+
+async fn serve_as(asked: &Asked) -> String {
+    serve(Router::new().fallback(answer).with_state(asked.clone())).await
 }
 
 fn urls(server: &str, paths: &[&str]) -> Json {
@@ -67,12 +78,18 @@ fn urls(server: &str, paths: &[&str]) -> Json {
 
 #[tokio::test]
 async fn a_host_is_asked_by_a_few_at_once_and_with_a_gap_between() {
-    let (server, asked) = server(404, "").await;
+    // What another host is asked at the same pace tells that there was time for a third request.
+    let (other, elsewhere) = server(404, "").await;
+    let until = Some((4, elsewhere.pages.subscribe()));
+    let asked = Asked { robots: (404, ""), until, ..Asked::default() };
+    let here = serve_as(&asked).await;
     let gap = Duration::from_millis(20);
     let agent = agent(Settings { gap, ..Settings::default() });
-    let paths = ["/p1", "/p2", "/p3", "/p4", "/p5", "/p6", "/p7", "/p8"];
-    let read = perform(&agent, "read", urls(&server, &paths), Path::new("/")).await.unwrap();
-    assert_eq!(read["pages"].as_array().unwrap().len(), 8);
+    let both = [(&here, 1..=3), (&other, 1..=4), (&here, 4..=8)];
+    let all = both.into_iter().flat_map(|(host, all)| all.map(move |n| format!("{host}/p{n}")));
+    let input = json!({"urls": all.collect::<Vec<_>>()});
+    let read = perform(&agent, "read", input, Path::new("/")).await.unwrap();
+    assert_eq!(read["pages"].as_array().unwrap().len(), 12);
     assert_eq!(asked.now.lock().unwrap().1, 2, "two at once and no more");
     let times = asked.times("/p");
     // What is asked for early may arrive late, so each gap alone may be shorter.
