@@ -98,3 +98,31 @@ impl FromStr for Digest {
 }
 
 serde_as_text!(Digest);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digest of `abc`, as everybody knows it.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn pieces_have_the_digest_of_the_whole() {
+        let mut digester = Digester::default();
+        digester.update(b"a");
+        digester.update(b"bc");
+        assert_eq!(digester.finish(), Digest::of(b"abc"));
+    }
+
+    #[test]
+    fn a_digest_is_read_as_it_is_shown() {
+        let digest = Digest::of(b"abc");
+        assert_eq!((digest.hex(), digest.to_string()), (ABC.to_owned(), format!("sha256:{ABC}")));
+        assert_eq!(format!("{digest:?}"), digest.to_string());
+        assert_eq!(digest.as_bytes()[..4], [0xba, 0x78, 0x16, 0xbf]);
+        assert_eq!([ABC, &digest.to_string()].map(str::parse), [Ok(digest), Ok(digest)]);
+        for bad in ["", "sha256:", &ABC[1..], &ABC.replace('f', "g"), &format!("{ABC}00")] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+}

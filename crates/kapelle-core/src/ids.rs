@@ -293,6 +293,8 @@ mod tests {
         assert_eq!(id.shard(), Shard(0xab));
         assert!(id.to_string().starts_with("018bcfe5-6800-7"), "{id}");
         assert_eq!(id.to_string().parse::<RunId>(), Ok(id));
+        assert_eq!(format!("{id:?}"), id.to_string());
+        assert_eq!(id.as_bytes()[..4], [0x01, 0x8b, 0xcf, 0xe5]);
     }
 
     #[test]
@@ -302,5 +304,24 @@ mod tests {
         for bad in ["", "a b", "ä", "a..b", &"x".repeat(65)] {
             assert!(bad.parse::<StepId>().is_err(), "{bad}");
         }
+        let wrong = serde_json::from_str::<StepId>("7").unwrap_err().to_string();
+        assert!(wrong.contains("integer `7`, expected a string"), "{wrong}");
+    }
+
+    #[test]
+    fn names_are_shown_as_they_are() {
+        let (tenant, node) = (Tenant::new("acme"), NodeId::new("n-1"));
+        assert_eq!((tenant.as_str(), &*tenant.to_string()), ("acme", "acme"));
+        assert_eq!((node.as_str(), &*node.to_string()), ("n-1", "n-1"));
+        assert_eq!(Tenant::default().as_str(), "default");
+        let step: StepId = "each.3".parse().unwrap();
+        assert_eq!((step.to_string(), format!("{step:?}")), ("each.3".into(), "\"each.3\"".into()));
+        assert_eq!((Attempt(3).to_string(), Attempt(3).next()), ("3".to_owned(), Attempt(4)));
+    }
+
+    #[test]
+    fn shards_are_all_there() {
+        let all: Vec<_> = Shard::all().collect();
+        assert_eq!((all.len(), all[0], all[255]), (256, Shard(0), Shard(255)));
     }
 }

@@ -278,6 +278,34 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_shows_no_more_than_it_knows() {
+        let mut problem = Problem::error(Code::EmptyFile, "", "the file is empty");
+        let hint = "a workflow has at least `id` and `tasks`";
+        assert_eq!(problem.to_string(), format!("error: the file is empty\n  = {hint}"));
+        problem.field = "tasks".into();
+        problem.severity = Severity::Warning;
+        let shown = format!("warning: the file is empty\n  ┌─ tasks\n  = {hint}");
+        assert_eq!(problem.to_string(), shown);
+        (problem.line, problem.column) = (Some(7), Some(3));
+        let shown = format!("warning: the file is empty\n ┌─ -:7:3\n  = {hint}");
+        assert_eq!(problem.to_string(), shown);
+    }
+
+    #[test]
+    fn a_line_of_a_file_does_nothing_to_a_terminal() {
+        let snippet = Snippet { text: "\ta\u{1b}[31mb".into(), skipped: 10, len: 1 };
+        assert_eq!(snippet.shown(12), ("\ta\u{fffd}[31mb".to_owned(), "\t".to_owned()));
+        assert_eq!(snippet.shown(14).1, "\t  ");
+    }
+
+    #[test]
+    fn a_long_message_is_told_in_part() {
+        let told = |bytes| Problem::error(Code::BadValue, "", "x".repeat(bytes)).message;
+        assert_eq!(told(600), "x".repeat(600).into());
+        assert_eq!(told(601), format!("{}…", "x".repeat(600)).into());
+    }
+
+    #[test]
     fn a_problem_shows_its_line_and_a_hint_under_it() {
         let mut problem = Problem::error(
             Code::UnknownStep,

@@ -59,6 +59,44 @@ mod tests {
         assert_eq!(nearest("fornt-end", names), Some("frontend"));
         assert_eq!(nearest("BACKEND", names), Some("backend"));
         assert_eq!(nearest("publish", names), None);
-        assert_eq!(distance("ab", "ba"), 1);
+    }
+
+    #[test]
+    fn letters_are_changed_added_dropped_and_swapped() {
+        let cases = [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("abc", "abc", 0),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 1),
+            ("xaby", "xbay", 1),
+            ("abcd", "badc", 2),
+            ("ab", "bc", 2),
+            ("ab", "ca", 2),
+            ("abc", "ca", 3),
+            ("aab", "aba", 1),
+        ];
+        for (a, b, letters) in cases {
+            assert_eq!((distance(a, b), distance(b, a)), (letters, letters), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_no_misspelt_names() {
+        let long = |letters| "x".repeat(letters);
+        let (short, most, over) = (&long(79), &long(80), &long(81));
+        assert_eq!(nearest(most, [&**short]), Some(&**short));
+        assert_eq!(nearest(short, [&**most]), Some(&**most));
+        assert_eq!(nearest(over, [&**most]), None);
+        assert_eq!(nearest(most, [&**over]), None);
+        // A letter may have four bytes.
+        assert_eq!(nearest("abcdefghi", ["abcdef🎻🎻🎻"]), Some("abcdef🎻🎻🎻"));
+    }
+
+    #[test]
+    fn hints_are_given_while_they_are_read_and_cheap() {
+        assert!(pays(199, 1_000) && pays(0, usize::MAX) && pays(100, 1_999));
+        assert!(!pays(200, 1) && !pays(100, 2_000));
     }
 }

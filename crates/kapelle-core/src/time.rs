@@ -76,13 +76,27 @@ mod tests {
         for (text, ms) in cases {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        for bad in ["", "5", "5 s", "s", "-1s", "1y", "99999d", "1e9s"] {
+        let longest = Duration::from_secs(100 * 366 * 24 * 3600);
+        assert_eq!(parse_duration("36600d"), Some(longest));
+        assert_eq!(parse_duration("36599d24h"), Some(longest));
+        let bad = ["", "5", "5 s", "s", "-1s", "1y", "99999d", "1e9s", "36600d1ms", "36601d"];
+        for bad in bad {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
 
     #[test]
+    fn moments_end_where_they_cannot_be_held() {
+        let (now, second) = (Timestamp(7_000_000), Duration::from_secs(1));
+        assert_eq!(now.after(second), Timestamp(8_000_000));
+        assert_eq!(now.after(Duration::MAX), Timestamp(i64::MAX));
+        assert_eq!(now.after(second).since(now), second);
+        assert_eq!(now.since(now.after(second)), Duration::ZERO);
+    }
+
+    #[test]
     fn a_moment_is_shown_in_rfc_3339() {
         assert_eq!(Timestamp(1_700_000_000_123_456).to_string(), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(Timestamp(i64::MAX).to_string(), "9223372036854775807us");
     }
 }

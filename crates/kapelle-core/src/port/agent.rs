@@ -415,3 +415,84 @@ pub(crate) fn violations(schema: &jsonschema::Validator, value: &Json) -> Vec<St
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    struct Echo(Card);
+
+    #[async_trait]
+    impl Agent for Echo {
+        fn card(&self) -> &Card {
+            &self.0
+        }
+
+        async fn perform(&self, call: Call, _: &dyn Desk) -> Result<Answer, Failure> {
+            Ok(Answer { value: call.input, ..Answer::default() })
+        }
+    }
+
+    fn echo(name: &str, actions: &[&str], input: &Json) -> Arc<Echo> {
+        let action = |name: &&str| Action {
+            name: (*name).into(),
+            description: "".into(),
+            input: input.clone(),
+            output: json!(true),
+        };
+        let actions = actions.iter().map(action).collect();
+        let card =
+            Card { name: name.into(), description: "".into(), actions, concurrency_max: None };
+        Arc::new(Echo(card))
+    }
+
+    #[test]
+    fn an_agent_is_a_service_that_takes_its_time_unless_it_says_otherwise() {
+        let agent = echo("echo", &["say"], &json!(true));
+        assert!(agent.is_one_service() && !agent.is_immediate());
+        assert_eq!(agent.on_unknown("say", &json!({})), OnUnknown::Retry);
+    }
+
+    #[test]
+    fn agents_are_found_by_name_and_their_verbs_too() {
+        let mut agents = Agents::default();
+        agents.register(echo("one", &["say"], &json!({"type": "object"}))).unwrap();
+        agents.register(echo("many", &["say", "sing"], &json!(true))).unwrap();
+        assert_eq!(agents.names().collect::<Vec<_>>(), ["many", "one"]);
+        let cards: Vec<_> = agents.iter().map(|agent| &*agent.agent.card().name).collect();
+        assert_eq!(cards, ["many", "one"]);
+        let [many, one] = ["many", "one"].map(|name| agents.get(name).unwrap());
+        let verb = |agent: &Registered, wanted| agent.action(wanted).map(|verb| verb.name.clone());
+        assert_eq!(verb(one, None).as_deref(), Some("say"));
+        assert_eq!(verb(many, None), None);
+        assert_eq!(verb(many, Some("sing")).as_deref(), Some("sing"));
+        assert_eq!(verb(one, Some("sing")), None);
+    }
+
+    #[test]
+    fn an_input_is_told_what_is_wrong_with_it() {
+        let mut agents = Agents::default();
+        let input = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+        agents.register(echo("echo", &["say"], &input)).unwrap();
+        let wrong = |input: Json| agents.get("echo").unwrap().check_input("say", &input);
+        assert_eq!(wrong(json!({"n": 1})), [""; 0]);
+        assert_eq!(wrong(json!({"n": "x"})), ["`/n`: \"x\" is not of type \"integer\""]);
+        assert_eq!(wrong(json!(7)), ["7 is not of type \"object\""]);
+        let bad = agents.register(echo("bad", &["say"], &json!({"type": 7}))).unwrap_err();
+        assert!(
+            bad.to_string().starts_with("agent `bad`, action `say`: the input schema"),
+            "{bad}"
+        );
+    }
+
+    #[test]
+    fn a_wait_too_long_to_hold_is_the_longest() {
+        let failure = || Failure::new(FailureKind::RateLimited, "slow", "slow down");
+        assert!(failure().certain && !failure().uncertain().certain);
+        let wait = |wait| failure().retry_after(wait).retry_after_ms;
+        assert_eq!(wait(Duration::from_secs(2)), Some(2_000));
+        assert_eq!(wait(Duration::MAX), Some(u64::MAX));
+    }
+}

@@ -400,3 +400,52 @@ pub enum Error {
         message: Arc<str>,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            tenant: Tenant::default(),
+            run: RunId::from_bytes([7; 16]),
+            first_seq: 1,
+            count: 2,
+            at: Timestamp(3),
+            epoch: Epoch(4),
+            level: 1,
+            body: bytes::Bytes::from_static(b"[]"),
+            hash: [0; 32],
+        }
+    }
+
+    #[test]
+    fn the_hash_of_an_entry_is_for_ever_and_about_all_of_it() {
+        let hash = entry().chained(&[0; 32]);
+        let known = "2fa66456b807062f0e9e9a645155e7ec95ed4338890cebb519a120fa3a7d1903";
+        assert_eq!(Digest::from_bytes(hash).hex(), known);
+        let changed = [
+            Entry { tenant: Tenant::new("other"), ..entry() },
+            Entry { run: RunId::from_bytes([8; 16]), ..entry() },
+            Entry { first_seq: 2, ..entry() },
+            Entry { count: 1, ..entry() },
+            Entry { at: Timestamp(4), ..entry() },
+            Entry { epoch: Epoch(5), ..entry() },
+            Entry { level: 2, ..entry() },
+            Entry { body: bytes::Bytes::from_static(b"[ ]"), ..entry() },
+        ];
+        for other in changed {
+            assert_ne!(other.chained(&[0; 32]), hash, "{other:?}");
+        }
+        assert_ne!(entry().chained(&[1; 32]), hash);
+    }
+
+    #[test]
+    fn the_key_of_a_pruned_run_is_kept_for_thirty_days() {
+        let twin = |pruned_at| Twin { run: entry().run, content: Digest::of(b""), pruned_at };
+        let end = Timestamp(30 * 24 * 3_600 * 1_000_000);
+        assert!(!twin(None).is_forgotten(end));
+        assert!(!twin(Some(Timestamp(0))).is_forgotten(Timestamp(end.0 - 1)));
+        assert!(twin(Some(Timestamp(0))).is_forgotten(end));
+    }
+}

@@ -436,11 +436,40 @@ fn number(text: &str, digits: &str) -> Option<Json> {
             return Some(number.into());
         }
     }
-    let numeric =
-        |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
-    if !digits.bytes().all(numeric) || !digits.bytes().any(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
+    // What else Rust reads as a number, such as `inf`, begins with a letter.
     let number = text.parse::<f64>().ok()?;
     serde_json::Number::from_f64(number).map(Json::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(nodes: usize, bytes: usize) -> Result<(), Code> {
+        let (mut faults, span) = (Vec::new(), Span::default());
+        let mut builder = Builder {
+            text: "",
+            faults: &mut faults,
+            open: Vec::new(),
+            anchors: BTreeMap::new(),
+            root: None,
+            nodes: NODES_MAX - 1,
+            bytes: BYTES_MAX - 1,
+        };
+        builder.count(nodes, bytes, &span).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn values_and_bytes_are_counted_to_the_last() {
+        assert_eq!(counted(1, 1), Ok(()));
+        assert_eq!(counted(2, 0), Err(Code::TooManyNodes));
+        assert_eq!(counted(0, 2), Err(Code::TooManyNodes));
+        assert_eq!(counted(usize::MAX, usize::MAX), Err(Code::TooManyNodes));
+    }
+
+    #[test]
+    fn a_copy_has_all_values_and_all_letters() {
+        let tree = parse("{ab: [cde, 1], f: {gh: ij}}", &mut Vec::new()).unwrap();
+        assert_eq!(tree.size(), (6, 2 + 3 + 1 + 2 + 2));
+    }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod broken;
+mod edges;
 
 use serde_json::json;
 
@@ -195,13 +196,14 @@ fn anchors_and_merges_are_followed() {
 
 #[test]
 fn plain_scalars_mean_what_the_core_schema_says() {
-    let text = "a: yes\nb: 1_000\nc: 012\nd: 0x1f\ne: 1e3\nf: .5\ng: -7\nh: 18446744073709551615\ni: ~\nj: '1'\nk: !!str 1\nl: 2026-01-01\nm: 1.2.3\nn: .inf\no: on\np: True\nq: 5m\n";
+    let text = "a: yes\nb: 1_000\nc: 012\nd: 0x1f\ne: 1e3\nf: .5\ng: -7\nh: 18446744073709551615\ni: ~\nj: '1'\nk: !!str 1\nl: 2026-01-01\nm: 1.2.3\nn: .inf\no: on\np: True\nq: 5m\nr: 0x+1f\ns: 0o17\nt: 0o+7\nu: FALSE\nv: +5\nw: -.5\nx: .\ny: 1e999\nz: -a\n";
     let mut faults = Vec::new();
     let json = tree::parse(text, &mut faults).unwrap().to_json();
     let expected = json!({"a": "yes", "b": "1_000", "c": 12, "d": 31, "e": 1000.0, "f": 0.5, "g": -7,
         "h": u64::MAX, "i": null, "j": "1", "k": "1", "l": "2026-01-01", "m": "1.2.3", "n": ".inf",
-        "o": "on", "p": true, "q": "5m"});
-    assert_eq!(json, expected);
+        "o": "on", "p": true, "q": "5m", "r": "0x+1f", "s": 15, "t": "0o+7", "u": false, "v": 5,
+        "w": -0.5, "x": ".", "y": "1e999", "z": "-a"});
+    assert_eq!((json, faults.len()), (expected, 0));
 }
 
 #[test]
