@@ -171,5 +171,6 @@ mod tests {
         assert_eq!((small, none), (Value::Inline(Arc::new(json!("x"))), None));
         let (large, payload) = Value::of(json!("x".repeat(300)), INLINE_MAX);
         assert_eq!(large.digest(), payload.map(|p| p.digest));
+        assert!([INLINE_MAX, ROW_MAX].is_sorted(), "what no event holds is a row before a file");
     }
 }

@@ -61,3 +61,24 @@ fn of_a_long_line_the_part_around_the_culprit_is_shown() {
     }
     assert_eq!(snippet(100, 50).text.len(), 150);
 }
+
+#[test]
+fn what_is_wrong_in_one_place_is_told_once_for_each_reason() {
+    let told = |fields: &str| {
+        let text = format!("id: a\ntasks:\n  - {{ id: b, agentName: echo, {fields} }}\n");
+        read(&text).problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+    };
+    let twice = told("retry: { initial: 99999d, max: 99999d }");
+    assert_eq!(twice, ["the duration is over 100 years".into()]);
+    assert_eq!(told("prompt: '{{ whom }} {{ who }}'").len(), 2);
+}
+
+#[test]
+fn what_is_wrong_at_the_start_is_told_however_much_follows() {
+    let first = "  - { id: first, agentName: echo, dependencies: [nobody] }\n";
+    let others: String =
+        (0..400).map(|i| format!("  - {{ id: s{i}, agentName: echo, of: 1 }}\n")).collect();
+    let checked = read(&format!("id: a\ntasks:\n{first}{others}"));
+    assert_eq!(checked.problems.len(), PROBLEMS_MAX);
+    assert_eq!(checked.problems[0].code, Code::UnknownStep);
+}
