@@ -116,8 +116,8 @@ pub(super) fn parse(text: &str, faults: &mut Vec<Fault>) -> Result<Node, Fault> 
     };
     let mut options = Options::default();
     options.emit_comments = false;
-    options.flow_nesting_limit = DEPTH_MAX + 1;
-    options.block_nesting_limit = DEPTH_MAX + 1;
+    options.flow_nesting_limit = DEPTH_MAX;
+    options.block_nesting_limit = DEPTH_MAX;
     let mut documents = 0;
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| builder.scan_error(&error))?;

@@ -27,7 +27,8 @@ fn a_file_may_be_so_deep() {
     let flow = |levels| parse(format!("{}1{}", "[".repeat(levels), "]".repeat(levels)));
     let block = |levels| parse(format!("{}1\n", "- ".repeat(levels)));
     assert!(flow(64).is_ok() && block(64).is_ok());
-    assert_eq!([flow(65), block(65)].map(Result::unwrap_err), [Code::TooDeep; 2]);
+    let mixed = parse(format!("{}{}1{}", "- ".repeat(33), "[".repeat(32), "]".repeat(32)));
+    assert_eq!([flow(65), block(65), mixed].map(Result::unwrap_err), [Code::TooDeep; 3]);
 }
 
 #[test]
