@@ -5,12 +5,15 @@
 //! the other commands are in [`stages`].
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks")]
 
+mod fuzz;
 mod setup;
 mod stages;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, ensure};
 
 const HELP: &str = "\
 cargo xtask COMMAND
@@ -24,6 +27,9 @@ cargo xtask COMMAND
   powercut [--cuts N] [--seed S] [--off] [--failing N] [--slow SECONDS]
                            cut the power under a store, as root; `--off`: without syncs
   mutants [ARG..]          change core in a thousand ways that its tests must notice: hours
+  fuzz  [TARGET] [--seconds N]
+                           feed what comes from outside at random (page, passages, workflow; all
+                           unless told), guided by what it reaches, 60 seconds each unless told
   soak                     the long form of all that attacks: hours
   bench [--quick] [ARG..]  build for speed and run `kapelle bench ARG..`
 ";
@@ -41,6 +47,10 @@ fn main() -> ExitCode {
         }
         ["flips", rest @ ..] => match stages::Flips::read(rest) {
             Some(flips) => flips.run(),
+            None => return misread(),
+        },
+        ["fuzz", rest @ ..] => match fuzz::Fuzz::read(rest) {
+            Some(fuzz) => fuzz.run(),
             None => return misread(),
         },
         ["mutants", rest @ ..] => stages::mutants(rest),
@@ -71,6 +81,22 @@ fn misread() -> ExitCode {
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).expect("xtask is two folders below the root").to_path_buf()
+}
+
+/// Runs `command` in the workspace's folder, and says so.
+fn run(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    eprintln!("$ {line}");
+    let status = command.current_dir(root()).status()?;
+    ensure!(status.success(), "`{line}` ended with {status}");
+    Ok(())
+}
+
+/// The command as one would type it.
+fn line(command: &Command) -> String {
+    let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+    let words: Vec<String> = std::iter::once("cargo".to_owned()).chain(args).collect();
+    words.join(" ")
 }
 
 /// The cargo that runs us, so that the toolchain stays the same.

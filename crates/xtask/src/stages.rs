@@ -6,9 +6,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use crate::{cargo, root, setup, tidy};
+use crate::{cargo, fuzz, run, setup, tidy};
 
 /// A stage that is one cargo command.
 struct Stage {
@@ -110,7 +110,8 @@ pub(crate) fn powercut(args: &[&str]) -> Result<()> {
 
 /// The whole campaign, in the numbers that the design names: a million seeds, ten thousand bits, kills
 /// and cuts, every fault, disks that fail in the kernel and slow ones, two hundred takeovers, a store
-/// of two gigabytes, two thousand histories of two stores, every change of core.
+/// of two gigabytes, two thousand histories of two stores, an hour of whatever may come from outside for
+/// each that reads it, every change of core.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
     Flips { flips: "10000", seed: "1" }.run()?;
@@ -122,6 +123,7 @@ pub(crate) fn soak() -> Result<()> {
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))?;
     let mut command = tests_called("fault", &["kapelle"]);
     run(command.env("KAPELLE_FAULT_ALL", "1"))?;
+    fuzz::Fuzz::read(&["--seconds", "3600"]).expect("it is well put").run()?;
     powercut(&["--slow", "600"])?;
     powercut(&["--failing", "12"])?;
     powercut(&["--off", "--cuts", "100"])?;
@@ -172,21 +174,6 @@ fn tests_called(word: &str, packages: &[&str]) -> Command {
     }
     command.args(["-E", &format!("test(/(^|::){word}/)")]);
     command
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let line = line(command);
-    eprintln!("$ {line}");
-    let status = command.current_dir(root()).status()?;
-    ensure!(status.success(), "`{line}` ended with {status}");
-    Ok(())
-}
-
-/// The command as one would type it.
-fn line(command: &Command) -> String {
-    let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
-    let words: Vec<String> = std::iter::once("cargo".to_owned()).chain(args).collect();
-    words.join(" ")
 }
 
 /// How long each stage took.
