@@ -15,6 +15,7 @@ mod http;
 mod input;
 pub mod memory;
 mod process;
+pub mod provider;
 mod rules;
 mod text;
 pub mod web;

@@ -3,14 +3,15 @@
 //! **Invariants:** a name is resolved once, refused unless *every* address is allowed, and only the
 //! checked addresses are connected to. Metadata and link-local addresses are never reached. A
 //! redirect is checked like a first request and never leads from a global address to another kind.
-//! Connections are not kept: a request on a connection that the other side just closed would leave
-//! its outcome unknown. The environment's proxies are ignored.
+//! Connections are not kept unless it is said for how long: a request on a connection that the other
+//! side just closed would leave its outcome unknown. The environment's proxies are ignored.
 //!
 //! Which addresses are what is in [`address`].
 
 pub mod address;
 mod error;
 mod redirect;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -25,6 +26,7 @@ use url::{Host, Url};
 use address::{Reach, reach};
 pub use error::Error;
 use error::{NotAllowed, deepest, explain};
+pub use stream::Stream;
 
 /// Whose wish a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Limits {
     pub body_max: usize,
     /// How many redirects are followed.
     pub redirects_max: u32,
+    /// How long a connection is kept for the next request; zero: not at all.
+    pub keep: Duration,
 }
 
 impl Default for Limits {
@@ -72,6 +76,7 @@ impl Default for Limits {
             idle: Duration::from_secs(300),
             body_max: 1 << 20,
             redirects_max: 3,
+            keep: Duration::ZERO,
         }
     }
 }
@@ -147,6 +152,21 @@ impl Egress {
         request: &Request,
         policy: Policy,
     ) -> Result<(Response, Option<SocketAddr>), Error> {
+        let host = host_of(&request.url);
+        let answer = self.ask(request, policy).await?;
+        let peer = answer.remote_addr();
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let whole = status.is_success() || request.keep.contains(&status);
+        let body = match self.body(answer, &host).await {
+            (start, Some(Error::TooLarge { .. })) if !whole => start,
+            (_, Some(error)) => return Err(error),
+            (body, None) => body,
+        };
+        Ok((Response { status, headers, body, url: request.url.clone() }, peer))
+    }
+
+    /// The start of an answer from a checked address.
+    async fn ask(&self, request: &Request, policy: Policy) -> Result<reqwest::Response, Error> {
         check_url(&request.url, policy)?;
         let client = self.client(policy)?;
         let mut builder = client
@@ -157,18 +177,10 @@ impl Egress {
         }
         let host = host_of(&request.url);
         let answer = builder.send().await.map_err(|error| explain(&host, &error))?;
-        let peer = answer.remote_addr();
-        if let Some(why) = peer.and_then(|peer| policy.denies(peer.ip())) {
-            return Err(Error::Denied { host, why: why.into() });
+        match answer.remote_addr().and_then(|peer| policy.denies(peer.ip())) {
+            Some(why) => Err(Error::Denied { host, why: why.into() }),
+            None => Ok(answer),
         }
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let whole = status.is_success() || request.keep.contains(&status);
-        let body = match self.body(answer, &host).await {
-            (start, Some(Error::TooLarge { .. })) if !whole => start,
-            (_, Some(error)) => return Err(error),
-            (body, None) => body,
-        };
-        Ok((Response { status, headers, body, url: request.url.clone() }, peer))
     }
 
     /// The body as far as it could be read, and why not further.
@@ -207,7 +219,8 @@ fn build(policy: Policy, limits: Limits) -> Result<reqwest::Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .pool_max_idle_per_host(0)
+        .pool_max_idle_per_host(if limits.keep.is_zero() { 0 } else { usize::MAX })
+        .pool_idle_timeout(limits.keep)
         .connect_timeout(limits.connect)
         .read_timeout(limits.idle)
         .user_agent(concat!("kapelle/", env!("CARGO_PKG_VERSION")))

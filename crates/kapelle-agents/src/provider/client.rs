@@ -1,0 +1,209 @@
+//! One provider: where it is, how it is spoken to, and one call of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use kapelle_core::Json;
+use kapelle_core::port::agent::Failure;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::sse::Events;
+use super::{Delta, Key, KeySource, Prompt, Reply, anthropic, error, openai};
+use crate::egress::{self, Egress};
+use crate::http::failure;
+
+/// How a provider is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// The Messages format.
+    Anthropic,
+    /// The Chat Completions format.
+    OpenAi,
+}
+
+/// The version of the Messages format that is asked for unless the configuration says another.
+const ANTHROPIC_VERSION: &str = "2026-10-21";
+
+/// One provider.
+#[derive(Debug)]
+pub struct Provider {
+    /// What the configuration calls it.
+    pub name: Box<str>,
+    /// How it is spoken to.
+    pub wire: Wire,
+    url: Url,
+    version: Box<str>,
+    source: Option<KeySource>,
+    key: Mutex<Option<Key>>,
+    egress: Arc<Egress>,
+}
+
+impl Provider {
+    /// A provider at `base`, such as `https://api.anthropic.com` or `http://localhost:11434/v1`;
+    /// without a source no key is sent.
+    pub fn new(
+        name: &str,
+        wire: Wire,
+        base: &Url,
+        source: Option<KeySource>,
+        egress: Arc<Egress>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            wire,
+            url: endpoint(wire, base),
+            version: ANTHROPIC_VERSION.into(),
+            source,
+            key: Mutex::default(),
+            egress,
+        }
+    }
+
+    /// The same, asked in another version of the Messages format.
+    #[must_use]
+    pub fn in_version(mut self, version: &str) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// The request for `prompt`: what a record of the call is looked up by.
+    #[must_use]
+    pub fn body(&self, prompt: &Prompt) -> Json {
+        match self.wire {
+            Wire::Anthropic => anthropic::body(prompt),
+            Wire::OpenAi => openai::body(prompt),
+        }
+    }
+
+    /// Makes one call: one request, whatever comes of it. `on` hears the answer as it comes; `key` is
+    /// the idempotency key.
+    pub async fn ask(
+        &self,
+        body: &Json,
+        key: &str,
+        on: &mut (dyn FnMut(Delta<'_>) + Send),
+    ) -> Result<(Reply, HeaderMap), Failure> {
+        let request = egress::Request {
+            method: Method::POST,
+            url: self.url.clone(),
+            headers: self.headers(key).await?,
+            body: Some(Bytes::from(body.to_string())),
+            keep: Vec::new(),
+        };
+        let mut answer = self.egress.open(request).await.map_err(failure)?;
+        if !answer.status.is_success() {
+            let body = answer.rest().await;
+            if answer.status == 401 {
+                // It may have been exchanged: look again the next time.
+                *self.key.lock().await = None;
+            }
+            return Err(error::refused(answer.status, &answer.headers, &body, Timestamp::now()));
+        }
+        let mut coming = Coming::new(self.wire);
+        let mut events = Events::default();
+        while let Some(piece) = answer.next().await.map_err(failure)? {
+            let mut fault = None;
+            let taken = events.take(&piece, |data| {
+                if fault.is_none() {
+                    fault = coming.take(data, on).err();
+                }
+            });
+            taken.map_err(|_| error::too_long())?;
+            fault.map_or(Ok(()), Err)?;
+        }
+        let mut reply = coming.finish()?;
+        reply.request = request_id(&answer.headers);
+        Ok((reply, answer.headers))
+    }
+
+    async fn headers(&self, key: &str) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(key) = HeaderValue::from_str(key) {
+            headers.insert("idempotency-key", key);
+        }
+        let secret = self.key().await?;
+        match self.wire {
+            Wire::Anthropic => {
+                let version = HeaderValue::from_str(&self.version);
+                headers.insert("anthropic-version", version.expect("it was checked"));
+                secret.map(|key| headers.insert("x-api-key", key.header()));
+            }
+            Wire::OpenAi => {
+                secret.map(|key| headers.insert("authorization", key.bearer()));
+            }
+        }
+        Ok(headers)
+    }
+
+    async fn key(&self) -> Result<Option<Key>, Failure> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let mut known = self.key.lock().await;
+        if known.is_none() {
+            *known = Some(source.read().await?);
+        }
+        Ok(known.clone())
+    }
+}
+
+/// Where calls go. A base may end with the version or not.
+fn endpoint(wire: Wire, base: &Url) -> Url {
+    let mut url = base.clone();
+    let path = base.path().trim_end_matches('/');
+    let path = match wire {
+        Wire::Anthropic => format!("{}/v1/messages", path.trim_end_matches("/v1")),
+        Wire::OpenAi if path.is_empty() => "/v1/chat/completions".to_owned(),
+        Wire::OpenAi => format!("{path}/chat/completions"),
+    };
+    url.set_path(&path);
+    url
+}
+
+fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
+    let id = headers.get("request-id").or(headers.get("x-request-id"))?;
+    Some(id.to_str().ok()?.chars().take(100).collect::<String>().into())
+}
+
+/// An answer on its way.
+enum Coming {
+    Anthropic(anthropic::Answer),
+    OpenAi(openai::Answer),
+}
+
+impl Coming {
+    fn new(wire: Wire) -> Self {
+        match wire {
+            Wire::Anthropic => Self::Anthropic(anthropic::Answer::default()),
+            Wire::OpenAi => Self::OpenAi(openai::Answer::default()),
+        }
+    }
+
+    fn take(&mut self, data: &[u8], on: &mut dyn FnMut(Delta<'_>)) -> Result<(), Failure> {
+        match self {
+            Self::Anthropic(answer) => answer.take(data, on),
+            Self::OpenAi(answer) => answer.take(data, on),
+        }
+    }
+
+    fn finish(self) -> Result<Reply, Failure> {
+        match self {
+            Self::Anthropic(answer) => answer.finish(),
+            Self::OpenAi(answer) => answer.finish(),
+        }
+    }
+}
+
+/// The limits of calls: a model may be silent while it thinks.
+pub const LIMITS: egress::Limits = egress::Limits {
+    connect: Duration::from_secs(5),
+    idle: Duration::from_secs(600),
+    body_max: 64 << 20,
+    redirects_max: 0,
+    // Shorter than servers keep theirs.
+    keep: Duration::from_secs(20),
+};

@@ -1,0 +1,165 @@
+//! What a provider's errors mean: whether to try again, and when.
+//!
+//! **Invariant:** what a provider refuses is not tried again; what it may have done and charged for is
+//! of unknown end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Failure, FailureKind};
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use crate::http::retry_after;
+
+/// Where a limit is told without saying until when: a spend limit rather than a rate.
+const WAIT: Duration = Duration::from_secs(60);
+/// The longest part of a provider's message that is kept, in characters.
+const MESSAGE_MAX: usize = 400;
+
+/// What an answer with an error status means.
+pub(super) fn refused(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Failure {
+    let body: Json = serde_json::from_slice(body).unwrap_or_default();
+    let fault = body.get("error").unwrap_or(&body);
+    let code = word(fault);
+    let request = headers.get("request-id").or(headers.get("x-request-id"));
+    let request = request.and_then(|id| id.to_str().ok());
+    let mut message = format!("the provider answered {status}");
+    if let Some(said) = fault["message"].as_str() {
+        message = format!("{message}: {}", said.chars().take(MESSAGE_MAX).collect::<String>());
+    }
+    if let Some(request) = request {
+        message = format!("{message} (request `{request}`)");
+    }
+    let again = headers.get("x-should-retry").and_then(|value| value.to_str().ok());
+    let kind = match (kind(status, &code), again) {
+        (FailureKind::RateLimited | FailureKind::Unavailable, Some("false")) => {
+            FailureKind::Refused
+        }
+        (FailureKind::Refused, Some("true")) => FailureKind::Unavailable,
+        (kind, _) => kind,
+    };
+    let failure = Failure::new(kind, &code, message);
+    let wait = wait(headers, now).or((kind == FailureKind::RateLimited).then_some(WAIT));
+    match wait.filter(|_| matches!(kind, FailureKind::RateLimited | FailureKind::Unavailable)) {
+        Some(wait) => failure.retry_after(wait),
+        None => failure,
+    }
+}
+
+fn kind(status: StatusCode, code: &str) -> FailureKind {
+    match status.as_u16() {
+        429 if code == "insufficient_quota" => FailureKind::Refused,
+        429 => FailureKind::RateLimited,
+        400 | 413 | 422 => FailureKind::Invalid,
+        408 | 409 | 500.. => FailureKind::Unavailable,
+        _ => FailureKind::Refused,
+    }
+}
+
+/// The wait that the other side asks for.
+fn wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let millis = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
+    millis.map(Duration::from_millis).or_else(|| retry_after(headers, now))
+}
+
+/// The provider's own word for a fault.
+fn word(fault: &Json) -> Box<str> {
+    let word = |name: &str| fault[name].as_str().filter(|word| !word.is_empty());
+    let word = word("code").or(word("type")).unwrap_or("provider_error");
+    let sound = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    word.chars().filter(sound).take(60).collect::<String>().into()
+}
+
+/// An error in the middle of an answer: what has come so far is paid for, maybe.
+pub(super) fn in_stream(fault: &Value) -> Failure {
+    let code = word(fault);
+    let kind = if &*code == "rate_limit_error" {
+        FailureKind::RateLimited
+    } else {
+        FailureKind::Unavailable
+    };
+    let said = fault["message"].as_str().unwrap_or("it does not say why");
+    let said: String = said.chars().take(MESSAGE_MAX).collect();
+    Failure::new(kind, &code, format!("the answer broke off: {said}")).uncertain()
+}
+
+/// The answer ended before it was complete.
+pub(super) fn cut() -> Failure {
+    Failure::new(FailureKind::Unavailable, "cut", "the answer was cut off").uncertain()
+}
+
+/// A piece of the answer is not what it should be.
+pub(super) fn garbled(cause: &serde_json::Error) -> Failure {
+    let message = format!("the answer is no JSON: {cause}");
+    Failure::new(FailureKind::Unavailable, "garbled", message).uncertain()
+}
+
+/// A piece of the answer is too long.
+pub(super) fn too_long() -> Failure {
+    Failure::new(FailureKind::Refused, "too_long", "an event of the answer is over 8 MiB")
+        .uncertain()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn failure(status: u16, headers: &[(&'static str, &str)], body: &Json) -> Failure {
+        let headers = headers.iter().map(|(name, value)| {
+            (reqwest::header::HeaderName::from_static(name), value.parse().unwrap())
+        });
+        let now = "2026-11-21T08:00:00Z".parse().unwrap();
+        let status = StatusCode::from_u16(status).unwrap();
+        refused(status, &headers.collect(), body.to_string().as_bytes(), now)
+    }
+
+    #[test]
+    fn what_may_be_tried_again_says_when() {
+        let limit =
+            json!({"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}});
+        let told = failure(429, &[("retry-after", "7"), ("request-id", "req_1")], &limit);
+        assert_eq!((told.kind, told.retry_after_ms), (FailureKind::RateLimited, Some(7_000)));
+        assert_eq!(
+            &*told.message,
+            "the provider answered 429 Too Many Requests: slow (request `req_1`)"
+        );
+        let millis = failure(429, &[("retry-after-ms", "70"), ("retry-after", "1")], &limit);
+        assert_eq!(millis.retry_after_ms, Some(70));
+        // A spend limit: nobody says when it is over.
+        assert_eq!(failure(429, &[], &limit).retry_after_ms, Some(60_000));
+        let overloaded = failure(529, &[], &json!({"error": {"type": "overloaded_error"}}));
+        assert_eq!((overloaded.kind, overloaded.retry_after_ms), (FailureKind::Unavailable, None));
+        assert!(overloaded.certain);
+    }
+
+    #[test]
+    fn what_is_refused_stays_refused() {
+        let fault = |code: &str| json!({"error": {"message": "no", "type": "x", "code": code}});
+        assert_eq!(failure(429, &[], &fault("insufficient_quota")).kind, FailureKind::Refused);
+        assert_eq!(failure(400, &[("retry-after", "1")], &fault("bad")).kind, FailureKind::Invalid);
+        assert_eq!(failure(400, &[("retry-after", "1")], &fault("bad")).retry_after_ms, None);
+        for status in [401, 402, 403, 404] {
+            assert_eq!(failure(status, &[], &fault("bad")).kind, FailureKind::Refused, "{status}");
+        }
+        assert_eq!(
+            failure(503, &[("x-should-retry", "false")], &fault("x")).kind,
+            FailureKind::Refused
+        );
+        assert_eq!(
+            failure(401, &[("x-should-retry", "true")], &fault("x")).kind,
+            FailureKind::Unavailable
+        );
+        let page = failure(502, &[], &json!("<html>"));
+        assert_eq!((page.kind, &*page.code), (FailureKind::Unavailable, "provider_error"));
+    }
+}

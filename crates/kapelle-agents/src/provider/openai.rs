@@ -1,0 +1,364 @@
+//! The Chat Completions format, as the cloud and local servers speak it.
+//!
+//! **Invariant:** what local servers leave out or do in their own way is understood where its meaning
+//! is clear: no usage, no ids of calls, arguments that are an object, no `[DONE]`.
+
+use kapelle_core::Json;
+use kapelle_core::port::agent::Failure;
+use serde_json::json;
+
+use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error};
+
+/// The request for `prompt`.
+pub(super) fn body(prompt: &Prompt) -> Json {
+    let system = prompt.system.iter().map(|text| json!({"role": "system", "content": text}));
+    let messages: Vec<Json> = system.chain(prompt.turns.iter().flat_map(messages)).collect();
+    let mut body = json!({
+        "model": prompt.model,
+        "messages": messages,
+        "max_completion_tokens": prompt.tokens_max,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    if !prompt.tools.is_empty() {
+        let tools = prompt.tools.iter().map(|tool| {
+            let function = json!({
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.input,
+            });
+            json!({"type": "function", "function": function})
+        });
+        body["tools"] = tools.collect();
+    }
+    if let Some(schema) = &prompt.schema {
+        let format = json!({"name": "answer", "schema": schema, "strict": is_strict(schema)});
+        body["response_format"] = json!({"type": "json_schema", "json_schema": format});
+    }
+    if let Some(effort) = &prompt.effort {
+        body["reasoning_effort"] = json!(effort);
+    }
+    body
+}
+
+/// Whether the provider can hold the model to a schema: every object says all that it has.
+fn is_strict(schema: &Json) -> bool {
+    match schema {
+        Json::Object(map) => {
+            let sound = map.get("properties").and_then(Json::as_object).is_none_or(|properties| {
+                let required = map.get("required").and_then(Json::as_array);
+                let has = |name: &String| {
+                    required.is_some_and(|required| required.iter().any(|r| r == name.as_str()))
+                };
+                map.get("additionalProperties") == Some(&json!(false)) && properties.keys().all(has)
+            });
+            sound && map.values().all(is_strict)
+        }
+        Json::Array(items) => items.iter().all(is_strict),
+        _ => true,
+    }
+}
+
+/// The messages that a turn is.
+fn messages(turn: &Turn) -> Vec<Json> {
+    if turn.role == Role::Assistant {
+        return vec![answered(turn)];
+    }
+    let mut messages = Vec::new();
+    let mut said = String::new();
+    for part in &turn.parts {
+        match part {
+            Part::ToolResult { id, text, .. } => {
+                messages.push(json!({"role": "tool", "tool_call_id": id, "content": text}));
+            }
+            Part::Text { text } => {
+                said.push_str(if said.is_empty() { "" } else { "\n\n" });
+                said.push_str(text);
+            }
+            Part::ToolCall { .. } | Part::Raw { .. } => {}
+        }
+    }
+    if !said.is_empty() {
+        messages.push(json!({"role": "user", "content": said}));
+    }
+    messages
+}
+
+fn answered(turn: &Turn) -> Json {
+    let (mut said, mut calls) = (String::new(), Vec::new());
+    for part in &turn.parts {
+        match part {
+            Part::Text { text } => said.push_str(text),
+            Part::ToolCall { id, name, input } => {
+                let arguments = match input {
+                    Json::String(text) => text.clone(),
+                    input => input.to_string(),
+                };
+                let function = json!({"name": name, "arguments": arguments});
+                calls.push(json!({"id": id, "type": "function", "function": function}));
+            }
+            // Thoughts of another provider's model mean nothing here.
+            Part::ToolResult { .. } | Part::Raw { .. } => {}
+        }
+    }
+    let content = if said.is_empty() { Json::Null } else { said.into() };
+    let mut message = json!({"role": "assistant", "content": content});
+    if !calls.is_empty() {
+        message["tool_calls"] = calls.into();
+    }
+    message
+}
+
+/// An answer on its way.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    model: Box<str>,
+    text: String,
+    refusal: String,
+    calls: Vec<Called>,
+    finish: Option<Box<str>>,
+    usage: Json,
+}
+
+/// A call of a tool on its way.
+#[derive(Debug, Default)]
+struct Called {
+    index: u64,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Answer {
+    /// Takes note of an event.
+    pub(super) fn take(
+        &mut self,
+        data: &[u8],
+        on: &mut dyn FnMut(Delta<'_>),
+    ) -> Result<(), Failure> {
+        if data.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        let mut chunk: Json =
+            serde_json::from_slice(data).map_err(|cause| error::garbled(&cause))?;
+        if let Some(fault) = chunk.get("error").filter(|fault| !fault.is_null()) {
+            return Err(error::in_stream(fault));
+        }
+        if let Some(model) = chunk["model"].as_str().filter(|_| self.model.is_empty()) {
+            self.model = model.into();
+        }
+        if chunk["usage"].is_object() {
+            self.usage = chunk["usage"].take();
+        }
+        let choice = &chunk["choices"][0];
+        if let Some(finish) = choice["finish_reason"].as_str() {
+            self.finish = Some(finish.into());
+        }
+        self.delta(&choice["delta"], on);
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: &Json, on: &mut dyn FnMut(Delta<'_>)) {
+        if let Some(text) = delta["content"].as_str().filter(|text| !text.is_empty()) {
+            self.text.push_str(text);
+            on(Delta::Text(text));
+        }
+        let thought = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
+        if let Some(thought) = thought.filter(|thought| !thought.is_empty()) {
+            on(Delta::Thought(thought));
+        }
+        self.refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
+        for (place, call) in delta["tool_calls"].as_array().into_iter().flatten().enumerate() {
+            self.call(place, call, on);
+        }
+    }
+
+    fn call(&mut self, place: usize, call: &Json, on: &mut dyn FnMut(Delta<'_>)) {
+        let index = call["index"].as_u64().unwrap_or(place as u64);
+        let place = self.calls.iter().position(|known| known.index == index);
+        let place = place.unwrap_or_else(|| {
+            self.calls.push(Called { index, ..Called::default() });
+            self.calls.len() - 1
+        });
+        let known = &mut self.calls[place];
+        if let Some(id) = call["id"].as_str().filter(|_| known.id.is_empty()) {
+            id.clone_into(&mut known.id);
+        }
+        let function = &call["function"];
+        if let Some(name) = function["name"].as_str().filter(|_| known.name.is_empty()) {
+            name.clone_into(&mut known.name);
+            on(Delta::Tool(name));
+        }
+        match &function["arguments"] {
+            Json::String(piece) => known.arguments.push_str(piece),
+            Json::Null => {}
+            whole => known.arguments = whole.to_string(),
+        }
+    }
+
+    /// The answer, if all of it has come.
+    pub(super) fn finish(self) -> Result<Reply, Failure> {
+        let Some(finish) = self.finish else { return Err(error::cut()) };
+        let stop = match &*finish {
+            "content_filter" => Stop::Refused("a filter of the provider".into()),
+            _ if !self.refusal.is_empty() => Stop::Refused(self.refusal.into()),
+            "length" => Stop::Length,
+            _ if !self.calls.is_empty() => Stop::Tools,
+            _ => Stop::End,
+        };
+        let text = (!self.text.is_empty()).then(|| Part::Text { text: self.text.into() });
+        let calls = self.calls.into_iter().map(Called::part);
+        Ok(Reply {
+            parts: text.into_iter().chain(calls).collect(),
+            stop,
+            tokens: tokens(&self.usage),
+            model: self.model,
+            request: None,
+        })
+    }
+}
+
+impl Called {
+    fn part(self) -> Part {
+        let id = if self.id.is_empty() { format!("call_{}", self.index) } else { self.id };
+        let arguments = self.arguments.trim();
+        let input =
+            if arguments.is_empty() { Ok(json!({})) } else { serde_json::from_str(arguments) };
+        let input = input.unwrap_or(Json::String(self.arguments));
+        Part::ToolCall { id: id.into(), name: self.name.into(), input }
+    }
+}
+
+fn tokens(usage: &Json) -> Tokens {
+    let figure = |of: &Json, name: &str| of[name].as_u64().unwrap_or_default();
+    let details = &usage["prompt_tokens_details"];
+    let (cached, stored) =
+        (figure(details, "cached_tokens"), figure(details, "cache_write_tokens"));
+    Tokens {
+        fresh: figure(usage, "prompt_tokens").saturating_sub(cached + stored),
+        cached,
+        stored,
+        stored_long: 0,
+        written: figure(usage, "completion_tokens"),
+        thought: figure(&usage["completion_tokens_details"], "reasoning_tokens"),
+        unknown: usage["completion_tokens"].is_null(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(chunks: &[Json]) -> Result<Reply, Failure> {
+        let mut answer = Answer::default();
+        for chunk in chunks {
+            answer.take(chunk.to_string().as_bytes(), &mut |_| {})?;
+        }
+        answer.take(b" [DONE]", &mut |_| {})?;
+        answer.finish()
+    }
+
+    fn chunk(delta: &Json) -> Json {
+        json!({"model": "m-1", "choices": [{"index": 0, "delta": delta}]})
+    }
+
+    fn end(reason: &str) -> Json {
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    }
+
+    fn called(id: &str, name: &str, input: Json) -> Part {
+        Part::ToolCall { id: id.into(), name: name.into(), input }
+    }
+
+    #[test]
+    fn an_answer_is_put_together_from_its_pieces() {
+        let part = |index: u64, more: &Json| {
+            let mut call = json!({"index": index});
+            call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            chunk(&json!({"tool_calls": [call]}))
+        };
+        let details = json!({"cached_tokens": 60, "cache_write_tokens": 10});
+        let reply = read(&[
+            chunk(&json!({"role": "assistant", "content": ""})),
+            chunk(&json!({"content": "I "})),
+            chunk(&json!({"content": "look"})),
+            part(0, &json!({"id": "c1", "function": {"name": "read", "arguments": ""}})),
+            part(1, &json!({"id": "c2", "function": {"name": "list", "arguments": "{}"}})),
+            part(0, &json!({"function": {"arguments": "{\"path\":"}})),
+            part(0, &json!({"function": {"arguments": "\"a\"}"}})),
+            end("tool_calls"),
+            json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 7,
+                "prompt_tokens_details": details,
+                "completion_tokens_details": {"reasoning_tokens": 3}}}),
+        ]);
+        let reply = reply.unwrap();
+        let parts = [
+            Part::Text { text: "I look".into() },
+            called("c1", "read", json!({"path": "a"})),
+            called("c2", "list", json!({})),
+        ];
+        assert_eq!(
+            (&reply.parts[..], &reply.stop, &*reply.model),
+            (&parts[..], &Stop::Tools, "m-1")
+        );
+        let tokens = Tokens {
+            fresh: 30,
+            cached: 60,
+            stored: 10,
+            written: 7,
+            thought: 3,
+            ..Tokens::default()
+        };
+        assert_eq!(reply.tokens, tokens);
+    }
+
+    #[test]
+    fn the_ways_of_local_servers_are_understood() {
+        // No ids, arguments that are an object, `stop` with calls, no usage.
+        let call = json!({"function": {"name": "read", "arguments": {"path": "a"}}});
+        let reply = read(&[chunk(&json!({"tool_calls": [call]})), end("stop")]).unwrap();
+        assert_eq!(reply.parts, [called("call_0", "read", json!({"path": "a"}))]);
+        assert_eq!((reply.stop, reply.tokens.unknown), (Stop::Tools, true));
+        let cut = read(&[chunk(&json!({"content": "hal"}))]).unwrap_err();
+        assert_eq!((&*cut.code, cut.certain), ("cut", false));
+        let error =
+            read(&[json!({"error": {"message": "no slot", "type": "unavailable"}})]).unwrap_err();
+        assert_eq!((&*error.code, error.certain), ("unavailable", false));
+    }
+
+    #[test]
+    fn a_conversation_becomes_messages_in_their_order() {
+        let text = |text: &str| Part::Text { text: text.into() };
+        let result =
+            |id: &str| Part::ToolResult { id: id.into(), text: "ok".into(), failed: false };
+        let turn = |role, parts| Turn { role, parts };
+        let calls =
+            vec![called("c1", "read", json!({"a": 1})), called("c2", "list", json!("{cut"))];
+        let prompt = Prompt {
+            model: "m".into(),
+            system: Some("You are.".into()),
+            turns: vec![
+                turn(Role::User, vec![text("one"), text("two")]),
+                turn(Role::Assistant, calls),
+                turn(Role::User, vec![result("c1"), result("c2"), text("go on")]),
+            ],
+            tools: Vec::new(),
+            schema: Some(json!({"type": "object", "properties": {"a": {}}, "required": ["a"]})),
+            tokens_max: 9,
+            effort: None,
+        };
+        let body = body(&prompt);
+        let roles =
+            body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap());
+        assert_eq!(
+            roles.collect::<Vec<_>>(),
+            ["system", "user", "assistant", "tool", "tool", "user"]
+        );
+        assert_eq!(body["messages"][1]["content"], "one\n\ntwo");
+        assert_eq!(body["messages"][2]["content"], Json::Null);
+        assert_eq!(body["messages"][2]["tool_calls"][1]["function"]["arguments"], "{cut");
+        assert_eq!(body["response_format"]["json_schema"]["strict"], false);
+        let strict = json!({"type": "object", "properties": {}, "additionalProperties": false});
+        assert!(is_strict(&strict));
+    }
+}
