@@ -7,8 +7,10 @@
 mod anthropic;
 mod client;
 mod error;
+mod governor;
 mod key;
 mod openai;
+mod prices;
 mod sse;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use kapelle_core::Json;
 
 pub use client::{LIMITS, Provider, Wire};
+pub use governor::{Governor, Leave};
 pub use key::{Key, KeySource};
+pub use prices::{Over, Prices, Row};
 
 /// What is asked of a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,436 @@
+//! The pace of calls to one provider under one key, shared by all runs of a node.
+//!
+//! **Invariants:** nothing is sent before a wait that the provider asked for is over; what it says is
+//! left is not overdrawn; runs that wait get their turns one after the other, however much each wants.
+//! Calls that begin alike wait until the first of them has been read, so that they find it in the
+//! provider's cache.
+//!
+//! The provider's bucket fills all the time: what is left is reckoned from what it last told, its own
+//! pace of filling, and what was sent since.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kapelle_core::RunId;
+use reqwest::header::HeaderMap;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How long a provider keeps a prefix, with a margin.
+const CACHED: Duration = Duration::from_secs(240);
+/// So long at the most a call waits for one that begins alike.
+const STAGGER: Duration = Duration::from_secs(20);
+
+/// The pace of calls under one key.
+#[derive(Clone, Debug, Default)]
+pub struct Governor(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Nothing is sent before.
+    not_before: Option<Instant>,
+    requests: Bucket,
+    tokens: Bucket,
+    in_flight: usize,
+    /// So many at once, since the provider has said that it is too much.
+    window: Option<f64>,
+    /// Who waits, by run; the first run is the next.
+    waiting: VecDeque<(RunId, VecDeque<Waiter>)>,
+    prefixes: HashMap<u64, Prefix>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    tokens: u64,
+    prefix: Option<u64>,
+    go: oneshot::Sender<Leave>,
+}
+
+/// A beginning that calls have in common.
+#[derive(Debug)]
+enum Prefix {
+    /// A call is on its way with it, since then.
+    Sent(Instant),
+    /// The provider has it until then.
+    Warm(Instant),
+}
+
+/// What a provider says is left.
+#[derive(Debug, Default)]
+struct Bucket(Option<Level>);
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    left: f64,
+    limit: f64,
+    /// A second.
+    refill: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn left(&self, now: Instant) -> f64 {
+        self.0.map_or(f64::INFINITY, |level| {
+            let since = now.saturating_duration_since(level.at).as_secs_f64();
+            (level.left + level.refill * since).min(level.limit)
+        })
+    }
+
+    /// When there is enough, if there is not now. What is more than all of it asks for all of it.
+    fn wait(&self, wanted: f64, now: Instant) -> Option<Instant> {
+        let level = self.0?;
+        let missing = wanted.min(level.limit) - self.left(now);
+        if missing <= 0.0 {
+            return None;
+        }
+        let seconds = if level.refill > 0.0 { missing / level.refill } else { 60.0 };
+        Some(now + Duration::from_secs_f64(seconds.clamp(0.001, 3600.0)))
+    }
+
+    fn take(&mut self, wanted: f64, now: Instant) {
+        let left = self.left(now);
+        if let Some(level) = &mut self.0 {
+            (level.left, level.at) = (left - wanted, now);
+        }
+    }
+
+    /// What the provider says: its words are about the past, so what is on its way is taken off.
+    fn told(&mut self, told: &Told, on_its_way: f64, now: Instant) {
+        let missing = (told.limit - told.left).max(0.0);
+        let seconds = told.reset.as_secs_f64();
+        let refill = if seconds > 0.0 && missing > 0.0 {
+            missing / seconds
+        } else {
+            self.0.map_or(told.limit / 60.0, |level| level.refill)
+        };
+        let left = told.left - on_its_way;
+        self.0 = Some(Level { left, limit: told.limit, refill, at: now });
+    }
+}
+
+/// One of a provider's limits, as its headers tell it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Told {
+    limit: f64,
+    left: f64,
+    reset: Duration,
+}
+
+/// Leave to make a call, until it is dropped.
+#[derive(Debug)]
+pub struct Leave {
+    /// `None`: it was never given, for nobody waits for it any more.
+    of: Option<Governor>,
+    prefix: Option<u64>,
+}
+
+impl Governor {
+    /// Waits for leave to make a call of about `tokens` for `run`. Calls of the same `prefix` wait for
+    /// the first of them.
+    pub async fn leave(&self, run: RunId, tokens: u64, prefix: Option<u64>) -> Leave {
+        let (go, mut told) = oneshot::channel();
+        let mut next = {
+            let mut state = self.lock();
+            state.queue(run, Waiter { tokens, prefix, go });
+            state.pump(self, Instant::now())
+        };
+        loop {
+            // Whoever waits sees to it that somebody looks when the time has come.
+            let wake = next.unwrap_or_else(|| Instant::now() + STAGGER);
+            tokio::select! {
+                leave = &mut told => return leave.expect("who waits is not dropped"),
+                () = tokio::time::sleep_until(wake) => next = self.lock().pump(self, Instant::now()),
+            }
+        }
+    }
+
+    /// Takes note of what an answer's headers say of the limits.
+    pub fn heard(&self, headers: &HeaderMap) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        // This answer's own call is not on its way any more.
+        let others = state.in_flight.saturating_sub(1) as f64;
+        if let Some(told) = told(headers, "requests") {
+            state.requests.told(&told, others, now);
+        }
+        if let Some(told) = told(headers, "input-tokens").or(self::told(headers, "tokens")) {
+            state.tokens.told(&told, 0.0, now);
+        }
+        state.pump(self, now);
+    }
+
+    /// The provider said that it is too much, and for how long.
+    pub fn slow_down(&self, wait: Duration) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let until = now + wait;
+        state.not_before = Some(state.not_before.map_or(until, |known| known.max(until)));
+        let window = state.window.unwrap_or(f64::INFINITY).min(state.in_flight as f64);
+        state.window = Some((window / 2.0).max(1.0));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leave {
+    /// The provider has begun to answer: what the call begins with is in its cache.
+    pub fn is_read(&self) {
+        let (Some(of), now) = (&self.of, Instant::now()) else { return };
+        let mut state = of.lock();
+        if let Some(prefix) = self.prefix {
+            state.prefixes.insert(prefix, Prefix::Warm(now + CACHED));
+        }
+        state.pump(of, now);
+    }
+
+    /// The call went well.
+    pub fn is_well(&self) {
+        let Some(of) = &self.of else { return };
+        if let Some(window) = &mut of.lock().window {
+            *window += 1.0 / *window;
+        }
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let (Some(of), now) = (self.of.take(), Instant::now()) else { return };
+        let mut state = of.lock();
+        state.in_flight -= 1;
+        if let Some(prefix) = self.prefix
+            && matches!(state.prefixes.get(&prefix), Some(Prefix::Sent(_)))
+        {
+            state.prefixes.remove(&prefix);
+        }
+        state.pump(&of, now);
+    }
+}
+
+impl State {
+    fn queue(&mut self, run: RunId, waiter: Waiter) {
+        match self.waiting.iter_mut().find(|(known, _)| *known == run) {
+            Some((_, waiters)) => waiters.push_back(waiter),
+            None => self.waiting.push_back((run, VecDeque::from([waiter]))),
+        }
+    }
+
+    /// Gives leave to all who may have it now, run by run. When to look again, if somebody waits.
+    fn pump(&mut self, of: &Governor, now: Instant) -> Option<Instant> {
+        self.prefixes.retain(|_, prefix| match prefix {
+            Prefix::Sent(_) => true,
+            Prefix::Warm(until) => *until > now,
+        });
+        let mut next: Option<Instant> = None;
+        let mut refused = 0;
+        while refused < self.waiting.len() {
+            let Some((run, mut waiters)) = self.waiting.pop_front() else { break };
+            waiters.retain(|waiter| !waiter.go.is_closed());
+            let Some(waiter) = waiters.pop_front() else { continue };
+            match self.wait(&waiter, now) {
+                Some(at) => {
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                    waiters.push_front(waiter);
+                    refused += 1;
+                }
+                None => {
+                    self.admit(of, waiter, now);
+                    refused = 0;
+                }
+            }
+            if !waiters.is_empty() {
+                self.waiting.push_back((run, waiters));
+            }
+        }
+        next
+    }
+
+    /// Until when a call has to wait; `None`: it may go.
+    fn wait(&self, waiter: &Waiter, now: Instant) -> Option<Instant> {
+        if let Some(until) = self.not_before.filter(|until| *until > now) {
+            return Some(until);
+        }
+        if self.window.is_some_and(|window| self.in_flight as f64 >= window.floor()) {
+            // Whoever comes back looks.
+            return Some(now + STAGGER);
+        }
+        if let Some(Prefix::Sent(at)) = waiter.prefix.and_then(|prefix| self.prefixes.get(&prefix))
+            && *at + STAGGER > now
+        {
+            return Some(*at + STAGGER);
+        }
+        let requests = self.requests.wait(1.0, now);
+        requests.max(self.tokens.wait(waiter.tokens as f64, now))
+    }
+
+    fn admit(&mut self, of: &Governor, waiter: Waiter, now: Instant) {
+        let leave = Leave { of: Some(of.clone()), prefix: waiter.prefix };
+        if let Err(mut vain) = waiter.go.send(leave) {
+            // Given back, it would want the lock that is held here.
+            vain.of = None;
+            return;
+        }
+        self.in_flight += 1;
+        self.requests.take(1.0, now);
+        self.tokens.take(waiter.tokens as f64, now);
+        if let Some(prefix) = waiter.prefix
+            && !matches!(self.prefixes.get(&prefix), Some(Prefix::Warm(_)))
+        {
+            self.prefixes.insert(prefix, Prefix::Sent(now));
+        }
+    }
+}
+
+/// What headers say of a limit, in the words of either provider.
+fn told(headers: &HeaderMap, what: &str) -> Option<Told> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let read = |limit: &str, left: &str, reset: &str| {
+        let number = |name| text(name)?.parse::<f64>().ok().filter(|number| *number >= 0.0);
+        let reset = text(reset).and_then(until).unwrap_or_default();
+        Some(Told { limit: number(limit)?, left: number(left)?, reset })
+    };
+    let of = |shape: &str| format!("anthropic-ratelimit-{what}-{shape}");
+    read(&of("limit"), &of("remaining"), &of("reset")).or_else(|| {
+        let of = |shape: &str| format!("x-ratelimit-{shape}-{what}");
+        read(&of("limit"), &of("remaining"), &of("reset"))
+    })
+}
+
+/// How long until then: a time of day, or a span such as `6m0s` or `20ms`.
+fn until(text: &str) -> Option<Duration> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        let left = at.duration_since(jiff::Timestamp::now());
+        return Some(Duration::try_from(left).unwrap_or_default());
+    }
+    let span: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(span).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use kapelle_core::{Shard, Timestamp};
+
+    use super::*;
+
+    fn run(number: u8) -> RunId {
+        RunId::new(Timestamp(1_700_000_000_000_000), [number; 10], Shard(1))
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let name = reqwest::header::HeaderName::from_static;
+        pairs.iter().map(|(key, value)| (name(key), value.parse().unwrap())).collect()
+    }
+
+    /// Whether leave is given without any time going by.
+    async fn at_once(governor: &Governor, run: RunId) -> Option<Leave> {
+        tokio::time::timeout(Duration::ZERO, governor.leave(run, 10, None)).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_before_a_wait_is_over() {
+        let governor = Governor::default();
+        let leave = at_once(&governor, run(1)).await.unwrap();
+        governor.slow_down(Duration::from_secs(7));
+        drop(leave);
+        let before = Instant::now();
+        let leave = governor.leave(run(1), 10, None).await;
+        assert_eq!(before.elapsed(), Duration::from_secs(7));
+        // It was too much: one at a time from here on, and slowly more.
+        assert!(at_once(&governor, run(1)).await.is_none());
+        leave.is_well();
+        assert!(at_once(&governor, run(1)).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_is_not_overdrawn_and_fills_again() {
+        let governor = Governor::default();
+        let told = [
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-remaining-requests", "2"),
+            ("x-ratelimit-reset-requests", "58s"),
+        ];
+        governor.heard(&headers(&told));
+        let leaves = [at_once(&governor, run(1)).await, at_once(&governor, run(1)).await];
+        assert!(leaves.iter().all(Option::is_some));
+        assert!(at_once(&governor, run(1)).await.is_none());
+        let before = Instant::now();
+        drop(governor.leave(run(1), 10, None).await);
+        let waited = before.elapsed();
+        assert!((990..=1_010).contains(&waited.as_millis()), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn runs_have_their_turns_one_after_the_other() {
+        let governor = Governor::default();
+        let told = [
+            ("x-ratelimit-limit-requests", "1"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "1s"),
+        ];
+        governor.heard(&headers(&told));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let ask = |number: u8| {
+            let (governor, order) = (governor.clone(), order.clone());
+            async move {
+                drop(governor.leave(run(number), 1, None).await);
+                order.lock().unwrap().push(number);
+            }
+        };
+        let asked = [1, 1, 1, 1, 2, 2, 3].map(ask);
+        futures_util::future::join_all(asked).await;
+        assert_eq!(*order.lock().unwrap(), [1, 2, 3, 1, 2, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_begin_alike_wait_until_the_first_is_read() {
+        let governor = Governor::default();
+        let ask = |prefix| governor.leave(run(1), 1, Some(prefix));
+        let at_once = async |prefix| tokio::time::timeout(Duration::ZERO, ask(prefix)).await.ok();
+        let first = at_once(7).await.unwrap();
+        assert!(at_once(8).await.is_some());
+        assert!(at_once(7).await.is_none());
+        first.is_read();
+        assert!(at_once(7).await.is_some() && at_once(7).await.is_some());
+        tokio::time::advance(CACHED).await;
+        let again = at_once(7).await.unwrap();
+        assert!(at_once(7).await.is_none());
+        // It failed: the next one is the first.
+        drop(again);
+        assert!(at_once(7).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_takes_no_leave_along() {
+        let governor = Governor::default();
+        governor.slow_down(Duration::from_secs(1));
+        let mut waits = Box::pin(governor.leave(run(1), 1, None));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        // Another one looks, and the one who waited is given leave and never hears of it.
+        assert!(at_once(&governor, run(2)).await.is_none());
+        drop(waits);
+        assert!(at_once(&governor, run(2)).await.is_some());
+    }
+
+    #[test]
+    fn limits_are_read_in_both_providers_words() {
+        let in_a_minute = jiff::Timestamp::now() + Duration::from_secs(60);
+        let told = headers(&[
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-requests-reset", &in_a_minute.to_string()),
+            ("x-ratelimit-limit-tokens", "1000"),
+            ("x-ratelimit-remaining-tokens", "7"),
+            ("x-ratelimit-reset-tokens", "6m0s"),
+        ]);
+        let requests = super::told(&told, "requests").unwrap();
+        assert_eq!((requests.limit, requests.left), (50.0, 49.0));
+        assert!((59..=60).contains(&requests.reset.as_secs()), "{:?}", requests.reset);
+        let tokens = super::told(&told, "tokens").unwrap();
+        let wanted = Told { limit: 1_000.0, left: 7.0, reset: Duration::from_secs(360) };
+        assert_eq!(tokens, wanted);
+        assert_eq!(super::told(&HeaderMap::new(), "requests"), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! What calls cost: a table of data with its dates and sources, and sums in whole nano-dollars.
+//!
+//! **Invariant:** a model that is not in the table, or a call whose tokens nobody told, costs "unknown",
+//! never nothing. No floats are added up.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use serde::Deserialize;
+
+use super::Tokens;
+
+/// The table that ships.
+const SHIPPED: &str = include_str!("prices.json");
+/// Nano-dollars a token in a dollar for a million tokens.
+const NANOS: f64 = 1_000.0;
+
+/// Prices by model and by the day from which on they hold.
+#[derive(Clone, Debug)]
+pub struct Prices(BTreeMap<Box<str>, Vec<Price>>);
+
+/// A table of prices as a file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    unit: Box<str>,
+    seen: Date,
+    prices: Vec<Row>,
+}
+
+/// What a model costs, in dollars for a million tokens.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The provider's name for it, without a date.
+    pub model: Box<str>,
+    /// The first day of the price; absent: always.
+    #[serde(default)]
+    pub from: Option<Date>,
+    /// Who says so.
+    pub source: Box<str>,
+    /// What is read anew.
+    pub input: f64,
+    /// What is written.
+    pub output: f64,
+    /// What is read out of the provider's cache; a tenth of `input` unless told.
+    #[serde(default)]
+    pub cached: Option<f64>,
+    /// For prompts that are longer than `tokens` all of the call costs this.
+    #[serde(default)]
+    pub over: Option<Over>,
+}
+
+/// The price of long prompts.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Over {
+    /// Longer than this.
+    pub tokens: u64,
+    /// What is read anew.
+    pub input: f64,
+    /// What is written.
+    pub output: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Price {
+    from: Date,
+    rates: Rates,
+    over: Option<(u64, Rates)>,
+}
+
+/// In nano-dollars a token.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    fresh: i64,
+    cached: i64,
+    stored: i64,
+    stored_long: i64,
+    written: i64,
+}
+
+impl Rates {
+    /// `None` where a price is no whole number of nano-dollars a token.
+    fn new(input: f64, output: f64, cached: Option<f64>) -> Option<Self> {
+        Some(Self {
+            fresh: nanos(input)?,
+            cached: nanos(cached.unwrap_or(input * 0.1))?,
+            stored: nanos(input * 1.25)?,
+            stored_long: nanos(input * 2.0)?,
+            written: nanos(output)?,
+        })
+    }
+
+    fn cost(&self, tokens: &Tokens) -> Option<i64> {
+        let parts = [
+            (tokens.fresh, self.fresh),
+            (tokens.cached, self.cached),
+            (tokens.stored, self.stored),
+            (tokens.stored_long, self.stored_long),
+            (tokens.written, self.written),
+        ];
+        parts.into_iter().try_fold(0_i64, |sum, (count, rate)| {
+            sum.checked_add(i64::try_from(count).ok()?.checked_mul(rate)?)
+        })
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is a small whole number")]
+fn nanos(dollars: f64) -> Option<i64> {
+    let exact = dollars * NANOS;
+    let whole = exact.round();
+    let sound = (0.0..1e9).contains(&whole) && (exact - whole).abs() < 1e-6;
+    sound.then_some(whole as i64)
+}
+
+impl Prices {
+    /// The table that ships.
+    ///
+    /// # Panics
+    /// If it is broken: a test reads it.
+    #[must_use]
+    pub fn shipped() -> Self {
+        let table: Table = serde_json::from_str(SHIPPED).expect("the table that ships is sound");
+        assert_eq!(&*table.unit, "US dollars for a million tokens");
+        assert!(table.seen.year() >= 2026, "somebody looked");
+        Self(BTreeMap::new()).with(table.prices).expect("its prices are sound")
+    }
+
+    /// The same with more rows, which win over those that are there for the same model and day.
+    pub fn with(mut self, rows: Vec<Row>) -> Result<Self, String> {
+        for row in rows {
+            let odd =
+                || format!("the price of `{}` is finer than 0.001 dollars a million", row.model);
+            let rates = Rates::new(row.input, row.output, row.cached).ok_or_else(odd)?;
+            let over = row.over.as_ref().map(|over| {
+                let rates = Rates::new(over.input, over.output, None).ok_or_else(odd)?;
+                Ok::<_, String>((over.tokens, rates))
+            });
+            let price =
+                Price { from: row.from.unwrap_or(Date::MIN), rates, over: over.transpose()? };
+            let known = self.0.entry(row.model).or_default();
+            known.retain(|other| other.from != price.from);
+            known.push(price);
+            known.sort_by_key(|price| price.from);
+        }
+        Ok(self)
+    }
+
+    /// What a call cost, in nano-dollars.
+    #[must_use]
+    pub fn cost(&self, model: &str, tokens: &Tokens, day: Date) -> Option<i64> {
+        if tokens.unknown {
+            return None;
+        }
+        let price = self.price(model, day)?;
+        let rates = match &price.over {
+            Some((over, rates)) if tokens.read() > *over => rates,
+            _ => &price.rates,
+        };
+        rates.cost(tokens)
+    }
+
+    fn price(&self, model: &str, day: Date) -> Option<&Price> {
+        let of = self.0.get(model).or_else(|| self.0.get(undated(model)?))?;
+        of.iter().rev().find(|price| price.from <= day)
+    }
+}
+
+/// A model's name without the day of its release, as in `claude-haiku-4-5-20251001`.
+fn undated(model: &str) -> Option<&str> {
+    let (name, day) = model.rsplit_once('-')?;
+    (day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    #[test]
+    fn a_call_costs_what_the_table_says_to_the_nano_dollar() {
+        let prices = Prices::shipped();
+        let tokens = Tokens {
+            fresh: 10,
+            cached: 1_000,
+            stored: 100,
+            stored_long: 1,
+            written: 7,
+            ..Tokens::default()
+        };
+        let cost = |model, day| prices.cost(model, &tokens, day);
+        let today = date(2026, 11, 21);
+        // 10 x 2000 + 1000 x 100 + 100 x 2500 + 4000 + 7 x 10000
+        assert_eq!(cost("claude-sonnet-5-5", today), Some(444_000));
+        assert_eq!(cost("claude-sonnet-5-5", date(2026, 10, 6)), Some(544_000));
+        assert_eq!(cost("claude-haiku-4-5-20251001", today), cost("claude-haiku-4-5", today));
+        assert_eq!(cost("some-model", today), None);
+        assert_eq!(cost("claude-haiku-4-5-latest", today), None);
+        let unknown = Tokens { unknown: true, ..tokens };
+        assert_eq!(prices.cost("claude-sonnet-5-5", &unknown, today), None);
+    }
+
+    #[test]
+    fn a_long_prompt_costs_more_on_all_of_the_call() {
+        let cost = |fresh| {
+            let tokens = Tokens { fresh, written: 1, ..Tokens::default() };
+            Prices::shipped().cost("claude-haiku-5-5", &tokens, date(2026, 11, 21))
+        };
+        assert_eq!(cost(100_000), Some(100_000 * 100 + 500));
+        assert_eq!(cost(100_001), Some(100_001 * 500 + 2_500));
+    }
+
+    #[test]
+    fn own_prices_win_and_odd_ones_are_refused() {
+        let row = |text: &str| serde_json::from_str::<Row>(text).unwrap();
+        let own = r#"{"model": "mine", "input": 0, "output": 0, "source": "my own machine"}"#;
+        let dear = r#"{"model": "claude-opus-5", "input": 50, "output": 1, "source": "me"}"#;
+        let prices = Prices::shipped().with(vec![row(own), row(dear)]).unwrap();
+        let tokens = Tokens { fresh: 1, ..Tokens::default() };
+        let today = date(2026, 11, 21);
+        assert_eq!(prices.cost("mine", &tokens, today), Some(0));
+        assert_eq!(prices.cost("claude-opus-5", &tokens, today), Some(50_000));
+        let odd = r#"{"model": "odd", "input": 0.00001, "output": 1, "source": "me"}"#;
+        let error = Prices::shipped().with(vec![row(odd)]).unwrap_err();
+        assert_eq!(error, "the price of `odd` is finer than 0.001 dollars a million");
+    }
+}
