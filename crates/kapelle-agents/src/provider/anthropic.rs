@@ -335,7 +335,7 @@ mod tests {
             ]
         );
         // What the provider wants back as it was goes back as it was.
-        let turn = turn(&Turn { role: Role::Assistant, parts: reply.parts });
+        let turn = turn(&Turn { role: Role::Assistant, by: None, parts: reply.parts });
         assert_eq!(turn["content"][0], thought);
         assert_eq!(turn["content"][2]["input"], json!({"path": "a"}));
     }
@@ -375,7 +375,7 @@ mod tests {
         let prompt = Prompt {
             model: "m".into(),
             system: Some("You are.".into()),
-            turns: vec![Turn { role: Role::User, parts: vec![said, result] }],
+            turns: vec![Turn { role: Role::User, by: None, parts: vec![said, result] }],
             tools: vec![tool],
             schema: Some(json!({"type": "object"})),
             tokens_max: 99,

@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod governor;
 mod key;
+mod models;
 mod openai;
 mod prices;
 mod sse;
@@ -20,6 +21,7 @@ use kapelle_core::Json;
 pub use client::{LIMITS, Provider, Wire};
 pub use governor::{Governor, Leave};
 pub use key::{Key, KeySource};
+pub use models::{Choice, Line, Models, TIERS};
 pub use prices::{Over, Prices, Row};
 
 /// What is asked of a model.
@@ -46,6 +48,9 @@ pub struct Prompt {
 pub struct Turn {
     /// Whose.
     pub role: Role,
+    /// The model that said it, as `provider/model`: its thoughts mean nothing to another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Box<str>>,
     /// What was said, in order.
     pub parts: Vec<Part>,
 }

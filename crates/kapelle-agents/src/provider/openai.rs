@@ -331,7 +331,7 @@ mod tests {
         let text = |text: &str| Part::Text { text: text.into() };
         let result =
             |id: &str| Part::ToolResult { id: id.into(), text: "ok".into(), failed: false };
-        let turn = |role, parts| Turn { role, parts };
+        let turn = |role, parts| Turn { role, by: None, parts };
         let calls =
             vec![called("c1", "read", json!({"a": 1})), called("c2", "list", json!("{cut"))];
         let prompt = Prompt {

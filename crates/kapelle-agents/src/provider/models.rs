@@ -1,0 +1,175 @@
+//! The models that a node can ask: by name, by tier, and what is asked instead where one is in trouble.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kapelle_core::port::agent::{Failure, FailureKind};
+
+use super::{Governor, Prices, Provider};
+
+/// The names of tiers, from the quick one to the one that thinks most.
+pub const TIERS: [&str; 3] = ["fast", "balanced", "strong"];
+
+/// The models that can be asked.
+#[derive(Clone, Debug, Default)]
+pub struct Models {
+    lines: BTreeMap<Box<str>, Arc<Line>>,
+    /// Tiers and aliases, each with the models to ask, in order: `provider/model`.
+    names: BTreeMap<Box<str>, Vec<Box<str>>>,
+    /// What is asked where nobody says what.
+    default: Option<Box<str>>,
+    /// What calls cost.
+    pub prices: Option<Arc<Prices>>,
+}
+
+/// A provider, and the pace of calls under its key.
+#[derive(Debug)]
+pub struct Line {
+    /// The provider.
+    pub provider: Provider,
+    /// The pace.
+    pub governor: Governor,
+}
+
+/// A model of a provider.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Where it is.
+    pub line: Arc<Line>,
+    /// What the provider calls it.
+    pub model: Box<str>,
+}
+
+impl Choice {
+    /// `provider/model`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.line.provider.name, self.model)
+    }
+}
+
+impl Models {
+    /// Models of `providers`, and what calls of them cost.
+    #[must_use]
+    pub fn new(providers: Vec<Provider>, prices: Prices) -> Self {
+        let lines = providers.into_iter().map(|provider| {
+            let line = Line { governor: Governor::default(), provider };
+            (line.provider.name.clone(), Arc::new(line))
+        });
+        let prices = Some(Arc::new(prices));
+        Self { lines: lines.collect(), prices, ..Self::default() }
+    }
+
+    /// Calls the first of `models` that answers `name`; each is `provider/model`.
+    pub fn name(&mut self, name: &str, models: Vec<Box<str>>) -> Result<(), String> {
+        if models.is_empty() {
+            return Err(format!("`{name}` names no model"));
+        }
+        if let Some(odd) = models.iter().find_map(|model| self.direct(model).err()) {
+            return Err(format!("`{name}`: {odd}"));
+        }
+        self.names.insert(name.into(), models);
+        Ok(())
+    }
+
+    /// What is asked where nobody says what.
+    pub fn set_default(&mut self, wish: &str) -> Result<(), String> {
+        self.find(Some(wish)).map_err(|failure| String::from(failure.message))?;
+        self.default = Some(wish.into());
+        Ok(())
+    }
+
+    /// Whether there is a model to ask where nobody says which.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        self.find(None).is_ok()
+    }
+
+    /// The models to ask for a wish, in order: a tier, an alias, or `provider/model`.
+    pub fn find(&self, wish: Option<&str>) -> Result<Vec<Choice>, Failure> {
+        let inherited = |wish: &&str| *wish != "inherit" && !wish.is_empty();
+        let wish = wish.filter(inherited).or(self.default.as_deref()).unwrap_or("balanced");
+        let found = match self.names.get(wish) {
+            Some(models) => models.iter().map(|model| self.direct(model)).collect(),
+            None => self.direct(wish).map(|choice| vec![choice]),
+        };
+        found.map_err(|why| Failure::new(FailureKind::Invalid, "no_model", why))
+    }
+
+    fn direct(&self, name: &str) -> Result<Choice, String> {
+        if self.lines.is_empty() {
+            return Err(format!(
+                "no model provider is configured, so `{name}` cannot be asked: see `[providers]` in docs/models.md"
+            ));
+        }
+        if let Some((provider, model)) = name.split_once('/')
+            && let Some(line) = self.lines.get(provider)
+        {
+            return Ok(Choice { line: line.clone(), model: model.into() });
+        }
+        // A name without a provider is clear where there is one provider alone.
+        match self.lines.values().next() {
+            Some(line) if self.lines.len() == 1 && !TIERS.contains(&name) => {
+                Ok(Choice { line: line.clone(), model: name.into() })
+            }
+            _ => {
+                let providers: Vec<&str> = self.lines.keys().map(AsRef::as_ref).collect();
+                let names: Vec<&str> = self.names.keys().map(AsRef::as_ref).collect();
+                Err(format!(
+                    "there is no model `{name}`; names are {}, or `PROVIDER/MODEL` with a provider of {}",
+                    names.join(", "),
+                    providers.join(", ")
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Wire;
+    use super::*;
+    use crate::egress::{Egress, Policy};
+
+    fn models(providers: &[&str]) -> Models {
+        let egress = Arc::new(Egress::new(Policy::Operator));
+        let base = "http://localhost:1".parse().unwrap();
+        let provider = |name: &&str| Provider::new(name, Wire::OpenAi, &base, None, egress.clone());
+        Models::new(providers.iter().map(provider).collect(), Prices::shipped())
+    }
+
+    fn names(models: &Models, wish: Option<&str>) -> Result<Vec<String>, String> {
+        let found = models.find(wish).map_err(|failure| String::from(failure.message))?;
+        Ok(found.iter().map(Choice::name).collect())
+    }
+
+    #[test]
+    fn a_wish_is_a_tier_an_alias_or_a_model() {
+        let mut models = models(&["a", "b"]);
+        models.name("balanced", vec!["a/m-1".into(), "b/x/m-2".into()]).unwrap();
+        models.name("sonnet", vec!["b/s".into()]).unwrap();
+        let both = Ok(vec!["a/m-1".to_owned(), "b/x/m-2".to_owned()]);
+        for wish in [None, Some("inherit"), Some("balanced")] {
+            assert_eq!(names(&models, wish), both, "{wish:?}");
+        }
+        assert_eq!(names(&models, Some("sonnet")), Ok(vec!["b/s".to_owned()]));
+        assert_eq!(names(&models, Some("a/any")), Ok(vec!["a/any".to_owned()]));
+        let unknown = names(&models, Some("gpt")).unwrap_err();
+        assert_eq!(
+            unknown,
+            "there is no model `gpt`; names are balanced, sonnet, or `PROVIDER/MODEL` with a provider of a, b"
+        );
+        models.set_default("sonnet").unwrap();
+        assert_eq!(names(&models, None), Ok(vec!["b/s".to_owned()]));
+        assert!(models.name("strong", vec!["c/m".into()]).is_err());
+    }
+
+    #[test]
+    fn one_provider_needs_no_name_and_none_says_what_is_missing() {
+        let one = models(&["local"]);
+        assert_eq!(names(&one, Some("qwen")), Ok(vec!["local/qwen".to_owned()]));
+        assert!(!one.has_default());
+        let none = names(&models(&[]), Some("sonnet")).unwrap_err();
+        assert!(none.starts_with("no model provider is configured, so `sonnet`"), "{none}");
+    }
+}
