@@ -31,6 +31,7 @@ pub fn call(action: &str, input: Json, root: &str) -> Call {
         input,
         prompt: None,
         complaint: None,
+        output: None,
         root: root.into(),
     }
 }

@@ -14,6 +14,7 @@ pub mod egress;
 mod http;
 mod input;
 pub mod memory;
+pub mod model;
 mod process;
 pub mod provider;
 mod rules;

@@ -109,6 +109,8 @@ pub struct Call {
     pub prompt: Option<Box<str>>,
     /// What was wrong with the answer of the attempt before, if that is why there is another one.
     pub complaint: Option<Box<str>>,
+    /// JSON Schema that the step asks of the output.
+    pub output: Option<Arc<Json>>,
     /// The submitter's folder: relative paths start there.
     pub root: Box<str>,
 }
@@ -397,6 +399,15 @@ impl Registered {
     #[must_use]
     pub fn check_input(&self, action: &str, input: &Json) -> Vec<String> {
         self.inputs.get(action).map_or_else(Vec::new, |schema| violations(schema, input))
+    }
+}
+
+/// What is wrong with `value` by a JSON Schema, a line each, with its path. Empty if nothing is.
+#[must_use]
+pub fn wrong_with(schema: &Json, value: &Json) -> Vec<String> {
+    match jsonschema::validator_for(schema) {
+        Ok(schema) => violations(&schema, value),
+        Err(error) => vec![format!("the schema is no JSON Schema: {error}")],
     }
 }
 

@@ -517,6 +517,7 @@ fn stage_begun(
         input: call.input,
         prompt: call.prompt,
         complaint: hosted.run.step(step).and_then(|step| step.complaint()).map(Into::into),
+        output: hosted.run.spec(step).output.clone().map(Arc::new),
         root: hosted.run.root().into(),
     };
     let effects = hosted.run.effects(step);

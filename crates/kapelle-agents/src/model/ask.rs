@@ -1,0 +1,177 @@
+//! One model call: recorded, paced, and made of another model where the first one is in trouble.
+
+use std::hash::{Hash as _, Hasher as _};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kapelle_core::port::agent::{Call, Desk, Effect, Failure, FailureKind, Progress, Safety};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply};
+
+/// What a model said, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Said {
+    /// Its answer.
+    #[serde(flatten)]
+    pub(super) reply: Reply,
+    /// Who was asked: `provider/model`.
+    pub(super) by: Box<str>,
+    /// What it cost; `None` if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cost_nanos: Option<i64>,
+}
+
+/// Whom to ask, and on whose behalf.
+pub(super) struct Asking<'a> {
+    pub(super) models: &'a Models,
+    pub(super) choices: &'a [Choice],
+    pub(super) call: &'a Call,
+    pub(super) desk: &'a dyn Desk,
+}
+
+impl Asking<'_> {
+    /// Asks, unless it is recorded what came of it.
+    pub(super) async fn ask(&self, prompt: &Prompt) -> Result<Said, Failure> {
+        // Not the model that is asked in the end: which one that is may change, the record may not.
+        let input = json!({
+            "system": prompt.system,
+            "turns": prompt.turns,
+            "tools": prompt.tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(),
+            "schema": prompt.schema,
+        });
+        let effect = Effect { name: "model".into(), safety: Safety::Repeatable, input };
+        let work = |key: Box<str>| -> kapelle_core::port::agent::BoxFuture<'_, _> {
+            Box::pin(async move {
+                let said = self.first_that_answers(prompt, &key).await?;
+                Ok(serde_json::to_value(said).expect("it is JSON"))
+            })
+        };
+        let recorded = self.desk.effect(effect, Box::new(work)).await?;
+        serde_json::from_value(recorded).map_err(|cause| {
+            Failure::new(FailureKind::Bug, "odd_record", format!("a recorded answer: {cause}"))
+        })
+    }
+
+    async fn first_that_answers(&self, prompt: &Prompt, key: &str) -> Result<Said, Failure> {
+        let mut trouble = None;
+        for choice in self.choices {
+            match self.one(choice, prompt, key).await {
+                Err(failure) if failure.certain && is_elsewhere(&failure) => {
+                    // The shortest wait is that of the run.
+                    let sooner = |known: &Failure| known.retry_after_ms <= failure.retry_after_ms;
+                    trouble = trouble.filter(sooner).or(Some(failure));
+                }
+                end => return end,
+            }
+        }
+        Err(trouble.expect("there is a model to ask"))
+    }
+
+    async fn one(&self, choice: &Choice, prompt: &Prompt, key: &str) -> Result<Said, Failure> {
+        let (line, name) = (&choice.line, choice.name());
+        let prompt = for_model(prompt, choice, &name);
+        let body = line.provider.body(&prompt);
+        let tokens = body.to_string().len() as u64 / 4;
+        let leave = tokio::select! {
+            leave = line.governor.leave(self.call.run, tokens, prefix(&prompt)) => leave,
+            () = self.desk.cancelled() => return Err(crate::input::cancelled()),
+        };
+        let (mut shown, mut read) = (Shown::new(self.desk), false);
+        let mut hear = |delta: Delta<'_>| {
+            if !std::mem::replace(&mut read, true) {
+                leave.is_read();
+            }
+            shown.hear(&delta);
+        };
+        let asked = tokio::select! {
+            asked = line.provider.ask(&body, key, &mut hear) => asked,
+            () = self.desk.cancelled() => return Err(crate::input::cancelled().uncertain()),
+        };
+        match asked {
+            Ok((reply, headers)) => {
+                line.governor.heard(&headers);
+                leave.is_well();
+                let day = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+                let price = self.models.prices.as_ref();
+                let cost_nanos =
+                    price.and_then(|prices| prices.cost(&choice.model, &reply.tokens, day));
+                Ok(Said { reply, by: name.into(), cost_nanos })
+            }
+            Err(failure) => {
+                if failure.kind == FailureKind::RateLimited {
+                    let wait = failure
+                        .retry_after_ms
+                        .map_or(Duration::from_secs(1), Duration::from_millis);
+                    line.governor.slow_down(wait);
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Whether another model may do where this one failed.
+fn is_elsewhere(failure: &Failure) -> bool {
+    use FailureKind::{RateLimited, Refused, Unavailable};
+    matches!(failure.kind, RateLimited | Unavailable | Refused)
+}
+
+/// The prompt without the thoughts of other models.
+fn for_model(prompt: &Prompt, choice: &Choice, name: &str) -> Prompt {
+    let mut prompt = prompt.clone();
+    prompt.model = choice.model.clone();
+    for turn in &mut prompt.turns {
+        if turn.by.as_deref().is_some_and(|by| by != name) {
+            turn.parts.retain(|part| !matches!(part, Part::Raw { .. }));
+        }
+    }
+    prompt
+}
+
+/// What calls have in common that begin alike, if it is long enough to be kept by a provider.
+fn prefix(prompt: &Prompt) -> Option<u64> {
+    let system = prompt.system.as_deref().unwrap_or_default();
+    let tools = prompt.tools.iter().map(|tool| tool.description.len()).sum::<usize>();
+    if system.len() + tools < 4_096 {
+        return None;
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    (&*prompt.model, system).hash(&mut hasher);
+    prompt.tools.iter().for_each(|tool| tool.name.hash(&mut hasher));
+    Some(hasher.finish())
+}
+
+/// What those who watch see of an answer while it comes: its last line.
+struct Shown<'a> {
+    desk: &'a dyn Desk,
+    text: String,
+}
+
+impl<'a> Shown<'a> {
+    /// So much of a line is shown, in bytes.
+    const MAX: usize = 160;
+
+    fn new(desk: &'a dyn Desk) -> Self {
+        Self { desk, text: String::new() }
+    }
+
+    fn hear(&mut self, delta: &Delta<'_>) {
+        match delta {
+            Delta::Text(text) | Delta::Thought(text) => {
+                self.text.push_str(text);
+                if let Some((_, last)) = self.text.trim_end().rsplit_once('\n') {
+                    self.text = last.to_owned();
+                }
+                if self.text.len() > Self::MAX {
+                    let from = self.text.ceil_char_boundary(self.text.len() - Self::MAX);
+                    self.text.drain(..from);
+                }
+            }
+            Delta::Tool(name) => self.text = format!("calls {name}"),
+        }
+        let message = Some(self.text.as_str().into());
+        self.desk.progress(Progress { message, fraction: None });
+    }
+}

@@ -1,0 +1,98 @@
+//! What a model may call: each tool says what it reaches, and is granted by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Call, Desk, Failure, Safety};
+
+/// What a tool does to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It only looks.
+    Reads,
+    /// It changes something.
+    Writes,
+    /// It costs money.
+    Spends,
+}
+
+/// Something that a model may call.
+#[async_trait]
+pub trait Tool: Send + Sync {
+    /// What it is called, and with what.
+    fn card(&self) -> &ToolCard;
+
+    /// Does it. `key` is the outward key of this call. A failure of the tool's own, such as a file that
+    /// is not there, is told to the model in `Err`'s place as a text: see [`Told`].
+    async fn call(
+        &self,
+        of: &Call,
+        input: &Json,
+        key: &str,
+        desk: &dyn Desk,
+    ) -> Result<Told, Failure>;
+}
+
+/// What a tool says of itself.
+#[derive(Clone, Debug)]
+pub struct ToolCard {
+    /// Its name: at most 64 of `[A-Za-z0-9_-]`.
+    pub name: Box<str>,
+    /// When to use it, and what comes of it.
+    pub description: Box<str>,
+    /// JSON Schema of its input: an object.
+    pub input: Json,
+    /// What it does to the world.
+    pub reach: Reach,
+    /// Whether a call of unknown end may be repeated.
+    pub safety: Safety,
+}
+
+/// What a tool tells the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// For the model to read.
+    pub text: String,
+    /// It did not work, and the model may do something about it.
+    pub failed: bool,
+}
+
+impl Told {
+    /// It worked.
+    pub fn well(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failed: false }
+    }
+
+    /// It did not.
+    pub fn badly(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failed: true }
+    }
+}
+
+/// The tools of a node.
+#[derive(Default)]
+pub struct Tools(BTreeMap<Box<str>, Arc<dyn Tool>>);
+
+/// The tools that an agent was granted, with their schemas compiled.
+pub(super) type Granted = BTreeMap<Box<str>, Arc<dyn Tool>>;
+
+impl Tools {
+    /// These tools.
+    #[must_use]
+    pub fn new(tools: Vec<Arc<dyn Tool>>) -> Self {
+        Self(tools.into_iter().map(|tool| (tool.card().name.clone(), tool)).collect())
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Tool>> {
+        self.0.values()
+    }
+
+    /// Those of `names` that there are.
+    pub(super) fn granted(&self, names: &[Box<str>]) -> Granted {
+        let known = names.iter().filter_map(|name| self.0.get_key_value(name));
+        known.map(|(name, tool)| (name.clone(), tool.clone())).collect()
+    }
+}
