@@ -35,6 +35,7 @@ async fn perform() -> Outcome {
         egress: Policy::Operator,
         web: Settings::default(),
         memory: memory::Settings::default(),
+        models: Arc::default(),
     };
     let agents = built_in(options);
     let agent: &Arc<dyn Agent> =

@@ -1,5 +1,5 @@
-//! The agents that ship with Kapelle: `echo`, `process`, `http`, `web`, `memory`, and those that work
-//! by rules.
+//! The agents that ship with Kapelle: `echo`, `process`, `http`, `web`, `memory`, `model`, and those
+//! that work by rules.
 //!
 //! **Invariant:** an agent reports; it never retries, times out or logs a failure it returns.
 //! Every outgoing HTTP request goes through [`egress`]; every process runs under [`child`].
@@ -29,6 +29,7 @@ use kapelle_core::port::Agent;
 pub use echo::Echo;
 pub use http::Http;
 pub use memory::Memory;
+pub use model::Model;
 pub use process::Process;
 pub use web::Web;
 
@@ -46,6 +47,8 @@ pub struct Options {
     pub web: web::Settings,
     /// Where memory is kept.
     pub memory: memory::Settings,
+    /// The models that can be asked.
+    pub models: Arc<provider::Models>,
 }
 
 /// The agents that ship, in the order to list them.
@@ -58,6 +61,7 @@ pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
         Arc::new(Http::new(egress::Egress::new(options.egress))),
         Arc::new(web.clone()),
         Arc::new(Memory::new(options.memory)),
+        Arc::new(Model::new(model::Definition::plain(), options.models, Arc::default())),
     ];
     agents.extend(rules::all(web));
     agents

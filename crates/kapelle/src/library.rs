@@ -88,6 +88,7 @@ impl Builder {
             options: self.options,
             launcher: self.launcher,
             web: kapelle_agents::web::Settings::default(),
+            models: kapelle_agents::provider::Models::default(),
             agents: self.agents,
             reachable: Reachable::Yes,
             // A program of somebody else ends when it likes: every answer is the error from then on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kapelle_agents::egress::Policy;
 use kapelle_agents::memory::Settings as Remembering;
+use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
 use kapelle_core::port::agent::BadCard;
 use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
@@ -67,6 +68,8 @@ pub(crate) struct Setup {
     pub(crate) launcher: Option<PathBuf>,
     /// How pages are read.
     pub(crate) web: Web,
+    /// The models that can be asked.
+    pub(crate) models: Models,
     /// Agents beside those that ship.
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Whether other processes can reach it.
@@ -128,7 +131,11 @@ impl Node {
             }
         };
         let memory = memory(setup.place.folder());
-        let agents = agents(setup.launcher, kids, setup.web, memory, setup.agents)?;
+        let egress = Policy::Operator;
+        let launcher = setup.launcher.clone().unwrap_or_default();
+        let (web, models) = (setup.web, Arc::new(setup.models));
+        let built_in = kapelle_agents::Options { launcher, kids, egress, web, memory, models };
+        let agents = agents(setup.launcher.is_some(), built_in, setup.agents)?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
         let app = App::new(engine, setup.place.folder().map(Path::to_path_buf));
         if let Some(socket) = &mut socket {
@@ -170,17 +177,12 @@ fn memory(folder: Option<&Path>) -> Remembering {
     Remembering { file, ..Remembering::default() }
 }
 
+/// The agents that ship, without `process` where nothing runs its children, and `more`.
 fn agents(
-    launcher: Option<PathBuf>,
-    kids: Option<PathBuf>,
-    web: Web,
-    memory: Remembering,
+    has_launcher: bool,
+    built_in: kapelle_agents::Options,
     more: Vec<Arc<dyn Agent>>,
 ) -> Result<Agents, BadCard> {
-    let has_launcher = launcher.is_some();
-    let launcher = launcher.unwrap_or_default();
-    let egress = Policy::Operator;
-    let built_in = kapelle_agents::Options { launcher, kids, egress, web, memory };
     let mut agents = Agents::default();
     for agent in kapelle_agents::built_in(built_in) {
         if has_launcher || &*agent.card().name != "process" {
@@ -195,8 +197,15 @@ fn agents(
 
 /// The agents that ship, without a node: for checking files.
 pub(crate) fn known_agents() -> Agents {
-    agents(Some(PathBuf::new()), None, Web::default(), Remembering::default(), Vec::new())
-        .expect("the schemas of our own agents are right")
+    let built_in = kapelle_agents::Options {
+        launcher: PathBuf::new(),
+        kids: None,
+        egress: Policy::Operator,
+        web: Web::default(),
+        memory: Remembering::default(),
+        models: Arc::default(),
+    };
+    agents(true, built_in, Vec::new()).expect("the schemas of our own agents are right")
 }
 
 /// What `make` gives, on a full disk with what the store keeps for that: who wants to say a word to

@@ -50,6 +50,23 @@ pub struct Definition {
     pub effort: Option<Box<str>>,
 }
 
+impl Definition {
+    /// The model itself, without instructions and tools.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            name: "model".into(),
+            description: "Asks a language model; the prompt says what for.".into(),
+            prompt: "".into(),
+            model: None,
+            tools: Vec::new(),
+            turns_max: TURNS_MAX,
+            tokens_max: TOKENS_MAX,
+            effort: None,
+        }
+    }
+}
+
 /// An agent that thinks.
 pub struct Model {
     card: Card,

@@ -14,7 +14,14 @@ use crate::support::{eventually, launcher, serve};
 fn agents() -> Vec<Arc<dyn Agent>> {
     let (launcher, web) = (launcher(), Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
-    built_in(Options { launcher, kids: None, egress: Policy::Operator, web, memory })
+    built_in(Options {
+        launcher,
+        kids: None,
+        egress: Policy::Operator,
+        web,
+        memory,
+        models: Arc::default(),
+    })
 }
 
 fn agent(name: &str) -> Arc<dyn Agent> {

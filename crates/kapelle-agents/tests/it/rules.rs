@@ -16,7 +16,8 @@ use crate::support::launcher;
 fn agent(name: &str) -> Arc<dyn Agent> {
     let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
-    let options = Options { launcher: launcher(), kids: None, egress, web, memory };
+    let options =
+        Options { launcher: launcher(), kids: None, egress, web, memory, models: Arc::default() };
     built_in(options).into_iter().find(|agent| &*agent.card().name == name).unwrap()
 }
 

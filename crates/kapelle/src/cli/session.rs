@@ -110,12 +110,14 @@ impl Settings {
     ) -> Result<Node, Stop> {
         let launcher = std::env::current_exe()?;
         let (agents, web) = (Vec::new(), self.config.web.settings());
+        let models = self.config.asked().map_err(|error| Stop::new(Exit::Config, error))?;
         let setup = Setup {
             place,
             store: None,
             options,
             launcher: Some(launcher),
             web,
+            models,
             agents,
             reachable,
             on_poisoned: Some(end_at_once),

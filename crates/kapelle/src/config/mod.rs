@@ -6,9 +6,11 @@
 
 mod duration;
 mod log;
+mod models;
 mod node;
 mod web;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use log::{Format, Log};
+pub(crate) use models::{Models, ProviderAt, models};
 pub(crate) use node::Node;
 pub(crate) use web::Web;
 
@@ -36,6 +39,10 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// How it reads pages.
     pub(crate) web: Web,
+    /// Where models can be asked, by name.
+    pub(crate) providers: BTreeMap<String, ProviderAt>,
+    /// What models are called.
+    pub(crate) models: Models,
 }
 
 /// A configuration that cannot be used.
@@ -90,9 +97,17 @@ impl Config {
         Ok(config)
     }
 
+    /// The models that can be asked here.
+    pub(crate) fn asked(&self) -> Result<kapelle_agents::provider::Models, Error> {
+        let env = |name: &str| std::env::var(name).ok();
+        models(&self.providers, &self.models, env)
+            .map_err(|message| Error { place: FILE.to_owned(), message })
+    }
+
     fn check(&self) -> Result<(), String> {
         self.node.check()?;
-        self.web.check()
+        self.web.check()?;
+        models(&self.providers, &self.models, |_| None).map(drop)
     }
 }
 

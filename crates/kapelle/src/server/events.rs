@@ -350,10 +350,12 @@ mod tests {
     async fn a_damaged_run_ends_its_stream_with_a_problem() {
         let (place, options, agents) = (Place::Memory, kapelle_engine::Options::default(), vec![]);
         let (web, reachable) = (kapelle_agents::web::Settings::default(), Reachable::No);
+        let models = kapelle_agents::provider::Models::default();
         let launcher = None;
         let on_poisoned = None;
         let store = None;
-        let setup = Setup { place, store, options, launcher, web, agents, reachable, on_poisoned };
+        let setup =
+            Setup { place, store, options, launcher, web, models, agents, reachable, on_poisoned };
         let node = Node::open(setup).await.unwrap();
         let app = node.app.clone();
         let broken = move || async move {

@@ -46,6 +46,7 @@ pub(super) async fn measure(
         egress: Policy::Operator,
         web: web::Settings::default(),
         memory: memory::Settings::default(),
+        models: std::sync::Arc::default(),
     });
     let agent = agents.iter().find(|found| *found.card().name == *agent);
     let agent = agent.expect("it is built in");
