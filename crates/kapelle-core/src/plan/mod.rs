@@ -47,6 +47,9 @@ pub struct Plan {
     /// Every step waits for a person's word before it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual: bool,
+    /// What its steps may spend together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// JSON Schema of each input, by name: what values given later are checked against.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<Box<str>, Json>,
@@ -94,9 +97,37 @@ pub struct Step {
     /// JSON Schema of its output; another output is a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Json>,
+    /// What it may spend, each of its items by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// How long it is expected to take, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate_ms: Option<u64>,
+}
+
+/// What may be spent on calls that cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Tokens, read and written; `None`: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Nano-dollars; `None`: any sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nanos: Option<i64>,
+    /// What happens to a step whose next call would be too much.
+    #[serde(default)]
+    pub on_exceeded: OnExceeded,
+}
+
+/// What happens to a step whose next call would be too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExceeded {
+    /// It waits until somebody raises the limit.
+    #[default]
+    Pause,
+    /// It fails.
+    Fail,
 }
 
 /// The priority where nothing is said.
@@ -238,6 +269,7 @@ pub(crate) mod tests {
             on_failure: OnFailure::default(),
             on_unknown: None,
             output: None,
+            budget: None,
             estimate_ms: None,
         });
         Plan {

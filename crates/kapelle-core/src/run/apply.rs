@@ -10,7 +10,7 @@ use super::ready::Rank;
 use super::step::{Effect, EffectState, Status};
 use super::{Due, Ended, Run, Timer};
 use crate::plan::OnFailure;
-use crate::port::agent::{Failure, FailureKind, Safety};
+use crate::port::agent::{Failure, FailureKind, Safety, Usage};
 use crate::{Attempt, StepNo, Timestamp, Value};
 
 impl Run {
@@ -30,6 +30,7 @@ impl Run {
             Event::RunAdopted => self.stop_clock(last_at),
             Event::RunPaused { reason, .. } => self.paused = Some(reason.clone()),
             Event::RunResumed { .. } => self.paused = None,
+            Event::BudgetRaised { .. } => self.raise(event),
             Event::RunStopping { verdict, reason, .. } => {
                 self.stopping = Some((*verdict, reason.clone()));
                 self.timers.retain(|(_, timer)| matches!(timer, Timer::Attempt(_)));
@@ -82,12 +83,19 @@ impl Run {
             Event::StepsGrown { parts, join, list, .. } => {
                 self.grow(no, parts, *join, list.as_ref())
             }
-            Event::EffectStarted { attempt, effect, .. } => {
-                self.note_effect(no, *attempt, effect, EffectState::Started);
+            Event::EffectStarted { attempt, effect, reserve, .. } => {
+                self.note_effect(no, *attempt, effect, EffectState::Started, *reserve);
+                if let Some(reserve) = reserve {
+                    self.keep_ledgers(no, |ledger| ledger.reserve(reserve));
+                }
             }
-            Event::EffectRecorded { attempt, effect, outcome, .. } => {
+            Event::EffectRecorded { attempt, effect, outcome, used, .. } => {
                 let state = EffectState::Recorded(outcome.clone());
-                self.note_effect(no, *attempt, effect, state);
+                let held = self.note_effect(no, *attempt, effect, state, None);
+                if held.is_some() || used.is_some() {
+                    let used = used.as_ref();
+                    self.keep_ledgers(no, |ledger| ledger.settle(held.as_ref(), used));
+                }
             }
             Event::RunCreated(_)
             | Event::RunForked(_)
@@ -97,7 +105,8 @@ impl Run {
             | Event::RunResumed { .. }
             | Event::RunStopping { .. }
             | Event::RunCompleted { .. }
-            | Event::StepsDropped { .. } => {}
+            | Event::StepsDropped { .. }
+            | Event::BudgetRaised { .. } => {}
         }
     }
 
@@ -146,7 +155,7 @@ impl Run {
                 step.deaths = 0;
                 *ordinal
             }
-            Blocked::NoAgent { .. } => 0,
+            Blocked::NoAgent { .. } | Blocked::Budget { .. } => 0,
         };
         let effect = step.effects.as_deref_mut().and_then(|effects| effects.get_mut(&ordinal));
         match (how, effect) {
@@ -161,9 +170,18 @@ impl Run {
         self.make_ready(no);
     }
 
-    fn note_effect(&mut self, no: StepNo, attempt: Attempt, id: &EffectId, state: EffectState) {
+    /// Takes note of a call; what it had reserved before.
+    fn note_effect(
+        &mut self,
+        no: StepNo,
+        attempt: Attempt,
+        id: &EffectId,
+        state: EffectState,
+        reserved: Option<Usage>,
+    ) -> Option<Usage> {
         let effects = self.steps[no.index()].effects.get_or_insert_with(Box::default);
-        effects.insert(id.ordinal, Effect { id: id.clone(), attempt, state });
+        let effect = Effect { id: id.clone(), attempt, state, reserved };
+        effects.insert(id.ordinal, effect).and_then(|before| before.reserved)
     }
 
     /// Ends a step and takes note of what follows for those that wait for it.
@@ -241,6 +259,7 @@ impl Run {
             Status::Running => {
                 self.running.remove(&no);
                 self.timers.remove(&(step.deadline, Timer::Attempt(no)));
+                self.give_up_reserved(no);
             }
             Status::Retrying(next) => {
                 self.retries.remove(&(*next, no));

@@ -27,7 +27,7 @@ pub enum Command {
         /// How.
         failure: Failure,
     },
-    /// An agent is about to make an unsafe outside call.
+    /// An agent is about to make an outside call that is unsafe, or costs.
     StartEffect {
         /// Of which step.
         step: StepNo,
@@ -35,6 +35,8 @@ pub enum Command {
         attempt: Attempt,
         /// Which call.
         effect: EffectId,
+        /// What it may use, if it costs.
+        reserve: Option<Usage>,
     },
     /// An agent's outside call has ended.
     RecordEffect {
@@ -46,6 +48,19 @@ pub enum Command {
         effect: EffectId,
         /// How it ended.
         outcome: Outcome,
+        /// What it used, if it costs.
+        used: Option<Usage>,
+    },
+    /// More may be spent.
+    Raise {
+        /// By which step; `None`: by the run.
+        step: Option<StepId>,
+        /// So many more tokens.
+        tokens: u64,
+        /// So many more nano-dollars.
+        nanos: i64,
+        /// Who says so.
+        by: Box<str>,
     },
     /// Time has passed.
     Tick,
@@ -179,6 +194,12 @@ pub enum Refusal {
     /// There is nothing to resolve.
     #[error("step `{0}` is not blocked")]
     NotBlocked(StepId),
+    /// The call is more than may be spent.
+    #[error("{0}")]
+    OverBudget(super::Exceeded),
+    /// There is no limit to raise.
+    #[error("{0}")]
+    NoBudget(Box<str>),
     /// It is not a step that grows.
     #[error("step `{0}` cannot grow now")]
     CannotGrow(StepId),
@@ -198,6 +219,8 @@ impl Refusal {
             Self::NotAsked(_) => "not_asked",
             Self::NotYours { .. } => "not_yours",
             Self::NotBlocked(_) => "not_blocked",
+            Self::OverBudget(_) => "over_budget",
+            Self::NoBudget(_) => "no_budget",
             Self::CannotGrow(_) => "cannot_grow",
         }
     }

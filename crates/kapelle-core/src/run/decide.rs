@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::command::{Command, Produced, Refusal, Takeover};
-use super::event::{Blocked, EffectId, Event, Join, Outcome, Parts, Resolved, Skipped, Verdict};
+use super::event::{Blocked, EffectId, Event, Join, Parts, Resolved, Skipped, Verdict};
 use super::group::PARTS_MAX;
 use super::step::{EffectState, Status, Step};
 use super::{Run, Timer};
 use crate::plan::{OnTimeout, Retry, Work};
-use crate::port::agent::{Failure, FailureKind, OnUnknown, Safety};
+use crate::port::agent::{Failure, FailureKind, OnUnknown, Safety, Usage};
 use crate::{Attempt, Json, RunId, StepId, StepNo, Timestamp, Value};
 
 /// The code of a failure by which an answer did not have the form that the plan asks for.
 pub(super) const BAD_OUTPUT: &str = "bad_output";
+/// The code of a failure by which a call was more than its step may spend; `over_budget`: than the run.
+pub const OVER_OWN_BUDGET: &str = "over_step_budget";
 /// Who decides where a limit does.
 const KAPELLE: &str = "kapelle";
 
@@ -32,16 +34,21 @@ impl Run {
                 let then = self.after_failure(step, attempt, failure, now);
                 Ok(self.within_budget(vec![then]))
             }
-            Command::StartEffect { step, attempt, effect } => {
+            Command::StartEffect { step, attempt, effect, reserve } => {
+                self.start_effect(step, attempt, effect, reserve)
+            }
+            Command::RecordEffect { step, attempt, effect, outcome, used } => {
                 self.expect_running(step, attempt)?;
                 match self.recorded(step, &effect) {
-                    None => Ok(vec![Event::EffectStarted { step, attempt, effect }]),
+                    None => {
+                        Ok(vec![Event::EffectRecorded { step, attempt, effect, outcome, used }])
+                    }
+                    // The same report again, after an outcome that was unknown to the reporter.
+                    Some(known) if *known == effect => Ok(Vec::new()),
                     Some(_) => Err(self.known(step, &effect)),
                 }
             }
-            Command::RecordEffect { step, attempt, effect, outcome } => {
-                self.record_effect(step, attempt, effect, outcome)
-            }
+            Command::Raise { step, tokens, nanos, by } => self.raised(step, tokens, nanos, by),
             Command::Tick => Ok(self.within_budget(self.tick(now))),
             Command::Adopt(takeover) => Ok(self.adopt(takeover, now)),
             Command::Pause { by, reason } => self.pause(by, reason),
@@ -100,20 +107,64 @@ impl Run {
         })
     }
 
-    fn record_effect(
+    fn start_effect(
         &self,
         step: StepNo,
         attempt: Attempt,
         effect: EffectId,
-        outcome: Outcome,
+        reserve: Option<Usage>,
     ) -> Result<Vec<Event>, Refusal> {
         self.expect_running(step, attempt)?;
-        match self.recorded(step, &effect) {
-            None => Ok(vec![Event::EffectRecorded { step, attempt, effect, outcome }]),
-            // The same report again, after an outcome that was unknown to the reporter.
-            Some(known) if *known == effect => Ok(Vec::new()),
-            Some(_) => Err(self.known(step, &effect)),
+        if self.recorded(step, &effect).is_some() {
+            return Err(self.known(step, &effect));
         }
+        match reserve.as_ref().and_then(|wanted| self.exceeds(step, wanted)) {
+            Some(exceeded) => Err(Refusal::OverBudget(exceeded)),
+            None => Ok(vec![Event::EffectStarted { step, attempt, effect, reserve }]),
+        }
+    }
+
+    /// More may be spent: whoever waits for that goes on.
+    fn raised(
+        &self,
+        step: Option<StepId>,
+        tokens: u64,
+        nanos: i64,
+        by: Box<str>,
+    ) -> Result<Vec<Event>, Refusal> {
+        let step = step.map(|step| self.expect(&step)).transpose()?;
+        let budget = step.map_or(self.plan.plan.budget, |no| self.spec(no).budget);
+        let Some(budget) = budget else {
+            let whose = if step.is_some() { "the step" } else { "the run" };
+            return Err(Refusal::NoBudget(format!("{whose} has no budget to raise").into()));
+        };
+        let useless =
+            (tokens == 0 || budget.tokens.is_none()) && (nanos <= 0 || budget.nanos.is_none());
+        if useless {
+            let of = if budget.tokens.is_none() { "money" } else { "tokens" };
+            return Err(Refusal::NoBudget(
+                format!("the budget is one of {of}: say how many more").into(),
+            ));
+        }
+        let waiting = self.blocked.iter().filter(|no| {
+            let own = matches!(
+                self.steps[no.index()].status,
+                Status::Blocked(Blocked::Budget { own: true })
+            );
+            let run = matches!(
+                self.steps[no.index()].status,
+                Status::Blocked(Blocked::Budget { own: false })
+            );
+            step.map_or(run, |step| own && step == **no)
+        });
+        let go_on = waiting.map(|no| Event::StepResolved {
+            step: *no,
+            how: Resolved::Retry,
+            by: by.clone(),
+            comment: "the budget was raised".into(),
+        });
+        let first = Event::BudgetRaised { step, tokens, nanos, by: by.clone() };
+        Ok(std::iter::once(first).chain(go_on).collect())
     }
 
     /// The call that is recorded in the place of `effect`.
@@ -139,6 +190,14 @@ impl Run {
         let failed = |failure| Event::StepFailed { step, attempt: Some(attempt), failure };
         if self.stopping.is_some() {
             return failed(failure);
+        }
+        if failure.kind == FailureKind::Budget && self.waits_at_limit(step) {
+            let own = &*failure.code == OVER_OWN_BUDGET;
+            return Event::StepBlocked {
+                step,
+                attempt: Some(attempt),
+                why: Blocked::Budget { own },
+            };
         }
         let in_doubt = |ordinal| {
             let why = Blocked::InDoubt { ordinal, deaths: 0 };

@@ -12,7 +12,7 @@ use serde::de::{
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::event::{EffectId, Event, Outcome, Untagged};
-use crate::port::agent::Safety;
+use crate::port::agent::{Safety, Usage};
 use crate::{Attempt, Digest, Json, StepNo};
 
 /// The field that says what an event is.
@@ -59,7 +59,7 @@ fn type_is_later<'de, A: MapAccess<'de>>(first: String, mut map: A) -> Result<Ev
 /// another serde puts everything aside as a tree first.
 pub(super) fn effect_recorded<'de, D: Deserializer<'de>>(
     from: D,
-) -> Result<(StepNo, Attempt, EffectId, Outcome), D::Error> {
+) -> Result<(StepNo, Attempt, EffectId, Outcome, Option<Usage>), D::Error> {
     #[derive(Deserialize)]
     struct Flat {
         step: StepNo,
@@ -71,10 +71,13 @@ pub(super) fn effect_recorded<'de, D: Deserializer<'de>>(
         generation: u32,
         safety: Safety,
         outcome: Outcome,
+        #[serde(default)]
+        used: Option<Usage>,
     }
-    let Flat { step, attempt, ordinal, name, input, generation, safety, outcome } =
+    let Flat { step, attempt, ordinal, name, input, generation, safety, outcome, used } =
         Flat::deserialize(from)?;
-    Ok((step, attempt, EffectId { ordinal, name, input, generation, safety }, outcome))
+    let effect = EffectId { ordinal, name, input, generation, safety };
+    Ok((step, attempt, effect, outcome, used))
 }
 
 /// A text that is looked at where it is.

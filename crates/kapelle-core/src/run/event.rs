@@ -197,7 +197,19 @@ pub enum Event {
         /// Which.
         steps: Vec<StepNo>,
     },
-    /// An unsafe outside call is about to be made.
+    /// More may be spent.
+    BudgetRaised {
+        /// By which step; `None`: by the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepNo>,
+        /// So many more tokens.
+        tokens: u64,
+        /// So many more nano-dollars.
+        nanos: i64,
+        /// Who says so.
+        by: Box<str>,
+    },
+    /// An outside call that is unsafe, or costs, is about to be made.
     EffectStarted {
         /// In which step.
         step: StepNo,
@@ -206,6 +218,9 @@ pub enum Event {
         /// The call.
         #[serde(flatten)]
         effect: EffectId,
+        /// What it may use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reserve: Option<Usage>,
     },
     /// An outside call has ended, and its end will be replayed.
     #[serde(deserialize_with = "super::decode::effect_recorded")]
@@ -219,6 +234,9 @@ pub enum Event {
         effect: EffectId,
         /// How it ended.
         outcome: Outcome,
+        /// What it used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        used: Option<Usage>,
     },
 }
 }
@@ -248,7 +266,8 @@ impl Event {
             | Self::RunResumed { .. }
             | Self::RunStopping { .. }
             | Self::RunCompleted { .. }
-            | Self::StepsDropped { .. } => None,
+            | Self::StepsDropped { .. }
+            | Self::BudgetRaised { .. } => None,
         }
     }
 }
@@ -385,6 +404,11 @@ pub enum Blocked {
     NoAgent {
         /// Its name.
         agent: Box<str>,
+    },
+    /// Its next call is more than may be spent.
+    Budget {
+        /// Whose limit that is: its own, or the run's.
+        own: bool,
     },
 }
 

@@ -19,6 +19,7 @@ mod fork;
 mod group;
 mod poison;
 mod ready;
+mod spend;
 mod step;
 mod values;
 mod view;
@@ -33,12 +34,14 @@ use std::time::Duration;
 pub use begin::{Begun, Prepared, World};
 pub use command::{Command, Produced, Refusal, Takeover};
 pub use compiled::{BadPlan, Compiled};
+pub use decide::OVER_OWN_BUDGET;
 pub use event::{
     Blocked, Created, EffectId, Event, Forked, Join, Outcome, Parts, Resolved, Skipped, Taken,
     TakenEnd, Verdict,
 };
 pub use poison::SUSPECT_FOR;
 pub use ready::Lane;
+pub use spend::{Exceeded, Ledger, Sum};
 pub use step::{Effect, EffectState, Effects, Group, Status as StepStatus, Step};
 pub use values::{Missing, Values};
 pub use view::{Status, StepView, Wants};
@@ -79,6 +82,7 @@ pub struct Run {
     dues: VecDeque<Due>,
     clock: ActiveClock,
     budget: budget::Budget,
+    ledger: spend::Ledger,
 }
 
 /// How a run ended, and with what.
@@ -154,6 +158,7 @@ impl Run {
             dues: VecDeque::new(),
             clock: ActiveClock::default(),
             budget: budget::Budget::default(),
+            ledger: spend::Ledger::default(),
             plan,
         };
         for no in run.plan.sources().collect::<Vec<_>>() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::event::{Blocked, EffectId, Join, Outcome, Skipped};
-use crate::port::agent::{Failure, OnUnknown};
+use crate::port::agent::{Failure, OnUnknown, Usage};
 use crate::{Artifact, Attempt, StepId, StepNo, Timestamp, Value};
 
 /// One node of a run's plan, written or grown.
@@ -48,6 +48,7 @@ pub struct Step {
     /// It was done by the run that this one was forked from.
     pub(super) taken: bool,
     pub(super) effects: Option<Box<Effects>>,
+    pub(super) ledger: Option<Box<super::Ledger>>,
     pub(super) group: Option<Box<Group>>,
 }
 
@@ -115,6 +116,8 @@ pub struct Effect {
     pub attempt: Attempt,
     /// Where it stands.
     pub state: EffectState,
+    /// What it has reserved, while it is under way.
+    pub reserved: Option<Usage>,
 }
 
 /// Where an outside call stands.
@@ -174,6 +177,7 @@ impl Step {
             released: false,
             taken: false,
             effects: None,
+            ledger: None,
             group: None,
         }
     }
@@ -213,6 +217,12 @@ impl Step {
     #[must_use]
     pub fn grown_by(&self) -> Option<StepNo> {
         self.part_of.map(|(by, _)| by)
+    }
+
+    /// What it has spent, and what is on its way.
+    #[must_use]
+    pub fn ledger(&self) -> super::Ledger {
+        self.ledger.as_deref().copied().unwrap_or_default()
     }
 
     /// The steps that it has grown, in order.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Workflow;
 use super::file::{
-    Approval, Duration, File, Mode, OnFailure, OnTimeout, OnUnknown, Retry, RetryOn, Task,
+    Approval, Budget, Duration, File, Mode, OnExceeded, OnFailure, OnTimeout, OnUnknown, Retry,
+    RetryOn, Task,
 };
 use crate::plan::finding::{Field, Finding, Place};
 use crate::plan::{self, ForEach, Plan, Step, Work};
@@ -37,6 +38,7 @@ pub(super) fn convert(file: File) -> Converted {
         timeout_ms: config.global_timeout.and_then(|duration| duration.0),
         deadline_ms: config.deadline.and_then(|duration| duration.0),
         manual: config.mode == Some(Mode::Manual),
+        budget: config.budget.map(budget),
         inputs: file
             .inputs
             .unwrap_or_default()
@@ -97,6 +99,7 @@ impl Converter<'_> {
                 OnUnknown::Fail => StepOnUnknown::Fail,
             }),
             output: task.output.take().map(|schema| schema.0),
+            budget: task.budget.map(budget),
             estimate_ms: task.estimated_duration.map(seconds_to_ms),
             work: self.work(&id, task),
             id,
@@ -238,6 +241,18 @@ fn failure(kind: RetryOn) -> FailureKind {
         RetryOn::Refused => FailureKind::Refused,
         RetryOn::Denied => FailureKind::Denied,
         RetryOn::Bug => FailureKind::Bug,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the schema bounds it")]
+fn budget(budget: Budget) -> plan::Budget {
+    plan::Budget {
+        tokens: budget.tokens,
+        nanos: budget.usd.map(|usd| (usd * 1e9).round() as i64),
+        on_exceeded: match budget.on_exceeded {
+            None | Some(OnExceeded::Pause) => plan::OnExceeded::Pause,
+            Some(OnExceeded::Fail) => plan::OnExceeded::Fail,
+        },
     }
 }
 

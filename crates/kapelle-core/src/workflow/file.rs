@@ -88,6 +88,31 @@ pub(super) struct Config {
     pub(super) deadline: Option<Duration>,
     /// `manual`: every step waits for a person's word.
     pub(super) mode: Option<Mode>,
+    /// What all steps may spend together.
+    pub(super) budget: Option<Budget>,
+}
+
+/// What may be spent on models.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(inline)]
+pub(super) struct Budget {
+    /// Tokens, read and written.
+    #[schemars(range(min = 1))]
+    pub(super) tokens: Option<u64>,
+    /// US dollars.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(super) usd: Option<f64>,
+    /// What happens to a step whose next call would be too much: it waits for more, or fails.
+    pub(super) on_exceeded: Option<OnExceeded>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum OnExceeded {
+    Pause,
+    Fail,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -144,6 +169,8 @@ pub(super) struct Task {
     /// How long it takes, in seconds.
     #[schemars(range(min = 0))]
     pub(super) estimated_duration: Option<f64>,
+    /// What it may spend; each item of a `forEach` by itself.
+    pub(super) budget: Option<Budget>,
     /// A person decides, instead of an agent.
     pub(super) approval: Option<Approval>,
 }

@@ -74,7 +74,7 @@ fn a_call_that_failed_for_certain_is_made_again_under_a_new_key_each_time() {
         };
         let down = || Failure::new(FailureKind::Unavailable, "down", "down");
         let outcome = Outcome::Failed(down());
-        stage.tell(Command::RecordEffect { step, attempt, effect, outcome }).unwrap();
+        stage.tell(Command::RecordEffect { step, attempt, effect, outcome, used: None }).unwrap();
         let mut failure = down();
         failure.forget_from = Some(1);
         if generation < 2 {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kapelle_core::port::agent::{Failure, FailureKind, Safety};
+use kapelle_core::port::agent::{Failure, FailureKind, Safety, Usage};
 use kapelle_core::run::{
     Command, EffectId, Forked, Join, Outcome, Parts, Produced, Resolved, TakenEnd, Takeover,
 };
@@ -192,6 +192,12 @@ fn command_of(stage: &Driver, verb: &str, words: &[&str], rest: &str) -> Command
             Command::Failed { step, attempt, failure: failure_of(&words[1..]) }
         }
         "effect" => effect_of(stage, words),
+        "raise" => Command::Raise {
+            step: (words[0] != "run").then(|| words[0].parse().unwrap()),
+            tokens: words[1].parse().unwrap(),
+            nanos: words[2].parse().unwrap(),
+            by: by().into(),
+        },
         "pause" => Command::Pause { by: by().into(), reason: "".into() },
         "resume" => Command::Resume { by: by().into() },
         "cancel" => Command::Cancel { by: by().into(), reason: rest.into() },
@@ -243,7 +249,7 @@ fn failure_of(words: &[&str]) -> Failure {
     failure
 }
 
-/// `start|done|failed STEP#N ORDINAL NAME [unsafe] [generation G] [input X] [= JSON]`
+/// `start|done|failed STEP#N ORDINAL NAME [unsafe] [generation G] [input X] [for TOKENS[/NANOSn$]] [= JSON]`
 fn effect_of(stage: &Driver, words: &[&str]) -> Command {
     let (step, attempt) = attempt_of(stage, words[1]);
     let after = |name: &str| words.iter().skip_while(|word| **word != name).nth(1).copied();
@@ -256,11 +262,27 @@ fn effect_of(stage: &Driver, words: &[&str]) -> Command {
     };
     let value = || serde_json::from_str(after("=").unwrap_or("null")).unwrap();
     let outcome = match words[0] {
-        "start" => return Command::StartEffect { step, attempt, effect },
+        "start" => {
+            return Command::StartEffect {
+                step,
+                attempt,
+                effect,
+                reserve: after("for").map(usage),
+            };
+        }
         "failed" => Outcome::Failed(Failure::new(FailureKind::Unavailable, "down", "down")),
         _ => Outcome::Done(Value::Inline(Arc::new(value()))),
     };
-    Command::RecordEffect { step, attempt, effect, outcome }
+    Command::RecordEffect { step, attempt, effect, outcome, used: after("for").map(usage) }
+}
+
+fn usage(text: &str) -> Usage {
+    let (tokens, nanos) = text.split_once('/').unwrap_or((text, ""));
+    Usage {
+        input_tokens: tokens.parse().unwrap(),
+        output_tokens: 0,
+        cost_nanos: nanos.strip_suffix("n$").map(|nanos| nanos.parse().unwrap()),
+    }
 }
 
 fn number_of(stage: &Driver, id: &str) -> StepNo {

@@ -425,7 +425,12 @@ impl World {
                 safety,
             };
             if safety == Safety::Unsafe {
-                words.push_back(Command::StartEffect { step, attempt, effect: effect.clone() });
+                words.push_back(Command::StartEffect {
+                    step,
+                    attempt,
+                    effect: effect.clone(),
+                    reserve: None,
+                });
             }
             let outcome = if self.dice.one_in(5) {
                 forget_from = forget_from.or(Some(ordinal));
@@ -433,7 +438,7 @@ impl World {
             } else {
                 Outcome::Done(Value::null())
             };
-            words.push_back(Command::RecordEffect { step, attempt, effect, outcome });
+            words.push_back(Command::RecordEffect { step, attempt, effect, outcome, used: None });
             if self.dice.one_in(8) {
                 break;
             }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use kapelle_core::plan::{ForEach, Plan, Retry, Step, Work};
+use kapelle_core::plan::{Budget, ForEach, OnExceeded, Plan, Retry, Step, Work};
 use kapelle_core::{Json, parse_duration};
 
 #[derive(Default)]
@@ -44,6 +44,7 @@ impl Setup {
             "timeout" => self.plan.timeout_ms = Some(ms(value)),
             "deadline" => self.plan.deadline_ms = Some(ms(value)),
             "manual" => self.plan.manual = value == "yes",
+            "budget" => self.plan.budget = Some(budget(value)),
             "output" => self.plan.output = Some(serde_json::from_str(value).unwrap()),
             _ => panic!("a run has no `{name}`"),
         }
@@ -85,6 +86,7 @@ fn of_step(step: &mut Step, name: &str, value: &str) {
         ("on-failure", _) => step.on_failure = word(value),
         ("on-unknown", _) => step.on_unknown = Some(word(value)),
         ("output", _) => step.output = Some(serde_json::from_str(value).unwrap()),
+        ("budget", _) => step.budget = Some(budget(value)),
         ("estimate", _) => step.estimate_ms = Some(ms(value)),
         (other, _) => of_retry(&mut step.retry, other, value),
     }
@@ -100,6 +102,22 @@ fn of_retry(retry: &mut Retry, name: &str, value: &str) {
         "retry-on" => retry.on = value.split(',').map(word).collect(),
         other => panic!("a step has no `{other}`"),
     }
+}
+
+/// `TOKENS`, `NANOSn$` or `TOKENS/NANOSn$`, and `,fail`.
+fn budget(text: &str) -> Budget {
+    let (limits, on_exceeded) = match text.strip_suffix(",fail") {
+        Some(limits) => (limits, OnExceeded::Fail),
+        None => (text, OnExceeded::Pause),
+    };
+    let mut budget = Budget { on_exceeded, ..Budget::default() };
+    for limit in limits.split('/') {
+        match limit.strip_suffix("n$") {
+            Some(nanos) => budget.nanos = Some(nanos.parse().unwrap()),
+            None => budget.tokens = Some(limit.parse().unwrap()),
+        }
+    }
+    budget
 }
 
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> T {

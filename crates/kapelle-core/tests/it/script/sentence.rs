@@ -1,6 +1,6 @@
 //! Events and wants as sentences.
 
-use kapelle_core::port::agent::OnUnknown;
+use kapelle_core::port::agent::{OnUnknown, Usage};
 use kapelle_core::run::{
     Blocked, EffectId, Event, Forked, Outcome, Resolved, Skipped, Status, TakenEnd,
 };
@@ -58,15 +58,22 @@ pub(super) fn of(stage: &Driver, event: &Event) -> String {
         Event::StepsDropped { steps } => {
             format!("dropped: {}", steps.iter().map(name).collect::<Vec<_>>().join(" "))
         }
-        Event::EffectStarted { step, attempt, effect } => {
-            format!("{}#{attempt} effect {} started", name(step), key(effect))
+        Event::BudgetRaised { step, tokens, nanos, by } => {
+            let whose = step.as_ref().map_or("run".to_owned(), &name);
+            format!("{whose} may spend {tokens} tokens and {nanos} n$ more, says {by}")
         }
-        Event::EffectRecorded { step, attempt, effect, outcome } => {
+        Event::EffectStarted { step, attempt, effect, reserve } => {
+            let reserve =
+                reserve.as_ref().map_or(String::new(), |r| format!(", reserves {}", used(r)));
+            format!("{}#{attempt} effect {} started{reserve}", name(step), key(effect))
+        }
+        Event::EffectRecorded { step, attempt, effect, outcome, used: of } => {
+            let of = of.as_ref().map_or(String::new(), |of| format!(", used {}", used(of)));
             let end = match outcome {
                 Outcome::Done(done) => format!("done: {}", value(stage, done)),
                 Outcome::Failed(failure) => format!("failed: {}", failure.message),
             };
-            format!("{}#{attempt} effect {} {end}", name(step), key(effect))
+            format!("{}#{attempt} effect {} {end}{of}", name(step), key(effect))
         }
     }
 }
@@ -173,12 +180,19 @@ fn skipped(stage: &Driver, why: &Skipped) -> String {
     }
 }
 
+fn used(usage: &Usage) -> String {
+    let tokens = usage.input_tokens + usage.output_tokens;
+    usage.cost_nanos.map_or_else(|| tokens.to_string(), |nanos| format!("{tokens}/{nanos}n$"))
+}
+
 fn blocked(why: &Blocked) -> String {
     match why {
         Blocked::InDoubt { deaths: 1.., .. } => "poison".into(),
         Blocked::InDoubt { ordinal: 0, .. } => "in doubt".into(),
         Blocked::InDoubt { ordinal, .. } => format!("call {ordinal} in doubt"),
         Blocked::NoAgent { agent } => format!("no agent {agent}"),
+        Blocked::Budget { own: true } => "its budget".into(),
+        Blocked::Budget { own: false } => "the run's budget".into(),
     }
 }
 

@@ -66,7 +66,7 @@ impl Promises {
             Event::StepsDropped { steps } => {
                 steps.iter().for_each(|step| self.end(*step, End::Good));
             }
-            Event::EffectStarted { step, attempt, effect } => {
+            Event::EffectStarted { step, attempt, effect, .. } => {
                 let call = (*step, effect.ordinal);
                 assert!(!self.paid.contains(&call), "an unsafe success is not repeated");
                 let begun = self.open.insert(call, *attempt);
@@ -96,6 +96,7 @@ impl Promises {
             | Event::RunAdopted
             | Event::RunPaused { .. }
             | Event::RunResumed { .. }
+            | Event::BudgetRaised { .. }
             | Event::StepBlocked { .. }
             | Event::ApprovalDecided { .. } => {}
         }

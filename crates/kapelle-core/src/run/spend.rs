@@ -1,0 +1,199 @@
+//! What a run may spend: reserved before a call, in the commit that announces it, and settled with
+//! what the call really used.
+//!
+//! **Invariants:** what is spent, reserved and of unknown end together stay within the limit; a
+//! reservation ends with its call's record, or becomes "unknown" with the attempt that made it: the
+//! call may have happened, and is paid for as far as we know. All of it is a function of the events,
+//! so it holds over restarts, and is shared by parallel steps and retries.
+
+use super::Run;
+use super::event::Event;
+use crate::plan::{Budget, OnExceeded};
+use crate::port::agent::Usage;
+use crate::{StepId, StepNo};
+
+/// What was used, or may have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Tokens read and written.
+    pub tokens: u64,
+    /// Nano-dollars, as far as prices are known.
+    pub nanos: i64,
+    /// Calls whose price nobody knows.
+    pub unpriced: u32,
+}
+
+impl Sum {
+    fn of(usage: &Usage) -> Self {
+        Self {
+            tokens: usage.input_tokens.saturating_add(usage.output_tokens),
+            nanos: usage.cost_nanos.unwrap_or(0),
+            unpriced: u32::from(usage.cost_nanos.is_none()),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.tokens = self.tokens.saturating_add(more.tokens);
+        self.nanos = self.nanos.saturating_add(more.nanos);
+        self.unpriced = self.unpriced.saturating_add(more.unpriced);
+    }
+
+    fn take(&mut self, less: Self) {
+        self.tokens = self.tokens.saturating_sub(less.tokens);
+        self.nanos = self.nanos.saturating_sub(less.nanos);
+        self.unpriced = self.unpriced.saturating_sub(less.unpriced);
+    }
+}
+
+/// What a run, or a step of it, has spent, and what is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// What recorded calls have used.
+    pub spent: Sum,
+    /// What calls that are under way may use.
+    pub reserved: Sum,
+    /// What calls may have used of which nobody knows the end.
+    pub unknown: Sum,
+    /// What was granted beyond the plan's budget.
+    pub raised: Sum,
+}
+
+/// Why a call would be too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// More than is left, whatever becomes of what is under way.
+    Limit,
+    /// It may fit once calls that are under way have ended.
+    Reserved,
+    /// Its price is not known, and there is a limit of money.
+    Unpriced,
+}
+
+impl Ledger {
+    pub(super) fn reserve(&mut self, usage: &Usage) {
+        self.reserved.add(Sum::of(usage));
+    }
+
+    /// A call has ended: what it had reserved is free, what it used is spent.
+    pub(super) fn settle(&mut self, reserved: Option<&Usage>, used: Option<&Usage>) {
+        if let Some(reserved) = reserved {
+            self.reserved.take(Sum::of(reserved));
+        }
+        if let Some(used) = used {
+            self.spent.add(Sum::of(used));
+        }
+    }
+
+    /// Nobody will say how a call ended.
+    pub(super) fn give_up(&mut self, reserved: &Usage) {
+        self.reserved.take(Sum::of(reserved));
+        self.unknown.add(Sum::of(reserved));
+    }
+
+    fn over(&self, budget: &Budget, wanted: &Usage) -> Option<Over> {
+        if budget.nanos.is_some() && wanted.cost_nanos.is_none() {
+            return Some(Over::Unpriced);
+        }
+        let (mut gone, mut all) = (self.spent, Sum::of(wanted));
+        gone.add(self.unknown);
+        all.add(gone);
+        let fits = |sum: &Sum| {
+            let tokens = budget.tokens.map(|max| max.saturating_add(self.raised.tokens));
+            let nanos = budget.nanos.map(|max| max.saturating_add(self.raised.nanos));
+            tokens.is_none_or(|max| sum.tokens <= max) && nanos.is_none_or(|max| sum.nanos <= max)
+        };
+        if !fits(&all) {
+            return Some(Over::Limit);
+        }
+        all.add(self.reserved);
+        (!fits(&all)).then_some(Over::Reserved)
+    }
+}
+
+/// Which limit a call met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Whose limit: the step's own, or the run's.
+    pub step: Option<StepId>,
+    /// It may fit once calls that are under way have ended.
+    pub for_now: bool,
+    /// Its price is not known.
+    pub unpriced: bool,
+}
+
+impl std::fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let whose =
+            self.step.as_ref().map_or("the run".to_owned(), |step| format!("step `{step}`"));
+        if self.unpriced {
+            write!(f, "the budget of {whose} is in money, and nobody knows what this call costs")
+        } else if self.for_now {
+            write!(f, "the budget of {whose} is reserved by calls that are under way")
+        } else {
+            write!(f, "the budget of {whose} has no room for this call")
+        }
+    }
+}
+
+impl Run {
+    /// What it has spent, and what is on its way.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether a call that may use `wanted` would be too much.
+    pub(super) fn exceeds(&self, no: StepNo, wanted: &Usage) -> Option<Exceeded> {
+        let step = &self.steps[no.index()];
+        let own = self.spec(no).budget.as_ref().map(|budget| {
+            (Some(step.id.clone()), step.ledger.as_deref().copied().unwrap_or_default(), budget)
+        });
+        let all = self.plan.plan.budget.as_ref().map(|budget| (None, self.ledger, budget));
+        own.into_iter().chain(all).find_map(|(step, ledger, budget)| {
+            let over = ledger.over(budget, wanted)?;
+            Some(Exceeded {
+                step,
+                for_now: over == Over::Reserved,
+                unpriced: over == Over::Unpriced,
+            })
+        })
+    }
+
+    /// Whether a step that has met a limit waits for somebody to raise it.
+    pub(super) fn waits_at_limit(&self, no: StepNo) -> bool {
+        let budget = self.spec(no).budget.as_ref().or(self.plan.plan.budget.as_ref());
+        budget.is_some_and(|budget| budget.on_exceeded == OnExceeded::Pause)
+    }
+
+    /// Takes note that calls were announced, have ended, or are given up.
+    pub(super) fn keep_ledgers(&mut self, no: StepNo, note: impl Fn(&mut Ledger)) {
+        note(&mut self.ledger);
+        note(self.steps[no.index()].ledger.get_or_insert_default());
+    }
+
+    /// The attempt of a step is over: what its calls had reserved is of unknown end.
+    pub(super) fn give_up_reserved(&mut self, no: StepNo) {
+        let effects = self.steps[no.index()].effects.as_deref_mut();
+        let held: Vec<Usage> = effects
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, effect)| effect.reserved.take())
+            .collect();
+        for reserved in held {
+            self.keep_ledgers(no, |ledger| ledger.give_up(&reserved));
+        }
+    }
+
+    /// Takes note of more that may be spent.
+    pub(super) fn raise(&mut self, event: &Event) {
+        let Event::BudgetRaised { step, tokens, nanos, .. } = event else { return };
+        let more = Sum { tokens: *tokens, nanos: *nanos, unpriced: 0 };
+        match step {
+            None => self.ledger.raised.add(more),
+            Some(no) if no.index() < self.steps.len() => {
+                self.steps[no.index()].ledger.get_or_insert_default().raised.add(more);
+            }
+            Some(_) => {}
+        }
+    }
+}
