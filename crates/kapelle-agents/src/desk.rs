@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::agent::{
-    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Progress,
+    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, PaidWork, Progress,
+    Usage,
 };
 use kapelle_core::{Artifact, Digest, Digester, Json, canonical};
 use tempfile::{NamedTempFile, TempDir};
@@ -107,6 +108,18 @@ impl Desk for ScratchDesk {
                 }
             }
         })
+    }
+
+    /// There is no budget here: it is counted as nothing.
+    fn paid<'a>(
+        &'a self,
+        effect: Effect,
+        _reserve: Usage,
+        work: PaidWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let work =
+            move |key: Box<str>| -> BoxFuture<'a, _> { Box::pin(async move { work(key).await.0 }) };
+        self.effect(effect, Box::new(work))
     }
 
     async fn artifact(

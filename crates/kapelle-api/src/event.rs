@@ -72,6 +72,15 @@ pub enum EventKind {
         /// Who wanted it.
         by: String,
     },
+    /// More may be spent.
+    BudgetRaised {
+        /// So many more tokens.
+        tokens: u64,
+        /// So many more nano-dollars.
+        nano_usd: i64,
+        /// Who says so.
+        by: String,
+    },
     /// It is to end early.
     RunStopping {
         /// How it will end.
@@ -149,7 +158,7 @@ pub enum EventKind {
     },
     /// The step cannot go on without somebody's help.
     StepBlocked {
-        /// `in_doubt`, `no_agent`, or `poison`: node after node died soon after it had begun it.
+        /// `in_doubt`, `no_agent`, `budget` or `run_budget`, or `poison`: node after node died soon after it had begun it.
         reason: String,
         /// The attempt it is about.
         #[serde(default, skip_serializing_if = "Option::is_none")]

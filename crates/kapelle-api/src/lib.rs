@@ -7,6 +7,7 @@
 //! The server is in the crate `kapelle`, `server`; what each route does is in `docs/api.md`.
 
 mod agent;
+mod bill;
 pub mod client;
 mod event;
 mod history;
@@ -16,6 +17,7 @@ mod run;
 mod why;
 
 pub use agent::{Action, Agent};
+pub use bill::{Amount, Bill, Limit, ModelSpending, Raise, Spending, StepSpending};
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};
 pub use history::{Diff, DiffSide, Difference, Durations, Fork, Forked, Prune, Pruned};

@@ -5,14 +5,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kapelle_core::port::agent::{
-    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Progress, Safety,
+    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, PaidWork, Progress,
+    Safety, Usage,
 };
 use kapelle_core::port::journal::Staged;
-use kapelle_core::run::{Command, EffectId, EffectState, Effects, Outcome};
+use kapelle_core::run::{
+    Command, EffectId, EffectState, Effects, Exceeded, OVER_OWN_BUDGET, Outcome, Refusal,
+};
 use kapelle_core::{
     Artifact, Digest, INLINE_MAX, Json, Payload, ROW_MAX, StepId, Value, canonical,
 };
@@ -21,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::feed::Progressed;
 use crate::shards::{Of, Offer, Reply, Tell};
 use crate::shell::Shared;
+
+/// The code of a failure by which others have reserved what a call needs.
+const RESERVED: &str = "budget_reserved";
 
 /// The desk of one attempt.
 pub(crate) struct AttemptDesk {
@@ -94,6 +101,7 @@ impl AttemptDesk {
             .await;
         match reply {
             Reply::Done { .. } => Ok(()),
+            Reply::Refused(Refusal::OverBudget(exceeded)) => Err(over_budget(&exceeded)),
             Reply::Refused(refusal) => Err(gone(&refusal.to_string())),
             Reply::NotOwner => Err(gone("another node owns the run")),
             Reply::Store(error) => Err(gone(&error.0.to_string())),
@@ -106,11 +114,12 @@ impl AttemptDesk {
         &self,
         ordinal: u32,
         effect: Effect,
-        work: EffectWork<'_>,
+        reserve: Option<Usage>,
+        work: PaidWork<'_>,
     ) -> Result<Json, Failure> {
         let input = Digest::of(canonical(&effect.input).as_bytes());
         let known = self.memo.get(&ordinal);
-        let binding = known.filter(|known| known.state != EffectState::Forgotten);
+        let binding = known.filter(|known| is_binding(known));
         if binding.is_some_and(|known| known.id.input != input || known.id.name != effect.name) {
             let message = format!(
                 "outside call {ordinal} (`{}`) is not the one that was recorded there",
@@ -125,23 +134,30 @@ impl AttemptDesk {
                 return Err(failure.clone());
             }
             // Whoever lets a step go on has said what became of it.
-            Some(EffectState::Started) => return Err(gone("an outside call is in doubt")),
-            Some(EffectState::Forgotten) | None => {}
+            Some(EffectState::Started) if effect.safety == Safety::Unsafe => {
+                return Err(gone("an outside call is in doubt"));
+            }
+            Some(EffectState::Started | EffectState::Forgotten) | None => {}
         }
         let generation = known.map_or(0, |known| known.id.generation);
         let id = EffectId { ordinal, name: effect.name, input, generation, safety: effect.safety };
-        self.make(id, work).await
+        self.make(id, reserve, work).await
     }
 
     /// Makes a call that has not been recorded.
-    async fn make(&self, id: EffectId, work: EffectWork<'_>) -> Result<Json, Failure> {
+    async fn make(
+        &self,
+        id: EffectId,
+        reserve: Option<Usage>,
+        work: PaidWork<'_>,
+    ) -> Result<Json, Failure> {
         let &Of { run, step, attempt, .. } = &self.of;
-        if id.safety == Safety::Unsafe {
-            let command = Command::StartEffect { step, attempt, effect: id.clone() };
-            self.report(command, Kept::default()).await?;
+        if id.safety == Safety::Unsafe || reserve.is_some() {
+            self.announce(&id, reserve).await?;
         }
         let key = format!("{run}/{}/{}/{}", self.step, id.ordinal, id.generation);
-        let result = work(key.into()).await;
+        let (result, used) = work(key.into()).await;
+        let used = reserve.map(|_| used);
         let mut kept = Kept::default();
         let ordinal = id.ordinal;
         let outcome = match &result {
@@ -150,11 +166,30 @@ impl AttemptDesk {
             // What is not known is not recorded.
             Err(_) => return result,
         };
-        self.report(Command::RecordEffect { step, attempt, effect: id, outcome }, kept).await?;
+        let command = Command::RecordEffect { step, attempt, effect: id, outcome, used };
+        self.report(command, kept).await?;
         if let Err(failure) = &result {
             self.note_failure(ordinal, failure);
         }
         result
+    }
+
+    /// Has the call in the journal before it is made. Where others have reserved what it needs, it waits
+    /// for what they leave.
+    async fn announce(&self, id: &EffectId, reserve: Option<Usage>) -> Result<(), Failure> {
+        let &Of { step, attempt, .. } = &self.of;
+        let mut wait = Duration::from_millis(20);
+        loop {
+            let command = Command::StartEffect { step, attempt, effect: id.clone(), reserve };
+            match self.report(command, Kept::default()).await {
+                Err(failure) if &*failure.code == RESERVED => {}
+                end => return end,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
+                () = self.cancelled.cancelled() => return Err(gone("it is not wanted any more")),
+            }
+        }
     }
 
     fn note_failure(&self, ordinal: u32, failure: &Failure) {
@@ -197,6 +232,24 @@ impl AttemptDesk {
     }
 }
 
+/// Whether a call has to be the one that was known in its place.
+fn is_binding(known: &kapelle_core::run::Effect) -> bool {
+    match known.state {
+        EffectState::Recorded(_) => true,
+        EffectState::Started => known.id.safety == Safety::Unsafe,
+        EffectState::Forgotten => false,
+    }
+}
+
+fn over_budget(exceeded: &Exceeded) -> Failure {
+    let code = match (exceeded.for_now, &exceeded.step) {
+        (true, _) => RESERVED,
+        (false, Some(_)) => OVER_OWN_BUDGET,
+        (false, None) => "over_budget",
+    };
+    Failure::new(FailureKind::Budget, code, exceeded.to_string())
+}
+
 fn gone(why: &str) -> Failure {
     Failure::new(FailureKind::Lost, "given_up", why).uncertain()
 }
@@ -223,7 +276,20 @@ impl Desk for AttemptDesk {
         work: EffectWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
-        Box::pin(self.perform(ordinal, effect, work))
+        let free = |key: Box<str>| -> BoxFuture<'a, _> {
+            Box::pin(async move { (work(key).await, Usage::default()) })
+        };
+        Box::pin(self.perform(ordinal, effect, None, Box::new(free)))
+    }
+
+    fn paid<'a>(
+        &'a self,
+        effect: Effect,
+        reserve: Usage,
+        work: PaidWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::pin(self.perform(ordinal, effect, Some(reserve), work))
     }
 
     async fn artifact(

@@ -4,11 +4,13 @@ use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kapelle_core::port::agent::{Call, Desk, Effect, Failure, FailureKind, Progress, Safety};
+use kapelle_core::port::agent::{
+    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Progress, Safety, Usage,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply};
+use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Tokens};
 
 /// What a model said, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,18 @@ pub(super) struct Said {
     /// What it cost; `None` if nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cost_nanos: Option<i64>,
+}
+
+/// What a call used that certainly failed.
+const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(0) };
+
+impl Said {
+    /// What it used.
+    pub(super) fn usage(&self) -> Usage {
+        let Tokens { written, .. } = self.reply.tokens;
+        let (input_tokens, cost_nanos) = (self.reply.tokens.read(), self.cost_nanos);
+        Usage { input_tokens, output_tokens: written, cost_nanos }
+    }
 }
 
 /// Whom to ask, and on whose behalf.
@@ -41,17 +55,34 @@ impl Asking<'_> {
             "tools": prompt.tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(),
             "schema": prompt.schema,
         });
-        let effect = Effect { name: "model".into(), safety: Safety::Repeatable, input };
-        let work = |key: Box<str>| -> kapelle_core::port::agent::BoxFuture<'_, _> {
+        let effect = Effect { name: super::MODEL_EFFECT.into(), safety: Safety::Repeatable, input };
+        let work = |key: Box<str>| -> BoxFuture<'_, _> {
             Box::pin(async move {
-                let said = self.first_that_answers(prompt, &key).await?;
-                Ok(serde_json::to_value(said).expect("it is JSON"))
+                let said = self.first_that_answers(prompt, &key).await;
+                let used = said.as_ref().map_or_else(|_| FREE, Said::usage);
+                (said.map(|said| serde_json::to_value(said).expect("it is JSON")), used)
             })
         };
-        let recorded = self.desk.effect(effect, Box::new(work)).await?;
+        let recorded = self.desk.paid(effect, self.reserve(prompt), Box::new(work)).await?;
         serde_json::from_value(recorded).map_err(|cause| {
             Failure::new(FailureKind::Bug, "odd_record", format!("a recorded answer: {cause}"))
         })
+    }
+
+    /// What a call may use at the most, as far as one can tell before: the dearest of the models.
+    fn reserve(&self, prompt: &Prompt) -> Usage {
+        let bytes = self.choices[0].line.provider.body(prompt).to_string().len() as u64;
+        // A token is three bytes or more, but for rare scripts.
+        let (input_tokens, output_tokens) = (bytes / 3, prompt.tokens_max);
+        let tokens = Tokens { stored: input_tokens, written: output_tokens, ..Tokens::default() };
+        let mut costs = self.choices.iter().map(|choice| self.cost(choice, &tokens));
+        let cost_nanos = costs.try_fold(0, |most, cost| Some(cost?.max(most)));
+        Usage { input_tokens, output_tokens, cost_nanos }
+    }
+
+    fn cost(&self, choice: &Choice, tokens: &Tokens) -> Option<i64> {
+        let day = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        self.models.prices.as_ref()?.cost(&choice.model, tokens, day)
     }
 
     async fn first_that_answers(&self, prompt: &Prompt, key: &str) -> Result<Said, Failure> {
@@ -93,10 +124,7 @@ impl Asking<'_> {
             Ok((reply, headers)) => {
                 line.governor.heard(&headers);
                 leave.is_well();
-                let day = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-                let price = self.models.prices.as_ref();
-                let cost_nanos =
-                    price.and_then(|prices| prices.cost(&choice.model, &reply.tokens, day));
+                let cost_nanos = self.cost(choice, &reply.tokens);
                 Ok(Said { reply, by: name.into(), cost_nanos })
             }
             Err(failure) => {

@@ -24,6 +24,8 @@ use crate::provider::Models;
 use talk::Talk;
 use tool::Tools;
 
+/// What the effects are called that are calls of a model.
+pub const MODEL_EFFECT: &str = "model";
 /// How many turns a conversation has at the most, where nobody says so.
 pub const TURNS_MAX: u32 = 50;
 /// How many tokens an answer has at the most, where nobody says so.
@@ -130,10 +132,10 @@ struct Used {
 }
 
 impl Used {
-    fn add(&mut self, said: &ask::Said) {
-        self.usage.input_tokens += said.reply.tokens.read();
-        self.usage.output_tokens += said.reply.tokens.written;
-        match said.cost_nanos {
+    fn add(&mut self, used: &Usage) {
+        self.usage.input_tokens += used.input_tokens;
+        self.usage.output_tokens += used.output_tokens;
+        match used.cost_nanos {
             Some(nanos) => *self.usage.cost_nanos.get_or_insert(0) += nanos,
             None => self.unknown = true,
         }

@@ -119,7 +119,7 @@ impl<'a> Talk<'a> {
             desk: self.desk,
         };
         let said = asking.ask(&self.prompt).await?;
-        self.used.add(&said);
+        self.used.add(&said.usage());
         Ok(said)
     }
 

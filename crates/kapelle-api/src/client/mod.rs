@@ -19,9 +19,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Agent, Analysis, Approval, Artifact, CheckRequest, Checked, Diff, Event, Fork, Json, NewRun,
-    Page, PlanRequest, Problem, Prune, Pruned, Resolution, Run, RunSummary, RunsQuery, Submitted,
-    Told, Why, Wish,
+    Agent, Analysis, Approval, Artifact, Bill, CheckRequest, Checked, Diff, Event, Fork, Json,
+    NewRun, Page, PlanRequest, Problem, Prune, Pruned, Raise, Resolution, Run, RunSummary,
+    RunsQuery, Submitted, Told, Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -185,6 +185,16 @@ impl Client {
     /// `POST /runs/{run}/steps/{step}/resolve`
     pub async fn resolve(&self, run: &str, step: &str, word: &Resolution) -> Result<Told, Error> {
         self.post(&format!("/runs/{}/steps/{}/resolve", escape(run), escape(step)), word).await
+    }
+
+    /// `POST /runs/{run}/budget`
+    pub async fn raise(&self, run: &str, word: &Raise) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/budget", escape(run)), word).await
+    }
+
+    /// `GET /runs/{run}/bill`
+    pub async fn bill(&self, run: &str) -> Result<Bill, Error> {
+        self.get(&format!("/runs/{}/bill", escape(run))).await
     }
 
     /// `GET /runs/{run}/artifacts`

@@ -271,6 +271,10 @@ pub enum Safety {
 pub type EffectWork<'a> =
     Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, Result<Json, Failure>> + Send + 'a>;
 
+/// The same for a call that costs: what came of it, and what it used.
+pub type PaidWork<'a> =
+    Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, (Result<Json, Failure>, Usage)> + Send + 'a>;
+
 /// What an agent has at hand during a call.
 #[async_trait]
 pub trait Desk: Send + Sync {
@@ -288,6 +292,17 @@ pub trait Desk: Send + Sync {
         &'a self,
         effect: Effect,
         work: EffectWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>>;
+
+    /// The same for a call that costs: what it may use is reserved within the budgets of the step and of
+    /// the run before it is made, and counted as used if its end stays unknown.
+    ///
+    /// A call that is more than may be spent is not made: [`FailureKind::Budget`].
+    fn paid<'a>(
+        &'a self,
+        effect: Effect,
+        reserve: Usage,
+        work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>>;
 
     /// Begins an artifact; `name` is a relative path without `..`.

@@ -55,11 +55,14 @@ fn type_is_later<'de, A: MapAccess<'de>>(first: String, mut map: A) -> Result<Ev
     EventVisitor.visit_map(sorted).map_err(A::Error::custom)
 }
 
+/// The fields of `EffectRecorded`, in order.
+type EffectRecorded = (StepNo, Attempt, EffectId, Outcome, Option<Usage>);
+
 /// The fields of `EffectRecorded`, the most frequent event of all: where a struct is flattened into
 /// another serde puts everything aside as a tree first.
 pub(super) fn effect_recorded<'de, D: Deserializer<'de>>(
     from: D,
-) -> Result<(StepNo, Attempt, EffectId, Outcome, Option<Usage>), D::Error> {
+) -> Result<EffectRecorded, D::Error> {
     #[derive(Deserialize)]
     struct Flat {
         step: StepNo,

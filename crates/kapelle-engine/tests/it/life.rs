@@ -124,6 +124,7 @@ fn step(id: &str, needs: &[&str], input: Json) -> Step {
         on_failure: kapelle_core::plan::OnFailure::Fail,
         on_unknown: None,
         output: None,
+        budget: None,
         estimate_ms: None,
     }
 }

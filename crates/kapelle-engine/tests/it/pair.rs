@@ -102,6 +102,7 @@ fn chain(engine: &Engine) -> NewRun {
         on_failure: kapelle_core::plan::OnFailure::Fail,
         on_unknown: None,
         output: None,
+        budget: None,
         estimate_ms: None,
     };
     let steps = (0..STEPS).map(step).collect();

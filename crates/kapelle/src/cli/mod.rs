@@ -7,6 +7,7 @@
 mod agents;
 mod artifacts;
 mod bench;
+mod bill;
 mod check;
 mod detached;
 mod doctor;

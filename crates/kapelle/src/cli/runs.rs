@@ -7,11 +7,11 @@ use super::follow::{Wanted, follow, watch};
 use super::run::How;
 use super::session::{Settings, with_client, with_reader};
 use super::view::View;
-use super::{history, out};
+use super::{bill, history, out};
 use crate::node::Node;
 
 /// A run: its id, a unique end of it (4 or more characters), or its task id
-type RunRef = String;
+pub(super) type RunRef = String;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Say what to do about a blocked step
     Resolve(Resolution),
+    /// Let a run spend more, or a step of it; steps that wait for that go on
+    Budget(Budget),
+    /// Show what a run has cost: by step, by model, reserved and of unknown outcome
+    Bill(bill::Bill),
     /// Show what differs between two runs: plan, inputs, steps, output
     Diff {
         /// The one: its id, a unique end of it (4 or more characters), or its task id
@@ -169,6 +173,23 @@ pub(crate) struct Resolution {
     who: Who,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Budget {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: RunRef,
+    /// The step, if the budget is its own
+    #[arg(long)]
+    step: Option<String>,
+    /// So many more tokens
+    #[arg(long, required_unless_present = "usd")]
+    tokens: Option<u64>,
+    /// So many more US dollars
+    #[arg(long)]
+    usd: Option<f64>,
+    #[command(flatten)]
+    who: Who,
+}
+
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Action {
     /// Try again, with the same key
@@ -197,6 +218,7 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
         | Command::Show { .. }
         | Command::Events { .. }
         | Command::Diff { .. }
+        | Command::Bill(_)
         | Command::Export { .. }) => {
             with_reader(settings, async |client, node| ask(command, client, node, settings).await)
                 .await
@@ -240,6 +262,11 @@ async fn ask(
         }
         Command::Approve(args) => approve(args, client, &teller).await?,
         Command::Resolve(args) => resolve(args, client, &teller).await?,
+        Command::Budget(Budget { run, step, tokens, usd, who }) => {
+            let word = api::Raise { step, tokens, usd, by: who.by.clone() };
+            teller.told(&client.raise(&run, &word).await?, who.json).await?;
+        }
+        Command::Bill(args) => bill::bill(args, client).await?,
         Command::Diff { run, other, json } => {
             history::diff(&client.diff(&run, &other).await?, json)?;
         }

@@ -111,18 +111,18 @@ pub(super) async fn resolve(
     tell(&app, run, command, payloads).await
 }
 
-fn said(by: Option<String>, what: Option<String>) -> (Box<str>, Box<str>) {
+pub(super) fn said(by: Option<String>, what: Option<String>) -> (Box<str>, Box<str>) {
     let by = by.filter(|by| !by.is_empty()).unwrap_or_else(|| SOMEBODY.to_owned());
     (by.into(), what.unwrap_or_default().into())
 }
 
-fn step_id(text: &str) -> Result<StepId, Problem> {
+pub(super) fn step_id(text: &str) -> Result<StepId, Problem> {
     text.parse().map_err(|_| {
         Problem::not_found("step_not_found", format!("there is no step `{text}` in the run"))
     })
 }
 
-async fn tell(
+pub(super) async fn tell(
     app: &App,
     run: RunId,
     command: Command,

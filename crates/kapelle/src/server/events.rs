@@ -195,6 +195,9 @@ fn run_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
             resume: None,
         },
         Event::RunResumed { by } => EventKind::RunResumed { by: by.to_string() },
+        Event::BudgetRaised { tokens, nanos, by, .. } => {
+            EventKind::BudgetRaised { tokens: *tokens, nano_usd: *nanos, by: by.to_string() }
+        }
         Event::RunStopping { verdict, by, reason } => EventKind::RunStopping {
             verdict: verdict.as_str().to_owned(),
             by: by.to_string(),
@@ -301,6 +304,12 @@ fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
             attempt,
             agent: None,
             ordinal: Some(*ordinal),
+        },
+        Blocked::Budget { own } => EventKind::StepBlocked {
+            reason: if *own { "budget" } else { "run_budget" }.to_owned(),
+            attempt,
+            agent: None,
+            ordinal: None,
         },
         Blocked::NoAgent { agent } => EventKind::StepBlocked {
             reason: "no_agent".to_owned(),

@@ -7,6 +7,7 @@
 
 mod agents;
 pub(crate) mod artifacts;
+mod bill;
 mod body;
 mod control;
 mod diff;
@@ -137,6 +138,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/{run}/cancel", post(control::cancel))
         .route("/runs/{run}/approvals/{step}", post(control::approve))
         .route("/runs/{run}/steps/{step}/resolve", post(control::resolve))
+        .route("/runs/{run}/budget", post(bill::raise))
+        .route("/runs/{run}/bill", get(bill::bill))
         .route("/runs/{run}/artifacts", get(artifacts::list))
         .route("/artifacts/{digest}", get(artifacts::get))
         .route("/export", get(transfer::export))

@@ -272,6 +272,10 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
         StepStatus::Blocked(Blocked::InDoubt { .. }) => {
             Some("in doubt: whether its call was made is not known".to_owned())
         }
+        StepStatus::Blocked(Blocked::Budget { own }) => {
+            let whose = if *own { "its" } else { "the run's" };
+            Some(format!("{whose} budget has no room for its next call"))
+        }
         StepStatus::Blocked(Blocked::NoAgent { agent }) => {
             Some(format!("no agent `{agent}` is at hand"))
         }

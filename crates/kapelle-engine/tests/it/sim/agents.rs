@@ -168,7 +168,8 @@ impl World<'_> {
         live.busy = true;
         let (run, step, attempt) = (live.run, live.step, live.attempt);
         if effect.safety == Safety::Unsafe {
-            let command = Command::StartEffect { step, attempt, effect: effect.clone() };
+            let command =
+                Command::StartEffect { step, attempt, effect: effect.clone(), reserve: None };
             let waiting = Waiting::Effect { life: of, handle, run, step, effect, outcome: None };
             return self.report(of, handle, command, Some(waiting));
         }
@@ -219,6 +220,7 @@ impl World<'_> {
             attempt,
             effect: effect.clone(),
             outcome: outcome.clone(),
+            used: None,
         };
         let outcome = Some(outcome);
         let waiting = Waiting::Effect { life: of, handle, run, step, effect, outcome };

@@ -148,7 +148,8 @@ const fn place(event: &Event) -> usize {
         Event::RunStarted => 1,
         Event::RunAdopted => 2,
         Event::RunPaused { .. } => 3,
-        Event::RunResumed { .. } => 4,
+        // No plan of the simulation has a budget.
+        Event::RunResumed { .. } | Event::BudgetRaised { .. } => 4,
         Event::RunStopping { .. } => 5,
         Event::RunCompleted { .. } => 6,
         Event::StepStarted { .. } => 7,

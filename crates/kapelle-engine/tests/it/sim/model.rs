@@ -357,7 +357,7 @@ impl RunModel {
                         }
                         Some(*ordinal)
                     }
-                    Blocked::NoAgent { .. } => None,
+                    Blocked::NoAgent { .. } | Blocked::Budget { .. } => None,
                 };
             }
             Event::StepResolved { step, how, .. } => {
@@ -377,10 +377,10 @@ impl RunModel {
                     self.live(*step, event)?.end();
                 }
             }
-            Event::EffectStarted { step, attempt, effect } => {
+            Event::EffectStarted { step, attempt, effect, .. } => {
                 self.on(*step, *attempt, event)?.call(effect)?;
             }
-            Event::EffectRecorded { step, attempt, effect, outcome } => {
+            Event::EffectRecorded { step, attempt, effect, outcome, .. } => {
                 let call = self.on(*step, *attempt, event)?.call(effect)?;
                 if call.recorded.is_some() {
                     return wrong(format!("call {step:?}/{} is recorded twice", effect.ordinal));

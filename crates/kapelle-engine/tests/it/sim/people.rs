@@ -341,7 +341,7 @@ impl World<'_> {
     fn resolution(&mut self, why: &Blocked) -> Resolved {
         let value = match why {
             Blocked::InDoubt { ordinal, .. } => json!(ordinal),
-            Blocked::NoAgent { .. } => Json::Null,
+            Blocked::NoAgent { .. } | Blocked::Budget { .. } => Json::Null,
         };
         match self.dice.below(10) {
             0..5 => Resolved::Retry,

@@ -180,6 +180,7 @@ fn step(dice: &mut Dice, id: &str, needs: &[String]) -> Step {
             .chance(20)
             .then(|| *dice.pick(&[OnUnknown::Retry, OnUnknown::Ask, OnUnknown::Fail]).unwrap()),
         output: dice.chance(15).then(|| json!({"type": "object", "required": ["good"]})),
+        budget: None,
         estimate_ms: None,
     }
 }

@@ -22,6 +22,10 @@ enum Answer {
         by: Vec<String>,
     },
     Resolve,
+    /// More is to be spent: by the step itself, or by the run.
+    Raise {
+        own: bool,
+    },
 }
 
 impl Wait {
@@ -33,6 +37,10 @@ impl Wait {
                 let by: Vec<_> = by.iter().map(|name| quoted(name)).collect();
                 format!("runs approve {run} {step} --by {}", by.join("|"))
             }
+            Answer::Raise { own: true } => {
+                format!("runs budget {run} --step {step} --tokens N|--usd X")
+            }
+            Answer::Raise { own: false } => format!("runs budget {run} --tokens N|--usd X"),
             Answer::Resolve => {
                 format!("runs resolve {run} {step} --action retry|complete|skip|fail")
             }
@@ -133,7 +141,12 @@ impl Tally {
                     Some(agent) => format!("step `{step}`: no agent `{agent}` is at hand"),
                     None => format!("step `{step}`: {}", reason.replace('_', " ")),
                 };
-                self.waits_for.insert(step.clone(), Wait { what, answer: Answer::Resolve });
+                let answer = match &**reason {
+                    "budget" => Answer::Raise { own: true },
+                    "run_budget" => Answer::Raise { own: false },
+                    _ => Answer::Resolve,
+                };
+                self.waits_for.insert(step.clone(), Wait { what, answer });
             }
             EventKind::StepRetrying { .. }
             | EventKind::StepCompleted { .. }

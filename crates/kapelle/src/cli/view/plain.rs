@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kapelle_api::{Event, EventKind};
+use kapelle_api::{self as api, Event, EventKind};
 
+use crate::cli::bill::amount;
 use crate::cli::out::{duration, shown};
 
 /// How much of a message is shown.
@@ -102,6 +103,10 @@ fn words(kind: &EventKind) -> Option<String> {
             if reason.is_empty() { format!("paused by {by}") } else { format!("paused: {reason}") }
         }
         EventKind::RunResumed { by } => format!("resumed by {by}"),
+        EventKind::BudgetRaised { tokens, nano_usd, by } => {
+            let more = api::Amount { tokens: *tokens, nano_usd: *nano_usd, unpriced_calls: 0 };
+            format!("may spend {} more, says {by}", amount(&more))
+        }
         EventKind::RunStopping { verdict, reason, by } => {
             let reason = if reason.is_empty() { by } else { reason };
             format!("stopping, to end {verdict}: {}", shown(reason, MESSAGE_MAX))

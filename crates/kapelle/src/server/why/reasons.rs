@@ -245,6 +245,14 @@ impl Told<'_> {
                 }
                 vec![help("say yes, or no with `--reject`", &command)]
             }
+            StepStatus::Blocked(Blocked::Budget { own }) => {
+                let mut command = vec!["runs", "budget", &*id];
+                if *own {
+                    command.extend(["--step", &*step]);
+                }
+                command.extend(["--tokens", "N"]);
+                vec![help("let it spend more: `--tokens N` or `--usd X`", &command)]
+            }
             StepStatus::Blocked(Blocked::NoAgent { agent }) => vec![
                 help(&format!("have a node work on it that has the agent `{agent}`"), &[]),
                 self.resume(),

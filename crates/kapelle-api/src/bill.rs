@@ -1,0 +1,104 @@
+//! What runs cost, and what they may.
+
+use serde::{Deserialize, Serialize};
+
+/// `POST /runs/{run}/budget`: so much more may be spent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raise {
+    /// By which step; absent: by all of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// So many more tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// So many more US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd: Option<f64>,
+    /// Who says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// `GET /runs/{run}/bill`: what a run has cost so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bill {
+    /// The run.
+    pub run: String,
+    /// All of it.
+    pub total: Spending,
+    /// Each step that has cost something, in the order of the plan.
+    pub steps: Vec<StepSpending>,
+    /// Each model that was asked, by name.
+    pub models: Vec<ModelSpending>,
+    /// What the run may spend, if there is a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Limit>,
+}
+
+/// What something has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    /// What recorded calls have used.
+    pub spent: Amount,
+    /// What calls that are under way may use at the most.
+    pub reserved: Amount,
+    /// What calls may have used of which nobody knows how they ended.
+    pub unknown_outcome: Amount,
+}
+
+/// Tokens and money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Tokens, read and written.
+    pub tokens: u64,
+    /// Nano-dollars (10⁻⁹ US dollars), as far as prices are known.
+    pub nano_usd: i64,
+    /// Calls whose price nobody knows: they are not in `nano_usd`.
+    pub unpriced_calls: u32,
+}
+
+/// What a step has cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSpending {
+    /// Its id.
+    pub step: String,
+    /// What it has cost.
+    #[serde(flatten)]
+    pub cost: Spending,
+    /// What it may spend, if there is a limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Limit>,
+}
+
+/// What a model was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSpending {
+    /// `provider/model`.
+    pub model: String,
+    /// How many calls are recorded.
+    pub calls: u64,
+    /// Tokens read anew.
+    pub fresh_tokens: u64,
+    /// Tokens read out of the provider's cache.
+    pub cached_tokens: u64,
+    /// Tokens read anew and put into its cache.
+    pub stored_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// Nano-dollars, as far as prices are known.
+    pub nano_usd: i64,
+    /// Calls whose price nobody knows.
+    pub unpriced_calls: u64,
+}
+
+/// What may be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Tokens, what was granted later included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Nano-dollars, what was granted later included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nano_usd: Option<i64>,
+}

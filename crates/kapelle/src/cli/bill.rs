@@ -1,0 +1,89 @@
+//! `runs bill` and `runs budget`: what a run costs, and what it may.
+
+use kapelle_api::{self as api, Client};
+
+use super::exit::Stop;
+use super::out;
+use super::runs::RunRef;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bill {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: RunRef,
+    /// Print one JSON object: `{"run", "total", "steps", "models", "budget"}`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn bill(args: Bill, client: &Client) -> Result<(), Stop> {
+    let bill = client.bill(&args.run).await?;
+    if args.json {
+        return Ok(out::json(&bill)?);
+    }
+    if bill.total == api::Spending::default() {
+        return Ok(out::line("the run has cost nothing so far")?);
+    }
+    for line in lines(&bill) {
+        out::line(&line)?;
+    }
+    Ok(())
+}
+
+fn lines(bill: &api::Bill) -> Vec<String> {
+    let mut lines = Vec::new();
+    let width = bill.steps.iter().map(|step| step.step.len()).max().unwrap_or(0).max(15);
+    for step in &bill.steps {
+        lines.push(format!("{:width$}  {}", step.step, amount(&step.cost.spent)));
+    }
+    lines.push(format!("{:width$}  {}", "spent", amount(&bill.total.spent)));
+    for (name, of) in
+        [("reserved", &bill.total.reserved), ("unknown outcome", &bill.total.unknown_outcome)]
+    {
+        if *of != api::Amount::default() {
+            lines.push(format!("{name:width$}  {}", amount(of)));
+        }
+    }
+    if let Some(limit) = &bill.budget {
+        let tokens = limit.tokens.map(|tokens| format!("{tokens} tokens"));
+        let usd = limit.nano_usd.map(dollars);
+        let both: Vec<String> = tokens.into_iter().chain(usd).collect();
+        lines.push(format!("{:width$}  {}", "budget", both.join(", ")));
+    }
+    for model in &bill.models {
+        let read = model.fresh_tokens + model.cached_tokens + model.stored_tokens;
+        lines.push(format!(
+            "{}: {} calls, {read} tokens read ({} of the cache), {} written",
+            model.model, model.calls, model.cached_tokens, model.output_tokens
+        ));
+    }
+    lines
+}
+
+/// Tokens and money, with what is not known.
+pub(crate) fn amount(of: &api::Amount) -> String {
+    let mut text = format!("{} tokens, {}", of.tokens, dollars(of.nano_usd));
+    if of.unpriced_calls > 0 {
+        text = format!("{text} and {} calls of unknown price", of.unpriced_calls);
+    }
+    text
+}
+
+fn dollars(nanos: i64) -> String {
+    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
+    let short = text.trim_end_matches('0');
+    let cents = text.find('.').map_or(0, |dot| dot + 3);
+    format!("${}", if short.len() < cents { &text[..cents] } else { short })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_shown_to_the_last_nano_dollar_and_no_further() {
+        assert_eq!(dollars(0), "$0.00");
+        assert_eq!(dollars(1_500_000_000), "$1.50");
+        assert_eq!(dollars(123_456_789), "$0.123456789");
+        assert_eq!(dollars(5_000), "$0.000005");
+    }
+}

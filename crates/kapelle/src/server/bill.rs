@@ -1,0 +1,108 @@
+//! What a run has cost, and more that it may.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use kapelle_agents::model::MODEL_EFFECT;
+use kapelle_api as api;
+use kapelle_core::plan::Budget;
+use kapelle_core::run::{Command, EffectState, Ledger, Outcome, Run, Sum};
+
+use super::App;
+use super::body::Body;
+use super::control::{said, step_id, tell};
+use super::problem::Problem;
+
+/// A run may spend more, or a step of it; steps that wait for that go on.
+///
+/// `POST /runs/{run}/budget`
+pub(super) async fn raise(
+    State(app): State<App>,
+    Path(run): Path<String>,
+    Body(word): Body<api::Raise>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    let step = word.step.as_deref().map(step_id).transpose()?;
+    let usd = word.usd.unwrap_or(0.0);
+    if !(0.0..=1e6).contains(&usd) {
+        return Err(Problem::invalid("bad_body", "`usd` is 0 to 1000000"));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "it is bounded")]
+    let nanos = (usd * 1e9).round() as i64;
+    let (by, _) = said(word.by, None);
+    let tokens = word.tokens.unwrap_or(0);
+    tell(&app, run, Command::Raise { step, tokens, nanos, by }, Vec::new()).await
+}
+
+/// What a run has cost so far: by step and by model, with what is reserved and of unknown end.
+///
+/// `GET /runs/{run}/bill`
+pub(super) async fn bill(
+    State(app): State<App>,
+    Path(run): Path<String>,
+) -> Result<Json<api::Bill>, Problem> {
+    let id = app.find(&run).await?;
+    let run = app.engine().run(app.tenant(), id).await?;
+    let steps = run.view().filter(|view| view.step.ledger() != Ledger::default());
+    let steps = steps.map(|view| api::StepSpending {
+        step: view.step.id.to_string(),
+        cost: cost(&view.step.ledger()),
+        budget: run.spec(view.no).budget.map(|budget| limit(&budget, &view.step.ledger())),
+    });
+    Ok(Json(api::Bill {
+        run: id.to_string(),
+        total: cost(run.ledger()),
+        steps: steps.collect(),
+        models: models(&app, &run).await?,
+        budget: run.plan().plan.budget.map(|budget| limit(&budget, run.ledger())),
+    }))
+}
+
+fn cost(ledger: &Ledger) -> api::Spending {
+    let amount = |sum: &Sum| api::Amount {
+        tokens: sum.tokens,
+        nano_usd: sum.nanos,
+        unpriced_calls: sum.unpriced,
+    };
+    api::Spending {
+        spent: amount(&ledger.spent),
+        reserved: amount(&ledger.reserved),
+        unknown_outcome: amount(&ledger.unknown),
+    }
+}
+
+fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {
+    api::Limit {
+        tokens: budget.tokens.map(|tokens| tokens.saturating_add(ledger.raised.tokens)),
+        nano_usd: budget.nanos.map(|nanos| nanos.saturating_add(ledger.raised.nanos)),
+    }
+}
+
+/// What each model was asked, as the records of its calls tell.
+async fn models(app: &App, run: &Run) -> Result<Vec<api::ModelSpending>, Problem> {
+    let mut models: BTreeMap<String, api::ModelSpending> = BTreeMap::new();
+    for view in run.view() {
+        for effect in run.effects(view.no).into_values() {
+            let EffectState::Recorded(Outcome::Done(value)) = &effect.state else { continue };
+            if &*effect.id.name != MODEL_EFFECT {
+                continue;
+            }
+            let record = app.engine().value(app.tenant(), run, value).await?;
+            let name = record["by"].as_str().unwrap_or("unknown").to_owned();
+            let of = models.entry(name.clone()).or_default();
+            let figure = |name: &str| record["tokens"][name].as_u64().unwrap_or(0);
+            of.model = name;
+            of.calls += 1;
+            of.fresh_tokens += figure("fresh");
+            of.cached_tokens += figure("cached");
+            of.stored_tokens += figure("stored") + figure("stored_long");
+            of.output_tokens += figure("written");
+            match record["cost_nanos"].as_i64() {
+                Some(nanos) => of.nano_usd += nanos,
+                None => of.unpriced_calls += 1,
+            }
+        }
+    }
+    Ok(models.into_values().collect())
+}
