@@ -11,15 +11,23 @@ use serde_json::Value;
 use super::Faults;
 
 /// Each crate of ours, the ones it may build on, and the ones its tests may use besides.
-const ARROWS: [(&str, &[&str], &[&str]); 7] = [
+const ARROWS: [(&str, &[&str], &[&str]); 8] = [
     ("kapelle-core", &[], &[]),
     ("kapelle-api", &[], &[]),
+    ("kapelle-fake", &[], &[]),
     ("kapelle-store", &["kapelle-core"], &[]),
     ("kapelle-engine", &["kapelle-core"], &["kapelle-store", "kapelle-agents"]),
-    ("kapelle-agents", &["kapelle-core"], &[]),
+    ("kapelle-agents", &["kapelle-core"], &["kapelle-fake"]),
     (
         "kapelle",
-        &["kapelle-core", "kapelle-api", "kapelle-store", "kapelle-engine", "kapelle-agents"],
+        &[
+            "kapelle-core",
+            "kapelle-api",
+            "kapelle-store",
+            "kapelle-engine",
+            "kapelle-agents",
+            "kapelle-fake",
+        ],
         &[],
     ),
     ("xtask", &[], &[]),
@@ -29,24 +37,34 @@ const ARROWS: [(&str, &[&str], &[&str]); 7] = [
 /// Tests may use them anywhere.
 const OWNERS: [(&str, &[&str]); 23] = [
     ("anyhow", &["kapelle", "xtask"]),
-    ("axum", &["kapelle"]),
-    ("blake3", &["kapelle-core", "kapelle-store"]),
+    ("axum", &["kapelle", "kapelle-fake"]),
+    ("blake3", &["kapelle-core", "kapelle-store", "kapelle-fake"]),
     ("clap", &["kapelle"]),
     ("clap_complete", &["kapelle"]),
     ("html5ever", &["kapelle-agents"]),
     ("indicatif", &["kapelle"]),
-    ("jiff", &["kapelle-core", "kapelle-agents", "kapelle"]),
-    ("jsonschema", &["kapelle-core"]),
+    ("jiff", &["kapelle-core", "kapelle-agents", "kapelle-fake", "kapelle"]),
+    ("jsonschema", &["kapelle-core", "kapelle-fake"]),
     ("minijinja", &["kapelle-core"]),
     ("reqwest", &["kapelle-agents", "kapelle-api"]),
     ("rusqlite", &["kapelle-store", "kapelle-agents"]),
     ("rust-stemmers", &["kapelle-agents"]),
     ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
     ("rustls", &["kapelle-agents", "kapelle-api", "kapelle"]),
-    ("schemars", &["kapelle-core"]),
-    ("serde-saphyr", &["kapelle-core"]),
+    ("schemars", &["kapelle-core", "kapelle-fake"]),
+    ("serde-saphyr", &["kapelle-core", "kapelle-fake"]),
     ("sha2", &["kapelle-core", "kapelle-store"]),
-    ("tokio", &["kapelle-api", "kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
+    (
+        "tokio",
+        &[
+            "kapelle-api",
+            "kapelle-store",
+            "kapelle-engine",
+            "kapelle-agents",
+            "kapelle-fake",
+            "kapelle",
+        ],
+    ),
     ("toml", &["kapelle"]),
     ("tower", &["kapelle"]),
     ("tracing-subscriber", &["kapelle"]),
