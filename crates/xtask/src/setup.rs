@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo;
+use crate::{cargo, root};
 
 /// A cargo command, and the crate at the version that brings it.
 type Tool = (&'static str, &'static str, &'static str);
@@ -19,13 +19,50 @@ const CARGO_TOOLS: [Tool; 1] = [("nextest", "cargo-nextest", "0.9.143")];
 const MUTANTS: Tool = ("mutants", "cargo-mutants", "27.1.0");
 
 /// A program the tests call, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("git", "git"), ("strace", "strace"), ("unshare", "util-linux"), ("faketime", "faketime")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("git", "git"),
+    ("strace", "strace"),
+    ("unshare", "util-linux"),
+    ("faketime", "faketime"),
+    ("python3", "python3"),
+];
+
+/// The packages of Python that tests use, each with its version and hashes.
+const REQUIREMENTS: &str = "crates/kapelle-fake/tests/python/requirements.txt";
+/// Where they are installed.
+const SDK: &str = "target/sdk";
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     programs()?;
-    CARGO_TOOLS.into_iter().try_for_each(install)
+    CARGO_TOOLS.into_iter().try_for_each(install)?;
+    sdk()
+}
+
+/// Installs the official SDKs of model providers, in an environment of their own. What is there is
+/// known by the list it was made from, which is put beside it last.
+fn sdk() -> Result<()> {
+    let (list, folder) = (root().join(REQUIREMENTS), root().join(SDK));
+    let made_from = folder.join("requirements.txt");
+    let wanted = std::fs::read(&list).with_context(|| format!("{REQUIREMENTS} cannot be read"))?;
+    if std::fs::read(&made_from).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    eprintln!("installing the SDKs of model providers into {SDK}");
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv", "--clear"]).arg(&folder).stdout(Stdio::null());
+    if !make.status().is_ok_and(|status| status.success()) {
+        debian("python3-venv")?;
+        let status = make.status()?;
+        ensure!(status.success(), "`python3 -m venv` ended with {status}");
+    }
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--require-hashes", "--only-binary", ":all:", "--requirement"]).arg(&list);
+    let status = pip.status().context("pip does not start")?;
+    ensure!(status.success(), "`pip install --requirement {REQUIREMENTS}` ended with {status}");
+    std::fs::write(made_from, wanted)?;
+    Ok(())
 }
 
 /// Installs the tool of `cargo xtask mutants`, if it is missing.
@@ -54,13 +91,19 @@ fn programs() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let wish = missing.join(" ");
+    debian(&missing.join(" "))
+}
+
+/// Installs packages of Debian, or says that someone else has to.
+fn debian(wish: &str) -> Result<()> {
     if !(is_root() && answers(&mut Command::new("apt-get"))) {
         bail!("please install: {wish} (on Debian: apt-get install {wish})");
     }
     eprintln!("installing {wish}");
     apt(&["update", "--quiet"])?;
-    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], missing.as_slice()].concat())
+    let mut args = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+    args.extend(wish.split(' '));
+    apt(&args)
 }
 
 fn apt(args: &[&str]) -> Result<()> {

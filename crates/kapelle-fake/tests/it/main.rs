@@ -9,4 +9,5 @@ mod anthropic;
 mod cache;
 mod faults;
 mod openai;
+mod sdk;
 mod support;
