@@ -8,6 +8,7 @@ mod echo;
 mod egress;
 mod http;
 mod memory;
+mod model;
 mod process;
 mod rules;
 mod support;

@@ -1,0 +1,242 @@
+//! The agent that thinks, against the fake provider.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use kapelle_agents::contract;
+use kapelle_agents::desk::ScratchDesk;
+use kapelle_agents::egress::{Egress, Policy};
+use kapelle_agents::model::tool::{Reach, Told, Tool, ToolCard, Tools};
+use kapelle_agents::model::{Definition, Model};
+use kapelle_agents::provider::{KeySource, LIMITS, Models, Prices, Provider, Wire};
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Agent, Answer, Call, Desk, Failure, FailureKind, Safety};
+use kapelle_fake::{Fake, Script};
+use serde_json::json;
+
+/// Counts how often it is called.
+struct Counting(ToolCard, AtomicU32);
+
+impl Counting {
+    fn new() -> Self {
+        let card = ToolCard {
+            name: "weather".into(),
+            description: "Tells the weather of a city.".into(),
+            input: json!({
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            }),
+            reach: Reach::Reads,
+            safety: Safety::Repeatable,
+        };
+        Self(card, AtomicU32::new(0))
+    }
+}
+
+#[async_trait]
+impl Tool for Counting {
+    fn card(&self) -> &ToolCard {
+        &self.0
+    }
+
+    async fn call(&self, _: &Call, input: &Json, _: &str, _: &dyn Desk) -> Result<Told, Failure> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Ok(Told::well(format!("rain in {}", input["city"].as_str().unwrap_or_default())))
+    }
+}
+
+/// A fake and an agent that asks it.
+struct Stage {
+    fake: Fake,
+    tool: Arc<Counting>,
+    agent: Model,
+    desk: ScratchDesk,
+    _key: tempfile::TempDir,
+}
+
+fn models(fake: &Fake, wire: Wire) -> (Models, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "k").unwrap();
+    let egress = Arc::new(Egress::with_limits(Policy::Operator, LIMITS));
+    let base = format!("http://{}", fake.address()).parse().unwrap();
+    let provider = Provider::new("fake", wire, &base, Some(KeySource::File(file)), egress);
+    (Models::new(vec![provider], Prices::shipped()), dir)
+}
+
+fn stage(script: &str, wire: Wire, model: &str, tools: &[&str]) -> Stage {
+    let fake = Fake::start(Script::parse(script).unwrap()).unwrap();
+    let (models, key) = models(&fake, wire);
+    let tool = Arc::new(Counting::new());
+    let definition = Definition {
+        name: "tester".into(),
+        model: Some(format!("fake/{model}").into()),
+        tools: tools.iter().map(|name| (*name).into()).collect(),
+        turns_max: 6,
+        ..Definition::plain()
+    };
+    let tools = Arc::new(Tools::new(vec![tool.clone()]));
+    let agent = Model::new(definition, Arc::new(models), tools);
+    Stage { fake, tool, agent, desk: ScratchDesk::new().unwrap(), _key: key }
+}
+
+fn call(prompt: &str, output: Option<Json>) -> Call {
+    Call {
+        prompt: Some(prompt.into()),
+        output: output.map(Arc::new),
+        ..contract::call("work", json!({}), "/")
+    }
+}
+
+impl Stage {
+    async fn ask(&self, prompt: &str) -> Result<Answer, Failure> {
+        self.agent.perform(call(prompt, None), &self.desk).await
+    }
+
+    fn statuses(&self) -> Vec<u16> {
+        self.fake.journal().iter().map(|entry| entry.status).collect()
+    }
+}
+
+const TOOLS: &str = r#"
+rules:
+  - when: {tool_results: true}
+    answer: [{text: "they say {{tool_result}}"}]
+  - answer:
+      - thinking: two cities, two calls
+      - text: I look at both.
+      - tool: {name: weather, input: {city: Bern}}
+      - tool: {name: weather, input: {city: Łódź}}
+"#;
+
+/// A model of each provider that the fake knows.
+const BOTH: [(Wire, &str); 2] =
+    [(Wire::Anthropic, "claude-sonnet-5-5"), (Wire::OpenAi, "gpt-5.4-mini")];
+
+#[tokio::test]
+async fn it_calls_its_tools_and_answers_on_both_wires() {
+    for (wire, model) in BOTH {
+        let stage = stage(TOOLS, wire, model, &["weather"]);
+        let answer = stage.ask("What is the weather?").await.unwrap();
+        let text = answer.value.as_str().unwrap();
+        assert!(text.starts_with("they say") && text.contains("rain in"), "{text}");
+        assert_eq!(stage.tool.1.load(Ordering::Relaxed), 2);
+        assert_eq!(stage.statuses(), [200, 200], "{:?}", stage.fake.journal());
+        let usage = answer.usage.unwrap();
+        assert!(usage.input_tokens > 0 && usage.output_tokens > 0, "{usage:?}");
+        assert_eq!(usage.cost_nanos.is_some(), wire == Wire::Anthropic, "{usage:?}");
+        assert_eq!(answer.engine.as_deref(), Some("model"));
+    }
+}
+
+#[tokio::test]
+async fn a_second_attempt_asks_and_does_nothing_again() {
+    let stage = stage(TOOLS, Wire::Anthropic, "claude-sonnet-5-5", &["weather"]);
+    let first = stage.ask("What is the weather?").await.unwrap();
+    stage.desk.next_attempt();
+    let second = stage.ask("What is the weather?").await.unwrap();
+    assert_eq!((first.value, first.usage), (second.value, second.usage));
+    assert_eq!(stage.statuses().len(), 2);
+    assert_eq!(stage.tool.1.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_tool_that_was_not_granted_is_not_there() {
+    for (wire, model) in BOTH {
+        let stage = stage(TOOLS, wire, model, &[]);
+        let answer = stage.ask("What is the weather?").await.unwrap();
+        let text = answer.value.as_str().unwrap();
+        assert!(text.contains("there is no tool `weather` for you"), "{text}");
+        assert_eq!(stage.tool.1.load(Ordering::Relaxed), 0);
+        assert!(stage.fake.journal()[0].body.get("tools").is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_goes_back_once() {
+    let schema = json!({
+        "type": "object", "properties": {"n": {"type": "integer"}},
+        "required": ["n"], "additionalProperties": false,
+    });
+    let wrong_first = r#"
+rules:
+  - {when: {nth: [1]}, violate: true, answer: [{text: "no JSON at all"}]}
+  - answer: [{json: {n: 7}}]
+"#;
+    for (wire, model) in BOTH {
+        let mended = stage(wrong_first, wire, model, &[]);
+        let asked = mended.agent.perform(call("count", Some(schema.clone())), &mended.desk).await;
+        assert_eq!(asked.unwrap().value, json!({"n": 7}));
+        assert_eq!(mended.statuses().len(), 2);
+        let never = "rules: [{violate: true, answer: [{text: \"no\"}]}]";
+        let never = stage(never, wire, model, &[]);
+        let asked = never.agent.perform(call("count", Some(schema.clone())), &never.desk).await;
+        let failure = asked.unwrap_err();
+        assert_eq!((failure.kind, &*failure.code), (FailureKind::Invalid, "bad_answer"));
+        assert_eq!(never.statuses().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_leads_nowhere_ends() {
+    let again = "rules: [{answer: [{tool: {name: weather, input: {city: Bern}}}]}]";
+    let stage = stage(again, Wire::Anthropic, "claude-sonnet-5-5", &["weather"]);
+    let failure = stage.ask("What is the weather?").await.unwrap_err();
+    assert_eq!(&*failure.code, "no_progress", "{failure:?}");
+    assert_eq!(stage.tool.1.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn trouble_of_the_provider_is_told_as_what_it_is() {
+    let script = r#"
+rules:
+  - {when: {user_contains: limited}, faults: [{rate_limit: 7}]}
+  - {when: {user_contains: overloaded}, faults: [{status: 529}]}
+  - {when: {user_contains: cut}, faults: [{cut_at: 400}], answer: [{text: a long answer that is cut}]}
+  - {when: {user_contains: forbidden}, stop: refusal, answer: [{text: "no"}]}
+"#;
+    let stage = stage(script, Wire::Anthropic, "claude-sonnet-5-5", &[]);
+    for (prompt, kind, certain) in [
+        ("overloaded", FailureKind::Unavailable, true),
+        ("cut", FailureKind::Unavailable, false),
+        ("forbidden", FailureKind::Refused, true),
+        ("limited", FailureKind::RateLimited, true),
+    ] {
+        let failure = stage.ask(prompt).await.unwrap_err();
+        assert_eq!((failure.kind, failure.certain), (kind, certain), "{prompt}: {failure:?}");
+        assert_eq!(failure.retry_after_ms, (prompt == "limited").then_some(7_000), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_model_answers_where_the_first_is_in_trouble() {
+    let broken = Fake::start(Script::parse("rules: [{faults: [{status: 500}]}]").unwrap()).unwrap();
+    let well = Fake::start(Script::parse("rules: [{answer: [{text: well}]}]").unwrap()).unwrap();
+    let egress = Arc::new(Egress::with_limits(Policy::Operator, LIMITS));
+    let provider = |name: &str, wire, fake: &Fake| {
+        let base = format!("http://{}", fake.address()).parse().unwrap();
+        let command = vec!["echo".into(), "k".into()];
+        Provider::new(name, wire, &base, Some(KeySource::Command(command)), egress.clone())
+    };
+    let providers =
+        vec![provider("a", Wire::Anthropic, &broken), provider("b", Wire::OpenAi, &well)];
+    let mut models = Models::new(providers, Prices::shipped());
+    let wanted = ["a/claude-sonnet-5-5", "b/gpt-5.4-mini"].map(Into::into);
+    models.name("balanced", wanted.to_vec()).unwrap();
+    let agent = Model::new(Definition::plain(), Arc::new(models), Arc::default());
+    let desk = ScratchDesk::new().unwrap();
+    let answer = agent.perform(call("hello", None), &desk).await.unwrap();
+    assert_eq!(answer.value, "well");
+    assert_eq!((broken.journal().len(), well.journal().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn without_a_provider_it_is_said_what_is_missing() {
+    let agent = Model::new(Definition::plain(), Arc::default(), Arc::default());
+    let desk = ScratchDesk::new().unwrap();
+    let failure = agent.perform(call("hello", None), &desk).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Invalid);
+    assert!(failure.message.contains("no model provider is configured"), "{failure:?}");
+}
