@@ -36,6 +36,7 @@ async fn perform() -> Outcome {
         web: Settings::default(),
         memory: memory::Settings::default(),
         models: Arc::default(),
+        tools: Arc::default(),
     };
     let agents = built_in(options);
     let agent: &Arc<dyn Agent> =

@@ -49,6 +49,8 @@ pub struct Options {
     pub memory: memory::Settings,
     /// The models that can be asked.
     pub models: Arc<provider::Models>,
+    /// What agents that think may call.
+    pub tools: Arc<model::tool::Tools>,
 }
 
 /// The agents that ship, in the order to list them.
@@ -61,7 +63,7 @@ pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
         Arc::new(Http::new(egress::Egress::new(options.egress))),
         Arc::new(web.clone()),
         Arc::new(Memory::new(options.memory)),
-        Arc::new(Model::new(model::Definition::plain(), options.models, Arc::default())),
+        Arc::new(Model::new(model::Definition::plain(), options.models, options.tools)),
     ];
     agents.extend(rules::all(web));
     agents

@@ -89,6 +89,7 @@ impl Builder {
             launcher: self.launcher,
             web: kapelle_agents::web::Settings::default(),
             models: kapelle_agents::provider::Models::default(),
+            tools: Arc::default(),
             agents: self.agents,
             reachable: Reachable::Yes,
             // A program of somebody else ends when it likes: every answer is the error from then on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kapelle_agents::egress::Policy;
 use kapelle_agents::memory::Settings as Remembering;
+use kapelle_agents::model::tool::Tools;
 use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
 use kapelle_core::port::agent::BadCard;
@@ -70,6 +71,8 @@ pub(crate) struct Setup {
     pub(crate) web: Web,
     /// The models that can be asked.
     pub(crate) models: Models,
+    /// What agents that think may call.
+    pub(crate) tools: Arc<Tools>,
     /// Agents beside those that ship.
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Whether other processes can reach it.
@@ -133,8 +136,9 @@ impl Node {
         let memory = memory(setup.place.folder());
         let egress = Policy::Operator;
         let launcher = setup.launcher.clone().unwrap_or_default();
-        let (web, models) = (setup.web, Arc::new(setup.models));
-        let built_in = kapelle_agents::Options { launcher, kids, egress, web, memory, models };
+        let (web, models, tools) = (setup.web, Arc::new(setup.models), setup.tools);
+        let built_in =
+            kapelle_agents::Options { launcher, kids, egress, web, memory, models, tools };
         let agents = agents(setup.launcher.is_some(), built_in, setup.agents)?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
         let app = App::new(engine, setup.place.folder().map(Path::to_path_buf));
@@ -204,6 +208,7 @@ pub(crate) fn known_agents() -> Agents {
         web: Web::default(),
         memory: Remembering::default(),
         models: Arc::default(),
+        tools: Arc::default(),
     };
     agents(true, built_in, Vec::new()).expect("the schemas of our own agents are right")
 }

@@ -11,6 +11,7 @@ mod ask;
 mod brief;
 mod talk;
 pub mod tool;
+pub mod tools;
 
 use std::sync::Arc;
 

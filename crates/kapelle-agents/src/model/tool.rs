@@ -1,6 +1,6 @@
 //! What a model may call: each tool says what it reaches, and is granted by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -71,28 +71,42 @@ impl Told {
     }
 }
 
-/// The tools of a node.
+/// The tools of a node, and which of those that do more than look are granted.
 #[derive(Default)]
-pub struct Tools(BTreeMap<Box<str>, Arc<dyn Tool>>);
+pub struct Tools {
+    by_name: BTreeMap<Box<str>, Arc<dyn Tool>>,
+    grants: BTreeSet<Box<str>>,
+}
 
 /// The tools that an agent was granted, with their schemas compiled.
 pub(super) type Granted = BTreeMap<Box<str>, Arc<dyn Tool>>;
 
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tools({:?}, granted {:?})", self.by_name.keys(), self.grants)
+    }
+}
+
 impl Tools {
-    /// These tools.
+    /// These tools; those that write or spend are there only if `grants` names them.
     #[must_use]
-    pub fn new(tools: Vec<Arc<dyn Tool>>) -> Self {
-        Self(tools.into_iter().map(|tool| (tool.card().name.clone(), tool)).collect())
+    pub fn new(tools: Vec<Arc<dyn Tool>>, grants: impl IntoIterator<Item = Box<str>>) -> Self {
+        let by_name = tools.into_iter().map(|tool| (tool.card().name.clone(), tool));
+        Self { by_name: by_name.collect(), grants: grants.into_iter().collect() }
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Tool>> {
-        self.0.values()
+        self.by_name.values()
     }
 
-    /// Those of `names` that there are.
+    /// Those of `names` that there are, and may be called.
     pub(super) fn granted(&self, names: &[Box<str>]) -> Granted {
-        let known = names.iter().filter_map(|name| self.0.get_key_value(name));
+        let known = names.iter().filter_map(|name| self.by_name.get_key_value(name));
+        let may = |name: &str, tool: &Arc<dyn Tool>| {
+            tool.card().reach == Reach::Reads || self.grants.contains(name)
+        };
+        let known = known.filter(|(name, tool)| may(name, tool));
         known.map(|(name, tool)| (name.clone(), tool.clone())).collect()
     }
 }

@@ -21,6 +21,7 @@ fn agents() -> Vec<Arc<dyn Agent>> {
         web,
         memory,
         models: Arc::default(),
+        tools: Arc::default(),
     })
 }
 

@@ -77,7 +77,7 @@ fn stage(script: &str, wire: Wire, model: &str, tools: &[&str]) -> Stage {
         turns_max: 6,
         ..Definition::plain()
     };
-    let tools = Arc::new(Tools::new(vec![tool.clone()]));
+    let tools = Arc::new(Tools::new(vec![tool.clone()], []));
     let agent = Model::new(definition, Arc::new(models), tools);
     Stage { fake, tool, agent, desk: ScratchDesk::new().unwrap(), _key: key }
 }

@@ -16,8 +16,15 @@ use crate::support::launcher;
 fn agent(name: &str) -> Arc<dyn Agent> {
     let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
-    let options =
-        Options { launcher: launcher(), kids: None, egress, web, memory, models: Arc::default() };
+    let options = Options {
+        launcher: launcher(),
+        kids: None,
+        egress,
+        web,
+        memory,
+        models: Arc::default(),
+        tools: Arc::default(),
+    };
     built_in(options).into_iter().find(|agent| &*agent.card().name == name).unwrap()
 }
 

@@ -118,6 +118,7 @@ impl Settings {
             launcher: Some(launcher),
             web,
             models,
+            tools: std::sync::Arc::new(self.config.models.tools()),
             agents,
             reachable,
             on_poisoned: Some(end_at_once),

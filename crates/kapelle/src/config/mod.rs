@@ -107,6 +107,7 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.node.check()?;
         self.web.check()?;
+        self.models.check()?;
         models(&self.providers, &self.models, |_| None).map(drop)
     }
 }

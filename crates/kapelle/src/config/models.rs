@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kapelle_agents::egress::{Egress, Policy};
+use kapelle_agents::model::tool::Tools;
+use kapelle_agents::model::tools;
 use kapelle_agents::provider::{KeySource, LIMITS, Models as Asked, Prices, Provider, Row, Wire};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -61,6 +63,10 @@ pub(crate) struct Models {
     /// Other names, as agent files use them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) aliases: BTreeMap<String, Vec<String>>,
+    /// The tools that change something and that agents may call which name them; those that only look
+    /// need no grant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) grants: Vec<String>,
     /// Prices besides those that are known, or instead of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) prices: Vec<Row>,
@@ -178,6 +184,23 @@ pub(crate) fn models(
 }
 
 impl Models {
+    /// The tools that agents may call which name them.
+    pub(crate) fn tools(&self) -> Tools {
+        Tools::new(tools::shipped(), self.grants.iter().map(|name| name.as_str().into()))
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let tools = self.tools();
+        let known: Vec<&str> = tools.iter().map(|tool| &*tool.card().name).collect();
+        match self.grants.iter().find(|name| !known.contains(&name.as_str())) {
+            Some(odd) => {
+                let known = known.join(", ");
+                Err(format!("`models.grants`: there is no tool `{odd}`; tools are {known}"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Gives the names that are told, and for those that are not what the first known vendor has.
     fn give(&self, all: &BTreeMap<String, ProviderAt>, models: &mut Asked) -> Result<(), String> {
         for (vendor, tiers, aliases) in NAMES.iter().rev() {
@@ -289,6 +312,12 @@ mod tests {
             wrong(tier).starts_with("`models`: `fast`: there is no model `c/m`"),
             "{}",
             wrong(tier)
+        );
+        let grants = Models { grants: vec!["write_files".to_owned()], ..Models::default() };
+        let grants = grants.check().unwrap_err();
+        assert!(
+            grants.contains("no tool `write_files`") && grants.contains("write_file"),
+            "{grants}"
         );
         let key = "[providers.a]\nwire = \"openai\"\nkey = \"sk-1\"";
         assert!(wrong(key).contains("key"), "a key itself has no place in a file");

@@ -363,8 +363,18 @@ mod tests {
         let launcher = None;
         let on_poisoned = None;
         let store = None;
-        let setup =
-            Setup { place, store, options, launcher, web, models, agents, reachable, on_poisoned };
+        let setup = Setup {
+            place,
+            store,
+            options,
+            launcher,
+            web,
+            models,
+            tools: Default::default(),
+            agents,
+            reachable,
+            on_poisoned,
+        };
         let node = Node::open(setup).await.unwrap();
         let app = node.app.clone();
         let broken = move || async move {

@@ -47,6 +47,7 @@ pub(super) async fn measure(
         web: web::Settings::default(),
         memory: memory::Settings::default(),
         models: std::sync::Arc::default(),
+        tools: std::sync::Arc::default(),
     });
     let agent = agents.iter().find(|found| *found.card().name == *agent);
     let agent = agent.expect("it is built in");

@@ -1,0 +1,176 @@
+//! The run's folder, as tools see it: nothing outside, and nothing that is a secret by its name.
+//!
+//! **Invariant:** the kernel resolves each path beneath the folder (`openat2`, `RESOLVE_BENEATH`): no
+//! `..`, no link and no change of the tree meanwhile leads out. Where it cannot, nothing is opened.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+/// The longest file that is read, in bytes.
+pub(super) const FILE_MAX: u64 = 4 << 20;
+/// Names, and ends of names, of what is nobody's business.
+const SECRETS: [&str; 9] = [
+    ".env",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".ssh",
+    ".aws",
+    ".gnupg",
+    ".kapelle",
+    ".git-credentials",
+];
+const SECRET_ENDS: [&str; 4] = [".pem", ".key", ".p12", ".keystore"];
+
+/// A folder beneath which is worked.
+pub(super) struct Folder(OwnedFd);
+
+/// Something in a folder.
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) is_dir: bool,
+}
+
+/// Why something cannot be had, for the model to read.
+pub(super) type Refused = String;
+
+impl Folder {
+    pub(super) fn open(root: &Path) -> Result<Self, Refused> {
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, root, how, Mode::empty())
+            .map(Self)
+            .map_err(|error| format!("the run's folder cannot be opened: {error}"))
+    }
+
+    /// The text of a file, as far as it is text.
+    pub(super) fn read(&self, path: &str) -> Result<String, Refused> {
+        let path = sound(path)?;
+        // A pipe that nobody writes to must not keep us.
+        let how = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(self.beneath(&path, how)?);
+        let told = |error: std::io::Error| format!("`{}`: {error}", path.display());
+        if !file.metadata().map_err(told)?.is_file() {
+            return Err(format!("`{}` is no file", path.display()));
+        }
+        let mut bytes = Vec::new();
+        file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(told)?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(format!("`{}` is over 4 MiB", path.display()));
+        }
+        if bytes.iter().take(8_000).any(|byte| *byte == 0) {
+            return Err(format!("`{}` is no text", path.display()));
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What is in a folder, by name; without what is secret and without git's own.
+    pub(super) fn list(&self, path: &str) -> Result<Vec<Entry>, Refused> {
+        let path = sound(path)?;
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = Dir::new(self.beneath(&path, how)?).map_err(|error| told(&path, error))?;
+        let mut entries = Vec::new();
+        for entry in dir {
+            let entry = entry.map_err(|error| told(&path, error))?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if matches!(name, "." | ".." | ".git") || is_secret(name) {
+                continue;
+            }
+            let shown = path.join(name).display().to_string();
+            let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
+            entries.push(Entry { path: shown, is_dir: entry.file_type() == FileType::Directory });
+        }
+        entries.sort_by(|one, two| one.path.cmp(&two.path));
+        Ok(entries)
+    }
+
+    /// Writes a file whole, or not at all. Folders on the way are made.
+    pub(super) fn write(&self, path: &str, text: &str, key: &str) -> Result<(), Refused> {
+        let path = sound(path)?;
+        let name = path.file_name().ok_or("a file needs a name")?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let mut made = PathBuf::new();
+        for part in parent.components() {
+            made.push(part);
+            self.make(&made)?;
+        }
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = self.beneath(parent, how)?;
+        let draft =
+            format!(".kapelle-draft-{}", &kapelle_core::Digest::of(key.as_bytes()).hex()[..16]);
+        let written = self::draft(&folder, &draft, text)
+            .and_then(|()| renameat(&folder, &draft, &folder, name).map_err(std::io::Error::from));
+        written.map_err(|error| {
+            unlinkat(&folder, &draft, AtFlags::empty()).ok();
+            format!("`{}`: {error}", path.display())
+        })
+    }
+
+    fn make(&self, path: &Path) -> Result<(), Refused> {
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if self.beneath(path, how).is_ok() {
+            return Ok(());
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = self.beneath(parent.unwrap_or(Path::new(".")), how)?;
+        let Some(name) = path.file_name() else { return Ok(()) };
+        match mkdirat(&parent, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(told(path, error)),
+        }
+    }
+
+    fn beneath(&self, path: &Path, how: OFlags) -> Result<OwnedFd, Refused> {
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.0, path, how, Mode::empty(), beneath).map_err(|error| told(path, error))
+    }
+}
+
+fn draft(folder: &OwnedFd, name: &str, text: &str) -> std::io::Result<()> {
+    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, name, how, Mode::from_raw_mode(0o666))?);
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn told(path: &Path, error: Errno) -> Refused {
+    match error {
+        Errno::XDEV | Errno::LOOP => format!("`{}` leads out of the run's folder", path.display()),
+        Errno::NOENT | Errno::NOTDIR => format!("there is no `{}`", path.display()),
+        error => format!("`{}`: {error}", path.display()),
+    }
+}
+
+/// A path below the folder, none of whose parts is a secret.
+fn sound(path: &str) -> Result<PathBuf, Refused> {
+    let path = Path::new(if path.is_empty() { "." } else { path });
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) if !name.to_str().is_some_and(is_secret) => {}
+            Component::Normal(_) => {
+                return Err(format!("`{}` is a secret by its name", path.display()));
+            }
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(format!("`{}` leads out of the run's folder", path.display()));
+            }
+        }
+    }
+    Ok(path.to_path_buf())
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRETS.contains(&&*name)
+        || name.starts_with(".env.")
+        || name.starts_with("id_")
+        || SECRET_ENDS.iter().any(|end| name.ends_with(end))
+}

@@ -1,0 +1,310 @@
+//! The tools that ship: files below the run's folder.
+//!
+//! **Invariants:** a tool that changes something is there only where the operator grants it; what a
+//! tool is asked comes from a model, and is bounded, checked and never a command.
+
+mod folder;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Call, Desk, Failure, FailureKind, Safety};
+use regex::RegexBuilder;
+use serde_json::json;
+
+use super::tool::{Reach, Told, Tool, ToolCard};
+use folder::{Folder, Refused};
+
+/// How many lines are told at the most.
+const LINES_MAX: usize = 2_000;
+/// How many entries of a folder.
+const ENTRIES_MAX: usize = 2_000;
+/// How many matches.
+const MATCHES_MAX: usize = 200;
+/// How many files are searched.
+const FILES_MAX: usize = 20_000;
+/// The longest line that is told, in characters.
+const LINE_MAX: usize = 400;
+
+/// The tools that ship.
+#[must_use]
+pub fn shipped() -> Vec<Arc<dyn Tool>> {
+    [read(), list(), search(), write()].map(|tool| Arc::new(tool) as Arc<dyn Tool>).into()
+}
+
+/// A tool on files.
+struct Files {
+    card: ToolCard,
+    work: fn(&Folder, &Json, &str) -> Result<String, Refused>,
+}
+
+fn tool(
+    name: &str,
+    description: &str,
+    (properties, required): (Json, &[&str]),
+    reach: Reach,
+    work: fn(&Folder, &Json, &str) -> Result<String, Refused>,
+) -> Files {
+    let input = json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    });
+    let (name, description) = (name.into(), description.into());
+    // A file that is written again with the same text is the same file.
+    let card = ToolCard { name, description, input, reach, safety: Safety::Repeatable };
+    Files { card, work }
+}
+
+#[async_trait]
+impl Tool for Files {
+    fn card(&self) -> &ToolCard {
+        &self.card
+    }
+
+    async fn call(
+        &self,
+        of: &Call,
+        input: &Json,
+        key: &str,
+        _: &dyn Desk,
+    ) -> Result<Told, Failure> {
+        let (root, input, key) = (of.root.clone(), input.clone(), key.to_owned());
+        let work = self.work;
+        let done = tokio::task::spawn_blocking(move || {
+            Folder::open(Path::new(&*root)).and_then(|folder| work(&folder, &input, &key))
+        });
+        let done = done
+            .await
+            .map_err(|error| Failure::new(FailureKind::Bug, "tool_panicked", error.to_string()))?;
+        Ok(done.map_or_else(Told::badly, Told::well))
+    }
+}
+
+fn read() -> Files {
+    let properties = json!({
+        "path": {"type": "string", "description": "Relative to the run's folder."},
+        "from_line": {"type": "integer", "minimum": 1},
+        "lines": {"type": "integer", "minimum": 1, "maximum": LINES_MAX},
+    });
+    tool(
+        "read_file",
+        "Reads a text file below the run's folder; each line comes with its number.",
+        (properties, &["path"]),
+        Reach::Reads,
+        |folder, input, _| {
+            let text = folder.read(input["path"].as_str().unwrap_or_default())?;
+            let number = |name: &str, default: usize| {
+                input[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
+            };
+            let (from, count) = (number("from_line", 1), number("lines", LINES_MAX));
+            let mut told = String::new();
+            for (at, line) in text.lines().enumerate().skip(from - 1).take(count) {
+                let _ = writeln!(told, "{}\t{}", at + 1, short(line));
+            }
+            let all = text.lines().count();
+            if from - 1 + count < all {
+                let _ = writeln!(told, "… {all} lines in all");
+            }
+            Ok(told)
+        },
+    )
+}
+
+fn list() -> Files {
+    let properties = json!({
+        "path": {"type": "string", "description": "A folder, relative to the run's; absent: that itself."},
+        "depth": {"type": "integer", "minimum": 1, "maximum": 10},
+    });
+    tool(
+        "list_files",
+        "Lists what is in a folder below the run's folder; folders end with `/`.",
+        (properties, &[]),
+        Reach::Reads,
+        |folder, input, _| {
+            let mut found = Vec::new();
+            let depth = input["depth"].as_u64().unwrap_or(1);
+            walk(folder, input["path"].as_str().unwrap_or("."), depth, &mut |path, is_dir| {
+                found.push(if is_dir { format!("{path}/") } else { path.to_owned() });
+                found.len() < ENTRIES_MAX
+            })?;
+            if found.len() >= ENTRIES_MAX {
+                found.push(format!("… only the first {ENTRIES_MAX} are told"));
+            }
+            Ok(found.join("\n"))
+        },
+    )
+}
+
+fn search() -> Files {
+    let properties = json!({
+        "pattern": {"type": "string", "maxLength": 1000, "description": "A regular expression."},
+        "path": {"type": "string", "description": "A file or folder; absent: all of the run's folder."},
+        "ignore_case": {"type": "boolean"},
+    });
+    tool(
+        "search_files",
+        "Finds lines that match a regular expression, as `file:line: text`.",
+        (properties, &["pattern"]),
+        Reach::Reads,
+        |folder, input, _| {
+            let mut pattern = RegexBuilder::new(input["pattern"].as_str().unwrap_or_default());
+            pattern.case_insensitive(input["ignore_case"] == true).size_limit(1 << 20);
+            let pattern = pattern.build().map_err(|error| format!("the pattern: {error}"))?;
+            let (mut told, mut matches, mut files) = (String::new(), 0, 0);
+            let mut look = |path: &str| {
+                files += 1;
+                let text = folder.read(path).unwrap_or_default();
+                let lines = text.lines().enumerate().filter(|(_, line)| pattern.is_match(line));
+                for (at, line) in lines.take(MATCHES_MAX - matches) {
+                    matches += 1;
+                    let _ = writeln!(told, "{path}:{}: {}", at + 1, short(line));
+                }
+                matches < MATCHES_MAX && files < FILES_MAX
+            };
+            let path = input["path"].as_str().unwrap_or(".");
+            if folder.list(path).is_ok() {
+                walk(folder, path, 20, &mut |path, is_dir| is_dir || look(path))?;
+            } else {
+                folder.read(path)?;
+                look(path);
+            }
+            if matches == MATCHES_MAX {
+                let _ = writeln!(told, "… only the first {MATCHES_MAX} are told");
+            }
+            Ok(if told.is_empty() { "nothing matches".to_owned() } else { told })
+        },
+    )
+}
+
+fn write() -> Files {
+    let properties = json!({
+        "path": {"type": "string", "description": "Relative to the run's folder."},
+        "text": {"type": "string", "maxLength": 1_000_000, "description": "All of the file."},
+    });
+    tool(
+        "write_file",
+        "Writes a text file below the run's folder, instead of one that is there.",
+        (properties, &["path", "text"]),
+        Reach::Writes,
+        |folder, input, key| {
+            let text = |name: &str| input[name].as_str().unwrap_or_default();
+            folder.write(text("path"), text("text"), key)?;
+            Ok(format!("{} bytes are written", text("text").len()))
+        },
+    )
+}
+
+/// Shows all that is below `path` to `each`, until that says that it is enough.
+fn walk(
+    folder: &Folder,
+    path: &str,
+    depth: u64,
+    each: &mut dyn FnMut(&str, bool) -> bool,
+) -> Result<bool, Refused> {
+    for entry in folder.list(path)? {
+        if !each(&entry.path, entry.is_dir) {
+            return Ok(false);
+        }
+        // A folder that goes away meanwhile is none.
+        if entry.is_dir && depth > 1 && !walk(folder, &entry.path, depth - 1, each).unwrap_or(true)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn short(line: &str) -> String {
+    let mut chars = line.chars();
+    let start: String = chars.by_ref().take(LINE_MAX).collect();
+    if chars.next().is_some() { format!("{start}…") } else { start }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::contract;
+    use crate::desk::ScratchDesk;
+
+    async fn told(root: &Path, tool: &Files, input: Json) -> Told {
+        let wrong = kapelle_core::port::agent::wrong_with(&tool.card.input, &input);
+        assert_eq!(wrong, Vec::<String>::new(), "{input}");
+        let call = contract::call("work", json!({}), root.to_str().unwrap());
+        let desk = ScratchDesk::new().unwrap();
+        tool.call(&call, &input, "run/step/1/0", &desk).await.unwrap()
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("run/src/.git")).unwrap();
+        fs::write(dir.path().join("outside.txt"), "secret").unwrap();
+        let run = dir.path().join("run");
+        fs::write(run.join("src/a.rs"), "fn a() {}\nfn b() {}\n").unwrap();
+        fs::write(run.join(".env"), "KEY=secret").unwrap();
+        fs::write(run.join("src/bin"), b"a\0b").unwrap();
+        symlink("../outside.txt", run.join("link")).unwrap();
+        symlink("/etc", run.join("etc")).unwrap();
+        dir
+    }
+
+    #[tokio::test]
+    async fn files_are_read_listed_and_searched() {
+        let dir = tree();
+        let run = dir.path().join("run");
+        let text = told(&run, &read(), json!({"path": "src/a.rs", "from_line": 2})).await;
+        assert_eq!(text, Told::well("2\tfn b() {}\n"));
+        let first = told(&run, &read(), json!({"path": "./src/a.rs", "lines": 1})).await;
+        assert_eq!(first, Told::well("1\tfn a() {}\n… 2 lines in all\n"));
+        let all = told(&run, &list(), json!({"depth": 3})).await;
+        assert_eq!(all, Told::well("etc\nlink\nsrc/\nsrc/a.rs\nsrc/bin"));
+        let found = told(&run, &search(), json!({"pattern": "FN b", "ignore_case": true})).await;
+        assert_eq!(found, Told::well("src/a.rs:2: fn b() {}\n"));
+        let none = told(&run, &search(), json!({"pattern": "secret"})).await;
+        assert_eq!(none, Told::well("nothing matches"));
+    }
+
+    #[tokio::test]
+    async fn nothing_leads_out_of_the_folder_or_to_a_secret() {
+        let dir = tree();
+        let run = dir.path().join("run");
+        for path in ["../outside.txt", "/etc/passwd", "link", "etc/passwd", "src/../../outside.txt"]
+        {
+            let told = told(&run, &read(), json!({"path": path})).await;
+            assert!(told.failed && told.text.contains("leads out"), "{path}: {told:?}");
+        }
+        for path in [".env", "src/id_rsa", "a/.ssh/config", "server.PEM"] {
+            let told = told(&run, &read(), json!({"path": path})).await;
+            assert!(told.failed && told.text.contains("secret by its name"), "{path}: {told:?}");
+        }
+        for path in ["../new.txt", "etc/new.txt", "/tmp/new.txt", ".env", ".git-credentials"] {
+            let told = told(&run, &write(), json!({"path": path, "text": "x"})).await;
+            assert!(told.failed, "{path}: {told:?}");
+        }
+        assert!(!dir.path().join("new.txt").exists());
+        // A link is replaced, not followed.
+        let told = told(&run, &write(), json!({"path": "link", "text": "mine"})).await;
+        assert!(!told.failed, "{told:?}");
+        assert_eq!(fs::read_to_string(dir.path().join("outside.txt")).unwrap(), "secret");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_written_whole_with_the_folders_it_needs() {
+        let dir = tree();
+        let run = dir.path().join("run");
+        let input = json!({"path": "out/deep/report.md", "text": "# Report\n"});
+        let wrote = told(&run, &write(), input).await;
+        assert_eq!(wrote, Told::well("9 bytes are written"));
+        assert_eq!(fs::read_to_string(run.join("out/deep/report.md")).unwrap(), "# Report\n");
+        assert_eq!(fs::read_dir(run.join("out/deep")).unwrap().count(), 1, "no draft is left");
+        let binary = told(&run, &read(), json!({"path": "src/bin"})).await;
+        assert_eq!(binary, Told::badly("`src/bin` is no text"));
+    }
+}
