@@ -8,6 +8,7 @@
 mod anthropic;
 mod cache;
 mod faults;
+mod manual;
 mod openai;
 mod sdk;
 mod support;

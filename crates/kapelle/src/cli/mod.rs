@@ -10,6 +10,7 @@ mod bench;
 mod bill;
 mod check;
 mod detached;
+mod dev;
 mod doctor;
 mod exit;
 mod follow;
@@ -81,6 +82,9 @@ enum Command {
     Doctor(doctor::Args),
     /// Measure how fast this machine runs steps
     Bench(bench::Args),
+    /// Help to build and try workflows
+    #[command(subcommand)]
+    Dev(dev::Command),
     /// Print a JSON Schema, for editors
     #[command(subcommand)]
     Schema(schema::Command),
@@ -140,6 +144,7 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Why(args) => why::why(&args, settings).await,
         Command::Doctor(args) => doctor::doctor(&args, settings).await,
         Command::Bench(args) => bench::bench(args, settings).await,
+        Command::Dev(command) => dev::perform(command).await,
         Command::Schema(command) => schema::print(&command),
         Command::Completions(args) => schema::completions(&args),
         Command::Node => detached::node(settings).await,

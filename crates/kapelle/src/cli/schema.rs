@@ -9,6 +9,8 @@ use super::{Cli, out};
 pub(crate) enum Command {
     /// The JSON Schema of workflow files
     Workflow,
+    /// The JSON Schema of the scripts of `dev fake-model`
+    FakeModel,
 }
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +23,7 @@ pub(crate) struct Completions {
 pub(crate) fn print(command: &Command) -> Result<Exit, Stop> {
     let schema = match command {
         Command::Workflow => kapelle_core::workflow::schema(),
+        Command::FakeModel => kapelle_fake::script::schema(),
     };
     out::line(&serde_json::to_string_pretty(&schema).expect("a schema is JSON"))?;
     Ok(Exit::Done)

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 34] = [
     "",
     "run",
     "plan",
@@ -31,8 +31,11 @@ const COMMANDS: [&str; 31] = [
     "why",
     "doctor",
     "bench",
+    "dev",
+    "dev fake-model",
     "schema",
     "schema workflow",
+    "schema fake-model",
     "completions",
 ];
 

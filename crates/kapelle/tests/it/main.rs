@@ -7,6 +7,7 @@ mod approve;
 mod bench;
 mod check;
 mod doctor;
+mod fake_model;
 mod fault;
 mod fault_round;
 mod full;
