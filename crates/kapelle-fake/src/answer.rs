@@ -75,6 +75,10 @@ impl Making<'_> {
                 answer.said.push(said);
             }
         }
+        if let Some((name, schema)) = asked.forced.as_ref().filter(|_| !answer.calls()) {
+            let input = generate::instance(schema, self.dice);
+            answer.said.push(self.call(name, &input, &answer));
+        }
         stopped(&mut answer, &asked.stops);
         let room = asked.output_max.min(self.model.window.saturating_sub(asked.prompt_tokens()));
         let cut = limited(&mut answer, room);
@@ -99,11 +103,8 @@ impl Making<'_> {
             if asked.calls == Calls::None || asked.calls == Calls::One && has_call {
                 return Ok(None);
             }
-            let thought = so_far.said.iter().any(|said| matches!(said, Said::Thought { .. }));
-            let prefix = if asked.provider.is_anthropic() { "toolu_" } else { "call_" };
-            let id = self.signer.call(thought, self.names.n, so_far.said.len(), prefix);
-            let input = self.names.fill_json(&Value::Object(tool.input.clone())).to_string();
-            return Ok(Some(Said::Call { id, name: tool.name.clone(), input }));
+            let input = self.names.fill_json(&Value::Object(tool.input.clone()));
+            return Ok(Some(self.call(&tool.name, &input, so_far)));
         }
         if let Some(block) = &part.block {
             return Ok(Some(Said::Block(block.clone())));
@@ -111,6 +112,13 @@ impl Making<'_> {
         let json = part.json.as_ref().map(|json| self.names.fill_json(json));
         let text = part.text.as_ref().map(|text| self.names.fill(text)).unwrap_or_default();
         self.text(json, text).map(|text| Some(Said::Text(text)))
+    }
+
+    fn call(&self, name: &str, input: &Value, so_far: &Answer) -> Said {
+        let thought = so_far.said.iter().any(|said| matches!(said, Said::Thought { .. }));
+        let prefix = if self.names.asked.provider.is_anthropic() { "toolu_" } else { "call_" };
+        let id = self.signer.call(thought, self.names.n, so_far.said.len(), prefix);
+        Said::Call { id, name: name.to_owned(), input: input.to_string() }
     }
 
     /// Words, or JSON as the request wants it.

@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     /// The names of the tools it offers.
     pub(crate) tools: Vec<String>,
     pub(crate) calls: Calls,
+    /// The tool that has to be called, with the schema of its input.
+    pub(crate) forced: Option<(String, Value)>,
     pub(crate) thinking: Thinking,
     /// The schema of the JSON it wants.
     pub(crate) schema: Option<Value>,

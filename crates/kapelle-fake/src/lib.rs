@@ -15,6 +15,7 @@ mod cache;
 mod clock;
 mod dice;
 mod fault;
+mod frames;
 mod generate;
 mod journal;
 mod limit;

@@ -17,6 +17,7 @@ use crate::cache::{Billed, Cache};
 use crate::clock::{Clock, rfc3339};
 use crate::dice::Dice;
 use crate::fault::{self, End, Harm, Hit, Spoiling};
+use crate::frames;
 use crate::journal::{Entry, Journal};
 use crate::limit::Limiter;
 use crate::models::Models;
@@ -25,7 +26,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::script::rule::{Chosen, Rules};
 use crate::script::template::Names;
-use crate::script::{Delivery, Key, Limits, Model, Provider, Script};
+use crate::script::{Delivery, Limits, Model, Provider, Script};
 use crate::sign::Signer;
 
 /// Everything a fake has.
@@ -76,6 +77,7 @@ struct Work<'a> {
 struct Asker {
     name: String,
     limits: Limits,
+    denied: bool,
 }
 
 impl Shared {
@@ -110,6 +112,9 @@ impl Shared {
         let mut reply = work.reply().unwrap_or_else(|refusal| work.refused(&refusal));
         let id_header = if call.provider.is_anthropic() { "request-id" } else { "x-request-id" };
         reply.headers.push((id_header.to_owned(), work.request_id.clone()));
+        if call.provider.is_anthropic() {
+            reply.headers.push(("anthropic-organization-id".to_owned(), "fake".to_owned()));
+        }
         reply.headers.extend(work.rate_headers());
         work.entry.status = reply.status;
         if let End::Cut(at) | End::Stall(at) = reply.end {
@@ -134,6 +139,7 @@ impl Shared {
         self.asked.store(0, Ordering::SeqCst);
     }
 
+    /// Who asks; one who may not is known by name too.
     fn asker(&self, headers: &HeaderMap, provider: Provider) -> Result<Asker, Refusal> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
@@ -143,14 +149,13 @@ impl Shared {
         };
         let limits = self.script.limits.clone();
         if self.script.keys.is_empty() {
-            return Ok(Asker { name: "any".to_owned(), limits });
+            return Ok(Asker { name: "any".to_owned(), limits, denied: false });
         }
         match self.script.keys.iter().find(|key| key.key == secret) {
             None => Err(unknown_key(provider, true)),
-            Some(Key { denied: true, .. }) => Err(Refusal::of_status(provider, 403)),
             Some(key) => {
                 let limits = key.limits.clone().unwrap_or(limits);
-                Ok(Asker { name: key.name.clone(), limits })
+                Ok(Asker { name: key.name.clone(), limits, denied: key.denied })
             }
         }
     }
@@ -191,6 +196,9 @@ impl Work<'_> {
     fn asker(&mut self) -> Result<Asker, Refusal> {
         let asker = self.shared.asker(&self.call.headers, self.call.provider)?;
         self.entry.key = Some(asker.name.clone());
+        if asker.denied {
+            return Err(Refusal::of_status(self.call.provider, 403));
+        }
         Ok(asker)
     }
 
@@ -235,7 +243,7 @@ impl Work<'_> {
             return Err(refusal);
         }
         let answer = self.made(asked, model, chosen.as_ref())?;
-        let delivery = delivery(&shared.script, chosen.as_ref());
+        let delivery = frames::delivery(&shared.script, chosen.as_ref());
         let begins_ms =
             now_ms + delivery.latency_ms.unwrap_or(0) + delivery.first_byte_ms.unwrap_or(0);
         lock(&shared.cache).keep(&looked, begins_ms);
@@ -295,10 +303,10 @@ impl Work<'_> {
         let id = self.shared.signer.id(prefix, self.entry.n);
         let writing = Writing { asked, answer, billed, id, delivery: &delivery };
         let (usage, mut frames) = match provider {
-            Provider::Anthropic => (writing.usage(), anthropic_frames(&writing)),
+            Provider::Anthropic => (writing.usage(), frames::anthropic(&writing)),
             Provider::Openai => {
                 let chat = Chat { writing, created: self.entry.time_ms / 1_000 };
-                (chat.usage(), openai_frames(&chat))
+                (chat.usage(), frames::openai(&chat))
             }
         };
         let end = match harm {
@@ -402,72 +410,6 @@ fn unknown_key(provider: Provider, is_there: bool) -> Refusal {
             Refusal::new(401, "invalid_request_error", "You didn't provide an API key.")
         }
     }
-}
-
-/// How fast the answer comes: what the rule says, then what the script says.
-fn delivery(script: &Script, chosen: Option<&Chosen<'_>>) -> Delivery {
-    let all = &script.delivery;
-    let Some(own) = chosen.map(|chosen| &chosen.rule.delivery) else { return all.clone() };
-    Delivery {
-        latency_ms: own.latency_ms.or(all.latency_ms),
-        first_byte_ms: own.first_byte_ms.or(all.first_byte_ms),
-        event_ms: own.event_ms.or(all.event_ms),
-        delta_bytes: own.delta_bytes.or(all.delta_bytes),
-        ping_every: own.ping_every.or(all.ping_every),
-        unknown_every: own.unknown_every.or(all.unknown_every),
-    }
-}
-
-fn anthropic_frames(writing: &Writing<'_>) -> Vec<Bytes> {
-    if !writing.asked.stream {
-        return vec![Bytes::from(writing.whole().to_string())];
-    }
-    let named = |event: &Value| fault::event(event["type"].as_str().unwrap_or_default(), event);
-    let unknown = serde_json::json!({ "type": "fake_novelty", "novelty": true });
-    let ping = serde_json::json!({ "type": "ping" });
-    let frames = writing.events().iter().map(named).collect();
-    with_noise(frames, writing.delivery, &named(&ping), &named(&unknown))
-}
-
-fn openai_frames(chat: &Chat<'_>) -> Vec<Bytes> {
-    if !chat.writing.asked.stream {
-        return vec![Bytes::from(chat.whole().to_string())];
-    }
-    let mut chunks = chat.chunks();
-    let every = chat.writing.delivery.unknown_every;
-    for (index, chunk) in chunks.iter_mut().enumerate() {
-        if every.is_some_and(|every| (index as u64 + 1).is_multiple_of(every)) {
-            chunk["fake_novelty"] = Value::Bool(true);
-        }
-    }
-    let mut frames: Vec<Bytes> = chunks.iter().map(fault::data).collect();
-    frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    let pings = Delivery { unknown_every: None, ..chat.writing.delivery.clone() };
-    with_noise(frames, &pings, &Bytes::from_static(b": ping\n\n"), &Bytes::new())
-}
-
-/// The frames with pings and unknown events between them, none after the last.
-fn with_noise(
-    frames: Vec<Bytes>,
-    delivery: &Delivery,
-    ping: &Bytes,
-    unknown: &Bytes,
-) -> Vec<Bytes> {
-    let due = |every: Option<u64>, index: usize| {
-        every.is_some_and(|every| (index as u64 + 1).is_multiple_of(every))
-    };
-    let last = frames.len().saturating_sub(1);
-    let mut noisy = Vec::with_capacity(frames.len());
-    for (index, frame) in frames.into_iter().enumerate() {
-        noisy.push(frame);
-        if index < last && due(delivery.ping_every, index) {
-            noisy.push(ping.clone());
-        }
-        if index < last && due(delivery.unknown_every, index) {
-            noisy.push(unknown.clone());
-        }
-    }
-    noisy
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -105,6 +105,7 @@ impl Reader<'_> {
             results: turns::results(&turns),
             tools: names(&body["tools"]),
             calls,
+            forced: forced(body),
             thinking,
             schema,
             any_json: false,
@@ -296,6 +297,16 @@ fn calls(body: &Value, model: &Model) -> Result<Calls, Refusal> {
         _ if choice["disable_parallel_tool_use"] == Value::Bool(true) => Calls::One,
         _ => Calls::Many,
     })
+}
+
+/// The tool that `tool_choice` wants called; any will do means the first.
+fn forced(body: &Value) -> Option<(String, Value)> {
+    let choice = &body["tool_choice"];
+    let is_it = |tool: &&Value| choice["type"] == "any" || tool["name"] == choice["name"];
+    let tools =
+        body["tools"].as_array().filter(|_| choice["type"] == "any" || choice["type"] == "tool");
+    let tool = tools.into_iter().flatten().find(is_it)?;
+    Some((tool["name"].as_str()?.to_owned(), tool["input_schema"].clone()))
 }
 
 fn schema(body: &Value) -> Result<Option<Value>, Refusal> {

@@ -43,6 +43,7 @@ pub(crate) fn chat(models: &Models, body: &Value) -> Result<Asked, Refusal> {
         results: turns::results(&messages),
         tools: names(&tools),
         calls,
+        forced: forced(body),
         thinking: if body["reasoning_effort"] == "none" { Thinking::Off } else { Thinking::Shown },
         schema,
         any_json,
@@ -200,6 +201,20 @@ fn calls(body: &Value) -> Result<Calls, Refusal> {
     }
     let parallel = body["parallel_tool_calls"] != Value::Bool(false);
     Ok(if parallel { Calls::Many } else { Calls::One })
+}
+
+/// The tool that `tool_choice` wants called; `required` means the first.
+fn forced(body: &Value) -> Option<(String, Value)> {
+    let choice = &body["tool_choice"];
+    let named = &choice["function"]["name"];
+    let tools = body["tools"].as_array().filter(|_| choice == "required" || named.is_string());
+    let is_it = |tool: &&Value| choice == "required" || tool["function"]["name"] == *named;
+    let function = &tools.into_iter().flatten().find(is_it)?["function"];
+    let schema = function
+        .get("parameters")
+        .cloned()
+        .unwrap_or_else(|| serde_json::json!({ "type": "object" }));
+    Some((function["name"].as_str()?.to_owned(), schema))
 }
 
 fn schema(body: &Value) -> Result<Option<Value>, Refusal> {

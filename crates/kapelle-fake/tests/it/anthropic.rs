@@ -206,7 +206,7 @@ keys:
     assert_eq!(with(&[]).status, 401);
     let keys: Vec<_> = fake.journal().into_iter().map(|entry| entry.key).collect();
     let main = Some("main".to_owned());
-    assert_eq!(keys, [main.clone(), main, None, None, None]);
+    assert_eq!(keys, [main.clone(), main, Some("old".to_owned()), None, None]);
     let told = ask(&fake, "GET", "/__journal", &[], "").body;
     assert!(told.contains("hello") && !told.contains("canary"));
 }

@@ -117,6 +117,15 @@ def claude_calls_tools_in_parallel():
 
 
 @case
+def a_tool_that_is_forced_is_called():
+    call = ask(tools=[WEATHER], tool_choice={"type": "tool", "name": "weather"}).content[-1]
+    assert (call.name, call.input) == ("weather", {"city": "fake"}), call
+    choice = chat(tools=[FUNCTION], tool_choice="required").choices[0]
+    assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "fake"}
+    assert choice.finish_reason == "tool_calls"
+
+
+@case
 def claude_obeys_a_schema():
     answer = A.messages.parse(model=CLAUDE, max_tokens=200, messages=[user("a person")], output_format=Person)
     assert answer.parsed_output == Person(name="Ada", age=36)
