@@ -23,6 +23,7 @@ mod kill_stores;
 mod library;
 mod live;
 mod memory;
+mod model;
 mod pages;
 mod plan;
 mod poison;

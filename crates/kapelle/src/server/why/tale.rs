@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 use kapelle_api as api;
 use kapelle_core::port::agent::{Failure, FailureKind, OnUnknown};
-use kapelle_core::run::{Event, Run};
+use kapelle_core::run::{Blocked, Event, Run};
 use kapelle_core::{StepNo, Timestamp, Value, canonical};
 use kapelle_engine::Seen;
 
@@ -73,6 +73,9 @@ impl Tale {
                 self.end(no, at, "failed", Some(failure), Some(*next));
             }
             Event::StepFailed { failure, .. } => self.end(no, at, "failed", Some(failure), None),
+            Event::StepBlocked { why: Blocked::Budget { .. }, .. } => {
+                self.end(no, at, "over_budget", None, None);
+            }
             Event::StepBlocked { .. } => self.end(no, at, "in_doubt", None, None),
             Event::StepCompleted { value, artifacts, usage, .. } => {
                 self.end(no, at, "completed", None, None);

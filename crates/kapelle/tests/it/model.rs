@@ -1,0 +1,171 @@
+//! Models in the binary: paid once, kept in budget, and their keys kept to themselves.
+
+use std::time::{Duration, Instant};
+
+use kapelle_fake::{Fake, Script};
+
+use crate::support::{Done, Folder, Running, run_of};
+
+/// A key that must be nowhere.
+const CANARY: &str = "sk-canary-7f3a9d";
+
+/// An answer that uses nearly all that a call reserves: 16,000 tokens.
+fn long() -> Fake {
+    let text = "word ".repeat(12_800);
+    start(&format!("rules: [{{answer: [{{text: \"{text}\"}}]}}]"))
+}
+
+fn start(script: &str) -> Fake {
+    Fake::start(Script::parse(script).unwrap()).unwrap()
+}
+
+/// So many branches, each with one call, and tokens for three of them.
+fn branches(count: usize) -> String {
+    let items: Vec<usize> = (0..count).collect();
+    format!(
+        r#"
+id: branches
+config: {{ maxParallelAgents: 50, budget: {{ tokens: 50000 }} }}
+inputs: {{ items: {{ type: array, default: {items:?} }} }}
+tasks:
+  - {{ id: ask, agentName: model, forEach: inputs.items, prompt: "number {{{{ item }}}}" }}
+output: "{{{{ steps.ask.output | length }}}}"
+"#
+    )
+}
+
+fn with(folder: &Folder, fake: &Fake, line: &str) -> std::process::Command {
+    let mut command = folder.command(line);
+    command.env("ANTHROPIC_API_KEY", CANARY).env("ANTHROPIC_BASE_URL", fake.url());
+    command.env_remove("OPENAI_API_KEY");
+    command
+}
+
+fn run(folder: &Folder, fake: &Fake, line: &str) -> Done {
+    Running::of(with(folder, fake, line)).finish()
+}
+
+/// Waits until the fake was asked so often.
+fn asked(fake: &Fake, times: usize) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while fake.journal().len() < times {
+        assert!(Instant::now() < until, "{:?}", fake.counts());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn fifty_branches_with_room_for_three_calls_make_three() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write("workflow.yaml", &branches(50));
+    let waits = run(&folder, &fake, "run . --json").expect(5);
+    assert_eq!(fake.journal().len(), 3, "{:?}", fake.counts());
+    let id = run_of(&waits.events()[0]);
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    let used: u64 = fake
+        .journal()
+        .iter()
+        .map(|entry| {
+            let usage = entry.usage.as_ref().unwrap();
+            usage["input_tokens"].as_u64().unwrap() + usage["output_tokens"].as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(bill["total"]["spent"]["tokens"], used, "{bill:#}");
+    assert_eq!(bill["total"]["reserved"]["tokens"], 0, "{bill:#}");
+    let why = folder.run(&format!("why {id} ask.3")).expect(0).out;
+    assert!(why.contains(&format!("kapelle runs budget {id} --tokens")), "{why}");
+}
+
+#[test]
+fn a_budget_holds_over_a_kill_and_is_raised_to_go_on() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write("workflow.yaml", &branches(5));
+    let mut first = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&first.wait_for("run_created", None));
+    asked(&fake, 1);
+    first.crash();
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(5);
+    // What was under way at the kill may have been made, and is counted as if.
+    assert!(fake.journal().len() <= 3, "{:?}", fake.counts());
+    folder.run(&format!("runs budget {id} --tokens 200000")).expect(0);
+    let done = run(&folder, &fake, &format!("runs resume {id} --json")).expect(0);
+    assert_eq!(done.last()["output"], 5);
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    assert_eq!(bill["models"][0]["calls"], 5, "{bill:#}");
+    let refused = folder.run(&format!("runs budget {id} --tokens 1")).expect(2);
+    assert!(refused.err.contains("has ended"), "{}", refused.err);
+}
+
+#[test]
+fn a_recorded_call_is_not_made_again_after_a_kill() {
+    let folder = Folder::new();
+    let fake = start(
+        r#"
+rules:
+  - {when: {user_contains: third}, delivery: {first_byte_ms: 60000}, times: 1, answer: [{text: late}]}
+  - answer: [{text: "answer"}]
+"#,
+    );
+    let steps = ["first", "second", "third"]
+        .map(|name| format!("  - {{ id: {name}, agentName: model, prompt: \"the {name}\" }}\n"));
+    let chained = steps.concat().replace("id: second,", "id: second, dependencies: [first],");
+    let chained = chained.replace("id: third,", "id: third, dependencies: [second],");
+    folder.write("workflow.yaml", &format!("id: chain\ntasks:\n{chained}"));
+    let mut first = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&first.wait_for("run_created", None));
+    asked(&fake, 3);
+    first.crash();
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(0);
+    let prompts: Vec<String> = fake
+        .journal()
+        .iter()
+        .map(|entry| entry.body["messages"][0]["content"][0]["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(prompts, ["the first", "the second", "the third", "the third"]);
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    assert!(bill["total"]["unknown_outcome"]["tokens"].as_u64().unwrap() > 0, "{bill:#}");
+}
+
+#[test]
+fn a_key_is_nowhere() {
+    let folder = Folder::new();
+    let fake = start(
+        r#"
+rules:
+  - {when: {user_contains: bad}, faults: [{status: 401}]}
+  - {when: {nth: [1]}, faults: [{status: 500}]}
+  - answer: [{text: "answer"}]
+"#,
+    );
+    let tasks = "  - { id: good, agentName: model, prompt: good, retry: { initial: 1ms } }\n  \
+                 - { id: bad, agentName: model, prompt: bad, onFailure: continue }\n";
+    folder.write("workflow.yaml", &format!("id: keys\ntasks:\n{tasks}"));
+    folder.write("kapelle.toml", "[log]\nlevel = \"trace\"\n");
+    let done = run(&folder, &fake, "run . --json");
+    let id = run_of(&done.events()[0]);
+    let told = ["why", "runs show", "runs events", "runs export"].map(|line| {
+        let done = run(&folder, &fake, &format!("{line} {id}"));
+        done.out + &done.err
+    });
+    assert!(!(done.out.clone() + &done.err + &told.concat()).contains(CANARY));
+    assert!(fake.journal().len() >= 3);
+    for file in files(folder.path()) {
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
+        assert!(!found, "it is in {}", file.display());
+    }
+}
+
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            all.extend(files(&entry.path()));
+        } else if kind.is_file() {
+            all.push(entry.path());
+        }
+    }
+    all
+}
