@@ -32,7 +32,7 @@ fn agent(name: &str) -> Arc<dyn Agent> {
 #[tokio::test]
 async fn every_card_is_sound_and_every_action_known() {
     let agents = agents();
-    assert_eq!(agents.len(), 10);
+    assert_eq!(agents.len(), 11);
     for agent in &agents {
         contract::has_a_sound_card(agent);
         contract::knows_its_actions(agent).await;

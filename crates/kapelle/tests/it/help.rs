@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 34] = [
+const COMMANDS: [&str; 36] = [
     "",
     "run",
     "plan",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 34] = [
     "runs cancel",
     "runs approve",
     "runs resolve",
+    "runs budget",
+    "runs bill",
     "runs diff",
     "runs fork",
     "runs export",
@@ -84,6 +86,7 @@ fn agents_are_listed_and_described() {
             "guide-extractor",
             "http",
             "memory",
+            "model",
             "process",
             "summarizer",
             "walkthrough-generator",
