@@ -10,7 +10,7 @@ use kapelle_core::port::agent::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Tokens};
+use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Tokens, Trouble};
 
 /// What a model said, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Asking<'_> {
         };
         let asked = tokio::select! {
             asked = line.provider.ask(&body, key, &mut hear) => asked,
-            () = self.desk.cancelled() => return Err(crate::input::cancelled().uncertain()),
+            () = self.desk.cancelled() => Err(crate::input::cancelled().uncertain().into()),
         };
         match asked {
             Ok((reply, headers)) => {
@@ -127,7 +127,8 @@ impl Asking<'_> {
                 let cost_nanos = self.cost(choice, &reply.tokens);
                 Ok(Said { reply, by: name.into(), cost_nanos })
             }
-            Err(failure) => {
+            Err(Trouble { failure, headers }) => {
+                line.governor.heard(&headers);
                 if failure.kind == FailureKind::RateLimited {
                     let wait = failure
                         .retry_after_ms

@@ -26,6 +26,21 @@ pub enum Wire {
     OpenAi,
 }
 
+/// Why there is no answer, and what the provider said of its limits all the same.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Why.
+    pub failure: Failure,
+    /// Empty where nothing came.
+    pub headers: HeaderMap,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self { failure, headers: HeaderMap::new() }
+    }
+}
+
 /// The version of the Messages format that is asked for unless the configuration says another.
 const ANTHROPIC_VERSION: &str = "2026-10-21";
 
@@ -87,7 +102,7 @@ impl Provider {
         body: &Json,
         key: &str,
         on: &mut (dyn FnMut(Delta<'_>) + Send),
-    ) -> Result<(Reply, HeaderMap), Failure> {
+    ) -> Result<(Reply, HeaderMap), Trouble> {
         let request = egress::Request {
             method: Method::POST,
             url: self.url.clone(),
@@ -102,7 +117,8 @@ impl Provider {
                 // It may have been exchanged: look again the next time.
                 *self.key.lock().await = None;
             }
-            return Err(error::refused(answer.status, &answer.headers, &body, Timestamp::now()));
+            let failure = error::refused(answer.status, &answer.headers, &body, Timestamp::now());
+            return Err(Trouble { failure, headers: answer.headers });
         }
         let mut coming = Coming::new(self.wire);
         let mut events = Events::default();

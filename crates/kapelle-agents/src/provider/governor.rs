@@ -166,6 +166,10 @@ impl Governor {
         let mut state = self.lock();
         let until = now + wait;
         state.not_before = Some(state.not_before.map_or(until, |known| known.max(until)));
+        // What has gathered at the provider till then is not known: it is gone on slowly.
+        if let Some(level) = &mut state.requests.0 {
+            (level.left, level.at) = (0.0, until);
+        }
         let window = state.window.unwrap_or(f64::INFINITY).min(state.in_flight as f64);
         state.window = Some((window / 2.0).max(1.0));
     }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use kapelle_core::Json;
 
-pub use client::{LIMITS, Provider, Wire};
+pub use client::{LIMITS, Provider, Trouble, Wire};
 pub use governor::{Governor, Leave};
 pub use key::{Key, KeySource};
 pub use models::{Choice, Line, Models, TIERS};

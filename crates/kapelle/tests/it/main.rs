@@ -34,6 +34,7 @@ mod run;
 mod size;
 mod slow;
 mod store;
+mod storm;
 mod support;
 mod terminal;
 mod web;
