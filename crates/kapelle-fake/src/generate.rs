@@ -80,3 +80,42 @@ fn text(schema: &Value) -> String {
     let short = schema["minLength"].as_u64().and_then(|least| usize::try_from(least).ok());
     format!("{text:x<0$}", short.unwrap_or(0).min(10_000))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::instance;
+    use crate::dice::Dice;
+
+    #[test]
+    fn an_instance_obeys_its_schema() {
+        let tree = json!({
+            "$ref": "#/$defs/node",
+            "$defs": { "node": {
+                "type": "object", "additionalProperties": false, "required": ["name", "children"],
+                "properties": {
+                    "name": { "type": "string", "format": "uuid" },
+                    "children": { "anyOf": [{ "type": "null" }, { "$ref": "#/$defs/node" }] },
+                },
+            } },
+        });
+        let schemas = [
+            json!({ "type": "object", "properties": { "a": { "enum": [1, 2] }, "b": { "const": "x" } } }),
+            json!({ "type": "array", "minItems": 3, "items": { "type": ["integer", "null"] } }),
+            json!({ "type": "string", "minLength": 9 }),
+            json!({ "allOf": [
+                { "type": "object", "properties": { "a": { "type": "number" } }, "required": ["a"] },
+                { "type": "object", "properties": { "b": { "type": "boolean" } }, "required": ["b"] },
+            ] }),
+            json!({ "properties": { "any": {} }, "required": ["any"] }),
+            tree,
+        ];
+        for schema in schemas {
+            for n in 0..4 {
+                let made = instance(&schema, Dice::new(1, n));
+                assert!(jsonschema::is_valid(&schema, &made), "{schema}: {made}");
+            }
+        }
+    }
+}

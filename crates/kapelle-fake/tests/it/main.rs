@@ -10,5 +10,6 @@ mod cache;
 mod faults;
 mod manual;
 mod openai;
+mod pace;
 mod sdk;
 mod support;
