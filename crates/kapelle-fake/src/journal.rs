@@ -86,10 +86,19 @@ pub(crate) struct Journal {
     file: Option<Mutex<File>>,
 }
 
+/// Which answer is on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ticket {
+    n: u64,
+    /// How often the journal had been cleared: numbers begin anew then.
+    cleared: u64,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     entries: Vec<Entry>,
     numbered: u64,
+    cleared: u64,
     open: u64,
     open_max: u64,
 }
@@ -109,24 +118,28 @@ impl Journal {
     }
 
     /// Notes an entry; its answer is on its way from here on.
-    pub(crate) fn note(&self, entry: Entry) -> io::Result<()> {
+    pub(crate) fn note(&self, entry: Entry) -> io::Result<Ticket> {
         if let Some(file) = &self.file {
             let mut line = serde_json::to_vec(&entry)?;
             line.push(b'\n');
             file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)?;
         }
         let mut kept = self.kept();
+        let ticket = Ticket { n: entry.n, cleared: kept.cleared };
         kept.entries.push(entry);
         kept.open += 1;
         kept.open_max = kept.open_max.max(kept.open);
-        Ok(())
+        Ok(ticket)
     }
 
-    /// The answer of request `n` is over.
-    pub(crate) fn over(&self, n: u64, delivered: bool) {
+    /// The answer is over.
+    pub(crate) fn over(&self, ticket: Ticket, delivered: bool) {
         let mut kept = self.kept();
         kept.open = kept.open.saturating_sub(1);
-        if let Some(entry) = kept.entries.iter_mut().rev().find(|entry| entry.n == n) {
+        if ticket.cleared != kept.cleared {
+            return;
+        }
+        if let Some(entry) = kept.entries.iter_mut().rev().find(|entry| entry.n == ticket.n) {
             entry.delivered = delivered;
         }
     }
@@ -148,6 +161,7 @@ impl Journal {
         let mut kept = self.kept();
         kept.entries.clear();
         kept.numbered = 0;
+        kept.cleared += 1;
         kept.open_max = kept.open;
     }
 

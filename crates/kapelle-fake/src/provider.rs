@@ -18,7 +18,7 @@ use crate::clock::{Clock, rfc3339};
 use crate::dice::Dice;
 use crate::fault::{self, End, Harm, Hit, Spoiling};
 use crate::frames;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, Ticket};
 use crate::limit::Limiter;
 use crate::models::Models;
 use crate::openai::{self, write::Chat};
@@ -95,8 +95,8 @@ impl Shared {
         }
     }
 
-    /// Judges a request and notes it; the number is the journal's.
-    pub(crate) fn take(&self, call: &Call) -> (Reply, u64) {
+    /// Judges a request and notes it; without a ticket the journal does not know it.
+    pub(crate) fn take(&self, call: &Call) -> (Reply, Option<Ticket>) {
         let n = self.journal.number();
         let now_ms = self.clock.now_ms();
         let entry = Entry {
@@ -121,11 +121,11 @@ impl Shared {
             work.entry.cut_at = Some(at);
         }
         match self.journal.note(work.entry) {
-            Ok(()) => (reply, n),
+            Ok(ticket) => (reply, Some(ticket)),
             // Nothing leaves that is not written down.
             Err(error) => {
                 let refusal = Refusal::new(500, "api_error", format!("the journal: {error}"));
-                (Reply::json(500, &refusal.body(call.provider, "")), n)
+                (Reply::json(500, &refusal.body(call.provider, "")), None)
             }
         }
     }

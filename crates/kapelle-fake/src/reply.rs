@@ -12,7 +12,7 @@ use futures_util::stream;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::fault::End;
-use crate::journal::Journal;
+use crate::journal::{Journal, Ticket};
 use crate::script::Delivery;
 
 /// An answer before it leaves.
@@ -38,9 +38,9 @@ impl Reply {
         }
     }
 
-    /// Sends it as the answer of request `n`, at its pace.
-    pub(crate) async fn send(self, journal: Arc<Journal>, n: u64) -> Response {
-        let mut over = Over { journal, n, delivered: false };
+    /// Sends it at its pace, and tells the journal when it is over.
+    pub(crate) async fn send(self, journal: Arc<Journal>, ticket: Option<Ticket>) -> Response {
+        let mut over = Over { journal, ticket, delivered: false };
         wait(self.delivery.latency_ms).await;
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
@@ -69,13 +69,15 @@ impl Reply {
 /// Tells the journal when it goes.
 struct Over {
     journal: Arc<Journal>,
-    n: u64,
+    ticket: Option<Ticket>,
     delivered: bool,
 }
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.journal.over(self.n, self.delivered);
+        if let Some(ticket) = self.ticket {
+            self.journal.over(ticket, self.delivered);
+        }
     }
 }
 

@@ -126,7 +126,7 @@ impl Drop for Fake {
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if let Some(reply) = own(&shared, &parts.method, parts.uri.path()) {
-        return reply.send(Arc::default(), 0).await;
+        return reply.send(shared.journal.clone(), None).await;
     }
     let (provider, endpoint) = route(&parts.method, parts.uri.path(), &parts.headers);
     let call = Call {
@@ -137,8 +137,8 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         headers: parts.headers,
         body: axum::body::to_bytes(body, BODY_MAX).await.ok(),
     };
-    let (reply, n) = shared.take(&call);
-    reply.send(shared.journal.clone(), n).await
+    let (reply, ticket) = shared.take(&call);
+    reply.send(shared.journal.clone(), ticket).await
 }
 
 /// What the fake tells of itself.

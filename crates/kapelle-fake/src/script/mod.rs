@@ -3,7 +3,7 @@
 //! **Invariant:** a script is checked whole before anything is served, and everything wrong with
 //! it is told at once, each with its line and field. [`schema`] is the language as JSON Schema.
 //!
-//! [`rule`] matches and counts, [`read`] checks; how an answer is made of a rule is in `answer`.
+//! `rule` matches and counts, `read` checks; how an answer is made of a rule is in `answer`.
 
 mod read;
 pub(crate) mod rule;

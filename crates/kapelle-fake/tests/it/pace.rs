@@ -64,8 +64,21 @@ fn answers_on_their_way_are_counted_and_those_nobody_waits_for_are_told() {
     assert_eq!((fake.counts().open, fake.counts().open_max), (10, 10));
     drop(held);
     wait_until(|| fake.counts().open == 0);
-    assert_eq!(fake.counts().open_max, 10);
+    assert_eq!((fake.counts().open_max, fake.journal().len()), (10, 10));
     assert!(fake.journal().iter().all(|entry| !entry.delivered && entry.cut_at == Some(0)));
+}
+
+#[test]
+fn an_answer_from_before_a_reset_is_not_taken_for_one_after_it() {
+    let fake = fake("rules: [{faults: [{stall_at: 0, at: [1]}]}]");
+    let held = begin(&fake);
+    fake.reset();
+    // The counts of the rule begin anew as well: this one stalls too.
+    let other = begin(&fake);
+    drop(held);
+    wait_until(|| fake.counts().open == 1);
+    assert_eq!(fake.journal().iter().map(|entry| entry.n).collect::<Vec<_>>(), [1]);
+    drop(other);
 }
 
 #[test]
