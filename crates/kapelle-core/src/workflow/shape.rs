@@ -19,7 +19,6 @@ const LATER: [(&str, &[&str]); 3] = [
     (
         "config",
         &[
-            "budget",
             "cache",
             "contextStrategy",
             "enableCommunication",
