@@ -1,8 +1,9 @@
 //! `web`: reads pages, of the web and of files, without a browser.
 //!
 //! **Invariants:** each page is a recorded effect: what was read once is not fetched again, whatever
-//! becomes of the step. Every page ends within the limits of bytes, elements and time. A host is
-//! asked at a pace, and not for what its `robots.txt` forbids. A file is read only below the run's
+//! becomes of the step. Every page ends within the limits of bytes, elements and time, and all of a
+//! call within a limit of bytes. A host is asked at a pace, and not for what its `robots.txt` forbids,
+//! also where a redirect leads to it. A file is read only below the run's
 //! folder or a root that the operator named.
 //!
 //! Absent: scripts, sessions, cookies. From bytes to answer: `fetch`, `page`, and below it
@@ -12,6 +13,7 @@ mod charset;
 mod content;
 mod fetch;
 mod file;
+mod gathered;
 mod input;
 mod language;
 mod pace;
@@ -43,6 +45,7 @@ use url::Url;
 use crate::egress::{Egress, Limits, Policy};
 use crate::input::{cancelled, invalid};
 use fetch::Fetcher;
+use gathered::Gathered;
 use input::{Input, Target};
 
 /// How many pages of a step are asked for at once, over all hosts.
@@ -209,36 +212,18 @@ impl Web {
                     let message = format!("{done} of {all}: {given}");
                     let fraction = Some(done as f64 / all as f64);
                     desk.progress(Progress { message: Some(message.into()), fraction });
-                    (given, page)
+                    page
                 }
             })
             .collect();
         let mut ends = stream::iter(pages).buffered(AT_ONCE);
-        let (mut read, mut failed, mut first) = (Vec::new(), Vec::new(), None);
-        while let Some((given, end)) = ends.next().await {
-            match end {
-                Ok(page) => read.push(page),
-                Err(failure) if input.partial => {
-                    failed.push(json!({
-                        "url": given, "kind": failure.kind, "code": failure.code,
-                        "message": failure.message
-                    }));
-                    first.get_or_insert(failure);
-                }
-                Err(failure) => return Err(failure),
+        let mut gathered = Gathered::new(input);
+        while let Some(end) = ends.next().await {
+            if !gathered.take(end)? {
+                break;
             }
         }
-        // Nothing is no part of anything.
-        if let Some(failure) = first.filter(|_| read.is_empty()) {
-            return Err(failure);
-        }
-        match read.pop() {
-            Some(page) if input.is_single => Ok(page),
-            last => {
-                read.extend(last);
-                Ok(json!({"pages": read, "failed": failed}))
-            }
-        }
+        gathered.end()
     }
 
     fn effect<'a>(

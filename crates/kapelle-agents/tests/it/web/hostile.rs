@@ -212,3 +212,24 @@ async fn a_host_that_is_not_there_is_named() {
     let failure = read("http://127.0.0.1:1/").await.unwrap_err();
     assert_eq!((failure.kind, &*failure.code), (FailureKind::Unavailable, "unreachable"));
 }
+
+#[tokio::test]
+async fn the_pages_of_a_step_are_bounded_in_their_sum() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<_> = (0..20).map(|n| format!("{n}.txt")).collect();
+    for name in &names {
+        std::fs::write(folder.path().join(name), "A line of a log.\n".repeat(200_000)).unwrap();
+    }
+    let agent = agent(quick());
+    let ask = |input| perform(&agent, "read", input, folder.path());
+    let end = ask(json!({ "urls": names })).await;
+    expect(end, FailureKind::Refused, "too_much", "twenty");
+    let some = ask(json!({"urls": names, "partial": true})).await.unwrap();
+    let (pages, failed) = (some["pages"].as_array().unwrap(), some["failed"].as_array().unwrap());
+    assert!(pages.len() > 1 && pages.len() + failed.len() == names.len());
+    assert!(some["pages"].to_string().len() <= 32 << 20);
+    assert_eq!(
+        (&failed[0]["url"], &failed[0]["code"]),
+        (&json!(names[pages.len()]), &json!("too_much"))
+    );
+}
