@@ -110,6 +110,27 @@ pub struct Response {
     pub url: Url,
 }
 
+/// A request between two hops: what is asked next, and where that may lead.
+#[derive(Clone, Debug)]
+pub struct Way {
+    request: Request,
+    policy: Policy,
+    redirects_left: u32,
+}
+
+impl Way {
+    /// Where the next request goes.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.request.url
+    }
+
+    /// Whether what is asked next may be, as far as the URL tells; nobody is asked for that.
+    pub fn check(&self) -> Result<(), Error> {
+        check_url(&self.request.url, self.policy)
+    }
+}
+
 /// The one outgoing HTTP client.
 #[derive(Debug)]
 pub struct Egress {
@@ -134,16 +155,44 @@ impl Egress {
     }
 
     /// Asks, and follows where it is sent. Never asks twice.
-    pub async fn send(&self, mut request: Request) -> Result<Response, Error> {
-        let mut policy = self.policy;
-        for _ in 0..=self.limits.redirects_max {
-            let (answer, peer) = self.once(&request, policy).await?;
-            let Some(next) = redirect::target(&request, &answer)? else { return Ok(answer) };
-            policy = policy.after(peer);
-            request = redirect::follow(request, answer.status, next);
+    pub async fn send(&self, request: Request) -> Result<Response, Error> {
+        self.walk(self.way(request)).await
+    }
+
+    /// Where `request` begins; goes nowhere yet.
+    #[must_use]
+    pub fn way(&self, request: Request) -> Way {
+        Way { request, policy: self.policy, redirects_left: self.limits.redirects_max }
+    }
+
+    /// Goes a way to its end.
+    pub async fn walk(&self, mut way: Way) -> Result<Response, Error> {
+        loop {
+            if let Some(answer) = self.go(&mut way).await? {
+                return Ok(answer);
+            }
         }
-        let max = self.limits.redirects_max;
-        Err(Error::TooManyRedirects { host: host_of(&request.url), max })
+    }
+
+    /// Asks once. `None`: it was sent elsewhere, and `way` tells where to.
+    pub async fn go(&self, way: &mut Way) -> Result<Option<Response>, Error> {
+        let (answer, peer) = self.once(&way.request, way.policy).await?;
+        let Some(next) = redirect::target(&way.request, &answer)? else { return Ok(Some(answer)) };
+        let Some(left) = way.redirects_left.checked_sub(1) else {
+            let max = self.limits.redirects_max;
+            return Err(Error::TooManyRedirects { host: host_of(&next), max });
+        };
+        way.redirects_left = left;
+        way.policy = way.policy.after(peer);
+        redirect::follow(&mut way.request, answer.status, next);
+        Ok(None)
+    }
+
+    /// The way of another request that comes before the next one of `way`, and may go no further
+    /// than that.
+    #[must_use]
+    pub fn aside(&self, way: &Way, request: Request) -> Way {
+        Way { policy: way.policy, ..self.way(request) }
     }
 
     /// One request to checked addresses.

@@ -31,9 +31,9 @@ pub(super) fn target(request: &Request, answer: &Response) -> Result<Option<Url>
     Ok(Some(next))
 }
 
-/// The request that goes to `next`: as browsers do, a POST becomes a GET unless the status says
+/// Makes of `request` the one that goes to `next`: as browsers do, a POST becomes a GET unless the status says
 /// that it stays one.
-pub(super) fn follow(mut request: Request, status: StatusCode, next: Url) -> Request {
+pub(super) fn follow(request: &mut Request, status: StatusCode, next: Url) {
     let becomes_get = match status.as_u16() {
         301 | 302 => request.method == Method::POST,
         303 => request.method != Method::HEAD,
@@ -48,7 +48,6 @@ pub(super) fn follow(mut request: Request, status: StatusCode, next: Url) -> Req
         request.headers = harmless(&request.headers);
     }
     request.url = next;
-    request
 }
 
 fn harmless(headers: &HeaderMap) -> HeaderMap {

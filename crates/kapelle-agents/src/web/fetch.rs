@@ -1,6 +1,7 @@
 //! Gets what is at an address: politely from a host, carefully from a folder.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kapelle_core::port::agent::{Failure, FailureKind};
@@ -12,7 +13,7 @@ use url::Url;
 use super::pace::{Host, Hosts};
 use super::robots::Rules;
 use super::{Fetched, Media, Settings, file};
-use crate::egress::{Egress, Request, Response};
+use crate::egress::{Egress, Error, Request, Response, Way};
 use crate::http;
 
 /// How many pages are on their way at once, over all steps: with their size, what bounds memory.
@@ -36,22 +37,21 @@ impl Fetcher {
         Self { egress, settings, hosts, on_the_way }
     }
 
-    /// The page at `url`, as soon as its host may be asked.
+    /// The page at `url`, as soon as its host may be asked, and each that it is sent to.
     pub(super) async fn fetch(&self, url: &Url) -> Result<Fetched, Failure> {
-        let host = self.hosts.get(url, self.settings.at_once);
-        let _turn = host.turn().await;
-        self.check_robots(&host, url).await?;
-        let gap = host.gap(self.settings.gap).await;
-        host.wait(gap).await?;
-        let answer = self.ask(url).await?;
-        if answer.status.is_success() {
-            return fetched(answer);
+        let mut way = self.egress.way(request(url.clone()));
+        let mut time = self.settings.page_time;
+        loop {
+            way.check().map_err(http::failure)?;
+            let host = self.hosts.get(way.url(), self.settings.at_once);
+            let _turn = host.turn().await;
+            self.check_robots(&host, &way).await?;
+            let gap = host.gap(self.settings.gap).await;
+            host.wait(gap).await?;
+            if let Some(answer) = self.go(&mut way, &mut time).await? {
+                return page_of(&host, answer);
+            }
         }
-        let failure = http::not_fine(&answer, Timestamp::now());
-        if let Some(wait) = failure.retry_after_ms {
-            host.leave_alone(std::time::Duration::from_millis(wait));
-        }
-        Err(failure)
     }
 
     /// The file at `path`, if it is below the run's folder or a root of the operator's.
@@ -70,32 +70,32 @@ impl Fetcher {
         Ok(Fetched { url, bytes: bytes.into(), media, charset: None })
     }
 
-    async fn ask(&self, url: &Url) -> Result<Response, Failure> {
-        let permit = self.on_the_way.acquire().await.expect("it is never closed");
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
-        let (method, url, keep) = (Method::GET, url.clone(), Vec::new());
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let request = Request { method, url, headers, body: None, keep };
-        let answer = tokio::time::timeout(self.settings.page_time, self.egress.send(request)).await;
-        drop(permit);
+    /// Goes one hop in the `time` that is left for the page.
+    async fn go(&self, way: &mut Way, time: &mut Duration) -> Result<Option<Response>, Failure> {
+        let _permit = self.on_the_way.acquire().await.expect("it is never closed");
+        let (late, since) = (self.too_slow(way.url()), Instant::now());
+        let answer = tokio::time::timeout(*time, self.egress.go(way)).await;
+        *time = time.saturating_sub(since.elapsed());
         match answer {
             Ok(answer) => answer.map_err(http::failure),
-            Err(_) => {
-                let time = self.settings.page_time;
-                let message = format!("`{host}` took more than {time:?} to send a page");
-                Err(Failure::new(FailureKind::Timeout, "too_slow", message).uncertain())
-            }
+            Err(_) => Err(late),
         }
     }
 
+    fn too_slow(&self, url: &Url) -> Failure {
+        let (host, time) = (url.host_str().unwrap_or_default(), self.settings.page_time);
+        let message = format!("`{host}` took more than {time:?} to send a page");
+        Failure::new(FailureKind::Timeout, "too_slow", message).uncertain()
+    }
+
     /// Refuses what the host's `robots.txt` does not want to be read.
-    async fn check_robots(&self, host: &Host, url: &Url) -> Result<(), Failure> {
+    async fn check_robots(&self, host: &Host, way: &Way) -> Result<(), Failure> {
         let mut known = host.rules().await;
         if !known.is_fresh() {
             host.wait(self.settings.gap).await?;
-            known.set(self.rules_of(url).await?);
+            known.set(self.rules_of(way).await?);
         }
+        let url = way.url();
         if known.allow(url) {
             return Ok(());
         }
@@ -103,12 +103,19 @@ impl Fetcher {
         Err(Failure::new(FailureKind::Refused, "robots", message))
     }
 
-    async fn rules_of(&self, url: &Url) -> Result<Rules, Failure> {
-        let robots = url.join("/robots.txt");
+    /// What the host's `robots.txt` says; it is followed wherever it leads.
+    async fn rules_of(&self, way: &Way) -> Result<Rules, Failure> {
+        let robots = way.url().join("/robots.txt");
         let robots = robots.map_err(|error| crate::input::invalid("bad_url", error.to_string()))?;
-        let answer = match self.ask(&robots).await {
-            Err(failure) if &*failure.code == "too_many_redirects" => return Ok(Rules::default()),
-            answer => answer?,
+        let late = self.too_slow(&robots);
+        let asked = self.egress.walk(self.egress.aside(way, request(robots)));
+        let permit = self.on_the_way.acquire().await.expect("it is never closed");
+        let answer = tokio::time::timeout(self.settings.page_time, asked).await;
+        drop(permit);
+        let answer = match answer {
+            Err(_) => return Err(late),
+            Ok(Err(Error::TooManyRedirects { .. })) => return Ok(Rules::default()),
+            Ok(answer) => answer.map_err(http::failure)?,
         };
         match answer.status {
             status if status.is_success() => {
@@ -121,6 +128,23 @@ impl Fetcher {
             _ => Ok(Rules::default()),
         }
     }
+}
+
+fn request(url: Url) -> Request {
+    let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]);
+    Request { method: Method::GET, url, headers, body: None, keep: Vec::new() }
+}
+
+/// The page in `answer`; a host that wants to be left alone is.
+fn page_of(host: &Host, answer: Response) -> Result<Fetched, Failure> {
+    if answer.status.is_success() {
+        return fetched(answer);
+    }
+    let failure = http::not_fine(&answer, Timestamp::now());
+    if let Some(wait) = failure.retry_after_ms {
+        host.leave_alone(Duration::from_millis(wait));
+    }
+    Err(failure)
 }
 
 fn fetched(answer: Response) -> Result<Fetched, Failure> {

@@ -49,6 +49,10 @@ async fn answer(State(asked): State<Asked>, uri: Uri) -> Response {
         let wait = [("retry-after", "3600")];
         return (StatusCode::TOO_MANY_REQUESTS, wait, "later").into_response();
     }
+    if path == "/to" {
+        let to = uri.query().unwrap_or_default().to_owned();
+        return (StatusCode::FOUND, [("location", to)]).into_response();
+    }
     {
         let mut now = asked.now.lock().unwrap();
         now.0 += 1;
@@ -107,6 +111,48 @@ async fn what_a_host_does_not_want_to_be_read_is_not_read() {
     assert_eq!((refused.kind, &*refused.code), (FailureKind::Refused, "robots"));
     assert!(asked.times("/private").is_empty());
     assert_eq!(asked.times("/robots.txt").len(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_leads_to_nothing_that_a_host_does_not_want_to_be_read() {
+    let rules = "User-agent: *\nDisallow: /private";
+    let ((here, asked), (other, elsewhere)) = (server(200, rules).await, server(200, rules).await);
+    let agent = agent(quick());
+    for to in ["/private/1", &format!("{other}/private/2")] {
+        let ask = json!({"url": format!("{here}/to?{to}")});
+        let refused = perform(&agent, "read", ask, Path::new("/")).await.unwrap_err();
+        assert_eq!((refused.kind, &*refused.code), (FailureKind::Refused, "robots"), "{to}");
+    }
+    assert!(asked.times("/private").is_empty() && elsewhere.times("/private").is_empty());
+    let ask = json!({"url": format!("{here}/to?{other}/open")});
+    let page = perform(&agent, "read", ask, Path::new("/")).await.unwrap();
+    assert_eq!(page["url"], format!("{other}/open"));
+    assert_eq!(elsewhere.times("/robots.txt").len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_leads_to_itself_is_asked_with_a_gap_between() {
+    let (server, asked) = server(404, "").await;
+    let gap = Duration::from_millis(50);
+    let agent = agent(Settings { gap, ..Settings::default() });
+    let ask = json!({"url": format!("{server}/to?/to?/page")});
+    perform(&agent, "read", ask, Path::new("/")).await.unwrap();
+    // `robots.txt`, two that lead on, and the page: what is asked for early may arrive late.
+    let (first, last) = (asked.times("/robots.txt")[0], asked.times("/page")[0]);
+    assert_eq!(asked.times("/to").len(), 2);
+    assert!(last - first > gap * 2, "{:?}", last - first);
+}
+
+#[tokio::test]
+async fn an_address_with_credentials_is_refused_as_it_was_given() {
+    let (server, asked) = server(200, "").await;
+    let url = format!("{}/page", server.replace("http://", "http://me:secret@"));
+    let refused = perform(&agent(quick()), "read", json!({"url": url}), Path::new("/")).await;
+    let refused = refused.unwrap_err();
+    assert_eq!((refused.kind, &*refused.code), (FailureKind::Invalid, "bad_url"));
+    assert!(refused.message.contains(&format!("`{server}/page`")), "{refused}");
+    assert!(!refused.message.contains("secret"), "{refused}");
+    assert!(asked.times("/").is_empty());
 }
 
 #[tokio::test]
