@@ -7,7 +7,9 @@ use std::time::Duration;
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::{Call, FailureKind};
 use kapelle_core::port::journal::Part;
-use kapelle_core::run::{Begun, Command, Event, Lane, Run, Takeover, Values, World};
+use kapelle_core::run::{
+    Begun, Command, Created, Event, Forked, Lane, Run, TakenEnd, Takeover, Values, World,
+};
 use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value};
 
 use super::hosted::{Hosted, Start};
@@ -98,13 +100,13 @@ impl Shards {
         if !self.epochs.contains_key(&id.shard()) {
             return self.reply(Some(ticket), Reply::NotOwner);
         }
-        let read = created.inputs.digest();
+        let read = read_of(&created, forked.as_deref());
         let run = Run::new(id, &created, plan, now);
         let mut hosted = Hosted::created(run, tenant, key, Event::RunCreated(Box::new(created)));
         if let Some(forked) = forked {
             hosted.record(vec![Event::RunForked(forked)], now);
         }
-        hosted.keep_for(payloads, |digest| Some(digest) == read);
+        hosted.keep_for(payloads, |digest| read.contains(&digest));
         hosted.staged.references.extend(references);
         hosted.working = true;
         let reply = Reply::Done { seq: hosted.run.seq() };
@@ -439,6 +441,16 @@ impl Shards {
         self.in_flight.push_back(flight);
         Some(parts)
     }
+}
+
+/// What steps of a new run can read before it is on disk: its inputs, and what it takes over.
+fn read_of(created: &Created, forked: Option<&Forked>) -> BTreeSet<Digest> {
+    let taken = forked.into_iter().flat_map(|forked| &forked.taken);
+    let values = taken.filter_map(|taken| match &taken.end {
+        TakenEnd::Completed { value, .. } => Some(value),
+        _ => None,
+    });
+    values.chain([&created.inputs]).filter_map(Value::digest).collect()
 }
 
 /// The long value that an answer brings along.

@@ -396,6 +396,22 @@ fn a_failed_run_is_forked_where_it_failed() {
 }
 
 #[test]
+fn a_fork_reads_what_a_list_gave_the_parent_before_that_is_on_disk() {
+    let folder = Folder::new();
+    let long = "x".repeat(300);
+    let workflow = format!(
+        "{{id: x, tasks: [
+            {{id: list, agentName: echo, input: {{value: [1, 2]}}}},
+            {{id: each, agentName: echo, forEach: steps.list.output, as: n, input: {{value: '{{{{ n }}}} {long}'}}}},
+            {{id: last, agentName: echo, dependencies: [each], input: {{value: '{{{{ steps.each.output | length }}}}'}}}}]}}"
+    );
+    folder.write("workflow.yaml", &workflow);
+    let parent = folder.run("run . --json").expect(0).last();
+    let child = folder.run(&format!("runs fork {} --from last --json", run_of(&parent)));
+    assert_eq!(child.expect(0).last()["output"], parent["output"]);
+}
+
+#[test]
 fn two_runs_are_compared() {
     let folder = Folder::new();
     folder.write("workflow.yaml", CHAIN);
