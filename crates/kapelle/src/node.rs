@@ -175,8 +175,12 @@ fn reading(dir: &Path) -> Result<Option<Store>, journal::Error> {
 }
 
 /// Where memory is kept: beside the journal, in a file of its own.
+pub(crate) fn memory_file(folder: &Path) -> PathBuf {
+    folder.join("memory.db")
+}
+
 fn memory(folder: Option<&Path>) -> Remembering {
-    let file = folder.map(|dir| dir.join("memory.db"));
+    let file = folder.map(memory_file);
     let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
     Remembering { file, ..Remembering::default() }
 }

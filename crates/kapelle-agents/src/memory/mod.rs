@@ -13,6 +13,7 @@ mod features;
 mod file;
 mod find;
 mod input;
+mod look;
 mod schema;
 mod stems;
 mod tables;
@@ -32,6 +33,7 @@ use tokio::sync::Semaphore;
 use crate::input::{cancelled, invalid};
 use file::File;
 use input::Wish;
+pub use look::{Depth, look};
 
 /// How many calls work on the file at once; each has a connection of its own.
 const AT_ONCE: usize = 4;

@@ -117,6 +117,17 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Stop> {
     Ok(conn)
 }
 
+/// Opens the database at `path` for somebody who leaves everything as it is: where nothing is in a
+/// log, not even the files are made through which those at work know of each other.
+pub(super) fn open_looker(path: &Path) -> Result<Connection, Stop> {
+    look_at(path)?;
+    if has_more_beside(path) {
+        return open_reader(path);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(immutable(path), flags)?)
+}
+
 /// Refuses a file of a newer version: it may have become one while it was open.
 pub(super) fn check_level(conn: &Connection) -> Result<(), Stop> {
     let found = conn.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;

@@ -152,3 +152,35 @@ fn a_damaged_log_is_told_of_and_left_as_it_is() {
     let report = folder.run("doctor --verify --json").expect(6).json();
     assert!(problems(&report)[0].contains("kapelle.db"), "{report}");
 }
+
+#[test]
+fn a_damaged_memory_is_found_from_outside_and_to_its_last_entry() {
+    let folder = Folder::new();
+    folder.write(
+        "workflow.yaml",
+        "{id: x, tasks: [{id: a, agentName: memory, action: store, input: {text: the port is 8080}}]}",
+    );
+    folder.run("run .").expect(0);
+    let memory = folder.path().join(".kapelle/memory.db");
+    // The last one to close it moves all that is in the log to the database.
+    let conn = rusqlite::Connection::open(&memory).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    conn.close().unwrap();
+    let good = std::fs::read(&memory).unwrap();
+    let fine = folder.run("doctor --verify").expect(0);
+    assert!(fine.out.contains("`.kapelle/memory.db`: 1 entry"), "{}", fine.out);
+    assert_eq!(std::fs::read(&memory).unwrap(), good);
+
+    flip(&memory, |bytes| bytes.windows(4).position(|part| part == b"8080").unwrap());
+    folder.run("doctor").expect(0);
+    let told = problems(&folder.run("doctor --verify --json").expect(6).json());
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].contains("memory.db") && told[0].contains("put a backup"), "{told:#?}");
+
+    std::fs::write(&memory, &good).unwrap();
+    flip(&memory, |_| 3);
+    let outside = folder.run("doctor").expect(6);
+    assert!(outside.out.contains("bad notes    `.kapelle/memory.db`"), "{}", outside.out);
+    assert!(outside.out.contains("\n             move it away"), "{}", outside.out);
+    folder.run("doctor --verify").expect(6);
+}

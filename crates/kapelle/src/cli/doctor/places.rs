@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kapelle_agents::memory::{self, Depth};
 use kapelle_core::port::journal::{Error, Journal as _, RunQuery};
 use kapelle_core::port::nodes::Nodes as _;
 use kapelle_core::{Tenant, Timestamp};
@@ -14,7 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use super::Check;
 use super::verify::many;
 use crate::cli::session::Settings;
-use crate::node::Place;
+use crate::node::{Place, memory_file};
 
 /// With less free space than this nothing can be promised, and with less than that soon not.
 const FREE_MIN: u64 = 64 << 20;
@@ -51,12 +52,13 @@ pub(super) async fn look(settings: &Settings) -> Vec<Check> {
         Place::Folder(folder) => {
             let (found, last) = store(folder, settings).await;
             checks.push(found);
+            checks.push(notes(folder));
             let near = folder.ancestors().find(|near| near.is_dir()).unwrap_or(Path::new("."));
             checks.extend(disk(near));
             checks.push(clock(last));
         }
     }
-    checks.extend([files(), memory()]);
+    checks.extend([files(), free_memory()]);
     checks.extend(["sh", "git"].map(tool));
     checks
 }
@@ -114,6 +116,25 @@ async fn opened(folder: &Path) -> Result<(String, Option<Timestamp>), Error> {
         size(bytes[1])
     );
     Ok((message, last))
+}
+
+/// What steps left for later ones.
+fn notes(folder: &Path) -> Check {
+    let file = memory_file(folder);
+    match memory::look(&file, Depth::Outside) {
+        Ok(None) => Check::fine("notes", "there are none; a step that remembers makes them"),
+        Ok(Some(entries)) => {
+            let entries = many(entries, "entry", "entries");
+            Check::fine("notes", format!("`{}`: {entries}", file.display()))
+        }
+        Err(failure) => {
+            let (message, mend) = failure
+                .message
+                .rsplit_once("; ")
+                .unwrap_or((&failure.message, "try again when nobody writes to it"));
+            Check::broken("notes", message, mend)
+        }
+    }
 }
 
 /// The disk that has `folder`.
@@ -207,7 +228,7 @@ fn files() -> Check {
     }
 }
 
-fn memory() -> Check {
+fn free_memory() -> Check {
     let left = ["/sys/fs/cgroup/memory.max", "/proc/meminfo"].map(|file| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));

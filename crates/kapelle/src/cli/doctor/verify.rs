@@ -1,6 +1,6 @@
 //! Whether the store is whole.
 //!
-//! Reads everything there is, beside whatever works on it, and leaves every file as it is, of a
+//! Reads everything there is, the memory of steps too, beside whatever works on it, and leaves every file as it is, of a
 //! store that is refused otherwise too. Absent: repairing. What is damaged comes
 //! back from a backup, and a damaged run harms no other meanwhile.
 
@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use kapelle_agents::memory::{self, Depth};
 use kapelle_core::port::journal;
 use kapelle_store::{Damage, Progress, Sqlite, Verified};
 use serde_json::{Map, Value, json};
 
 use crate::cli::exit::Stop;
 use crate::cli::out;
+use crate::node::memory_file;
 
 /// What reading all of a store has found.
 pub(super) struct Report {
@@ -24,7 +26,8 @@ pub(super) struct Report {
 
 pub(super) async fn verify(folder: &Path) -> Result<Report, Stop> {
     let begin = Instant::now();
-    let found = look(folder).await?;
+    let mut found = look(folder).await?;
+    found.damage.extend(notes(memory_file(folder)).await);
     let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Report { folder: folder.to_path_buf(), found, elapsed_ms })
 }
@@ -69,6 +72,16 @@ async fn look(folder: &Path) -> Result<Verified, Stop> {
     };
     bar.finish_and_clear();
     Ok(found.or_else(unread)?)
+}
+
+/// What is wrong with what steps left for later ones.
+async fn notes(file: PathBuf) -> Option<Damage> {
+    let name = file.display().to_string().into();
+    let look = move || memory::look(&file, Depth::Whole);
+    let failure = tokio::task::spawn_blocking(look).await.expect("it does not panic").err()?;
+    let about = format!("`{name}` ");
+    let message = failure.message.strip_prefix(&about).unwrap_or(&failure.message).into();
+    Some(Damage { file: name, run: None, seq: None, message })
 }
 
 /// A store that cannot be read at all, as far as that is its fault.
