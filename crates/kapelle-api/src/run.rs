@@ -114,8 +114,9 @@ pub struct Run {
     pub output: Json,
     /// What was made.
     pub artifacts: Vec<Artifact>,
-    /// How many bytes it takes in the store.
-    pub bytes: u64,
+    /// How many bytes it takes in the store now; not told of a moment before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// What it was given.
     pub inputs: Json,
     /// Where relative paths start.

@@ -280,7 +280,11 @@ impl Engine {
 
     /// A run as it was after its event `seq`, from 1.
     pub async fn run_at(&self, tenant: &Tenant, run: RunId, seq: u64) -> Result<Run, Error> {
-        let then = self.inner.shared.reader.load_at(tenant, run, seq.max(1)).await?.run;
+        if seq == 0 {
+            let last = self.run(tenant, run).await?.seq();
+            return Err(Error::NoEvent { seq, last });
+        }
+        let then = self.inner.shared.reader.load_at(tenant, run, seq).await?.run;
         if then.seq() == seq { Ok(then) } else { Err(Error::NoEvent { seq, last: then.seq() }) }
     }
 

@@ -321,7 +321,10 @@ fn show(run: api::Run, json: bool) -> Result<(), Stop> {
     if let Some(node) = &run.node {
         text += &format!("\nnode      {} (process {})", node.id, node.pid);
     }
-    text += &format!("\nbytes     {}\n\n", run.bytes);
+    if let Some(bytes) = run.bytes {
+        text += &format!("\nbytes     {bytes}");
+    }
+    text += "\n\n";
     let mut rows = vec![["STEP", "STATUS", "AGENT", "ATTEMPTS", "WHY"].map(str::to_owned).to_vec()];
     for step in run.steps {
         let failed = step.failure.map(|failure| format!("{}: {}", failure.code, failure.message));

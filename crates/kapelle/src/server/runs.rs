@@ -173,12 +173,14 @@ pub(super) async fn show(
         None => app.engine().run(app.tenant(), id).await?,
         Some(seq) => app.engine().run_at(app.tenant(), id, seq).await?,
     };
-    let node = match moment.at {
+    // Who works on it and what it takes is not known of a moment before.
+    let (node, bytes) = match moment.at {
         None => {
             let me = app.was_asked(id).then(|| app.engine().nodes().me());
-            app.engine().owner(id).await?.as_ref().or(me).map(node_of)
+            let node = app.engine().owner(id).await?.as_ref().or(me).map(node_of);
+            (node, Some(app.engine().journal().bytes(app.tenant(), id).await?))
         }
-        Some(_) => None,
+        Some(_) => (None, None),
     };
     let mut steps = Vec::with_capacity(run.steps().len());
     for view in run.view() {
@@ -202,7 +204,7 @@ pub(super) async fn show(
         steps,
         output,
         artifacts: artifacts::of_run(&app, &run),
-        bytes: app.engine().journal().bytes(app.tenant(), id).await?,
+        bytes,
         inputs: value(&app, &run, run.inputs()).await?,
         root: run.root().to_owned(),
         seq: run.seq(),
