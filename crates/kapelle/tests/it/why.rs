@@ -67,6 +67,40 @@ fn why_says_what_holds_up_each_step_and_what_would_help() {
 }
 
 #[test]
+fn why_says_who_had_a_run_cancelled_and_when() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", "{id: x, tasks: [{id: ask, approval: {}}]}");
+    let run = run_of(&folder.run("run . --json").expect(5).last());
+    folder.run(&format!("runs cancel {run} --by eva --reason enough")).expect(0);
+    for (what, begin) in
+        [("", "it was cancelled by eva at "), (" ask", "its run was cancelled by eva at ")]
+    {
+        let why = folder.run(&format!("why {run}{what} --json")).expect(0).json();
+        let told = reasons(&why);
+        assert!(told.starts_with(begin) && told.contains("Z: enough"), "{why}");
+    }
+}
+
+#[test]
+fn why_names_the_setting_that_keeps_a_step_from_its_turn() {
+    let folder = Folder::new();
+    folder.write(
+        "workflow.yaml",
+        "{id: x, config: {maxParallelAgents: 1}, tasks: [
+            {id: a, agentName: process, input: {shell: 'while ! test -e go; do sleep 0.05; done'}},
+            {id: b, agentName: echo, input: {value: 1}}]}",
+    );
+    let mut working = folder.start("run . --json");
+    let run = run_of(&working.wait_for("step_started", Some("a")));
+    let why = folder.run(&format!("why {run} b --json")).expect(0).json();
+    assert!(reasons(&why).contains("`config.maxParallelAgents` allows"), "{why}");
+    let help = why["unblock"][0]["what"].as_str().unwrap();
+    assert!(help.contains("`--max-parallel N`"), "{why}");
+    folder.write("go", "");
+    working.finish().expect(0);
+}
+
+#[test]
 fn why_names_a_step_that_is_not_there() {
     let folder = Folder::new();
     folder.write("workflow.yaml", "{id: x, tasks: [{id: a, agentName: echo, input: {value: 1}}]}");

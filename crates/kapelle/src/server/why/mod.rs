@@ -16,6 +16,7 @@ use super::App;
 use super::problem::Problem;
 use super::runs::status_of;
 use reasons::Told;
+use tale::Tale;
 
 /// At most so many steps are told of with their run.
 const LINES_MAX: usize = 20;
@@ -28,8 +29,8 @@ pub(super) async fn of_run(
     Path(run): Path<String>,
 ) -> Result<Json<api::Why>, Problem> {
     let run = loaded(&app, &run).await?;
-    let told = Told { run: &run, now: now(), worked_on: is_worked_on(&app, &run).await? };
     let tale = tale::read(&app, &run, None).await?;
+    let told = told(&app, &run, &tale).await?;
     let mut steps: Vec<_> =
         run.view().filter_map(|view| Some((rank(&run, view.no)?, view.no))).collect();
     steps.sort_unstable();
@@ -68,8 +69,8 @@ pub(super) async fn of_step(
         let detail = format!("run `{}` has no step `{step}`", run.id());
         return Err(Problem::not_found("step_not_found", detail));
     };
-    let told = Told { run: &run, now: now(), worked_on: is_worked_on(&app, &run).await? };
     let tale = tale::read(&app, &run, Some(no)).await?;
+    let told = told(&app, &run, &tale).await?;
     Ok(Json(api::Why {
         run: run.id().to_string(),
         step: Some(name(&run, no)),
@@ -87,6 +88,11 @@ pub(super) async fn of_step(
 async fn loaded(app: &App, run: &str) -> Result<Run, Problem> {
     let id = app.find(run).await?;
     Ok(app.engine().run(app.tenant(), id).await?)
+}
+
+async fn told<'a>(app: &App, run: &'a Run, tale: &'a Tale) -> Result<Told<'a>, Problem> {
+    let worked_on = is_worked_on(app, run).await?;
+    Ok(Told { run, now: now(), worked_on, cancelled: tale.cancelled.as_deref() })
 }
 
 async fn is_worked_on(app: &App, run: &Run) -> Result<bool, Problem> {

@@ -20,6 +20,8 @@ pub(super) struct Told<'a> {
     pub(super) now: Timestamp,
     /// Whether there is a node that works on it.
     pub(super) worked_on: bool,
+    /// Who had it cancelled, when and why.
+    pub(super) cancelled: Option<&'a str>,
 }
 
 impl Told<'_> {
@@ -30,6 +32,7 @@ impl Told<'_> {
         match (run.status(), run.ended()) {
             (Status::Ended(verdict), Some(ended)) => {
                 reasons.push(match (verdict, &*ended.detail) {
+                    (Verdict::Cancelled, _) if self.cancelled.is_some() => self.was_cancelled(),
                     (Verdict::Completed, _) => "everything was done".to_owned(),
                     (Verdict::CompletedWithErrors, "") => {
                         "what failed has `onFailure: continue`, so the rest was done".to_owned()
@@ -41,6 +44,7 @@ impl Told<'_> {
             (Status::Paused, _) => reasons.push(self.paused()),
             (Status::Stopping, _) => {
                 reasons.push("it is being stopped: what is under way is told to end".to_owned());
+                reasons.extend(self.cancelled.map(|_| self.was_cancelled()));
             }
             (Status::Waiting, _) => reasons.push("it waits for a person".to_owned()),
             (Status::Pending, _) => reasons.push("nothing was begun yet".to_owned()),
@@ -62,6 +66,10 @@ impl Told<'_> {
             None | Some("") => "the run is paused".to_owned(),
             Some(reason) => format!("the run is paused: {reason}"),
         }
+    }
+
+    fn was_cancelled(&self) -> String {
+        format!("it was cancelled {}", self.cancelled.unwrap_or_default())
     }
 
     fn resume(&self) -> Help {
@@ -130,7 +138,8 @@ impl Told<'_> {
             }
         };
         if !step.status.is_final() && run.ended().is_some() {
-            reasons.insert(0, "its run has ended".to_owned());
+            let cancelled = self.cancelled.map(|how| format!("its run was cancelled {how}"));
+            reasons.insert(0, cancelled.unwrap_or_else(|| "its run has ended".to_owned()));
         } else if matches!(step.status, StepStatus::Running | StepStatus::Retrying(_))
             && !self.worked_on
         {
@@ -189,8 +198,10 @@ impl Told<'_> {
             self.paused()
         } else if !self.worked_on {
             "no node works on the run".to_owned()
-        } else if run.running().len() as u64 >= u64::from(most) {
-            format!("the run has {most} attempts under way, as many as `maxParallel` allows")
+        } else if self.is_full() {
+            format!(
+                "the run has {most} attempts under way, as many as `config.maxParallelAgents` allows"
+            )
         } else {
             let agent = self.agent(no).map_or("its agent".to_owned(), |agent| agent.name);
             format!(
@@ -198,6 +209,11 @@ impl Told<'_> {
                  failed many times in a row is left alone for a while, and its retries are limited"
             )
         }
+    }
+
+    /// Whether as many attempts are under way as the plan allows.
+    fn is_full(&self) -> bool {
+        self.run.running().len() as u64 >= u64::from(self.run.plan().plan.max_parallel)
     }
 
     fn grown(&self, no: StepNo) -> String {
@@ -277,6 +293,11 @@ impl Told<'_> {
             status if !status.is_final() && (!self.worked_on || run.paused().is_some()) => {
                 vec![self.resume()]
             }
+            StepStatus::Ready if self.is_full() => vec![help(
+                "have the next run do more at once: a higher `config.maxParallelAgents`, or \
+                 `--max-parallel N`",
+                &[],
+            )],
             _ => Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 use kapelle_api as api;
 use kapelle_core::port::agent::{Failure, FailureKind, OnUnknown};
-use kapelle_core::run::{Blocked, Event, Run};
+use kapelle_core::run::{Blocked, Event, Run, Verdict};
 use kapelle_core::{StepNo, Timestamp, Value, canonical};
 use kapelle_engine::Seen;
 
@@ -22,6 +22,8 @@ pub(super) struct Tale {
     cost: api::Cost,
     /// Whether all it is about has ended.
     over: bool,
+    /// Who had the run cancelled, when and why.
+    pub(super) cancelled: Option<String>,
 }
 
 struct Attempt {
@@ -51,6 +53,10 @@ pub(super) async fn read(app: &App, run: &Run, step: Option<StepNo>) -> Result<T
             && step.is_none_or(|step| step == no)
         {
             tale.add(no, &seen.event, seen.at);
+        }
+        if let Event::RunStopping { verdict: Verdict::Cancelled, by, reason } = &seen.event {
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            tale.cancelled = Some(format!("by {by} at {}{why}", seen.at));
         }
         if seen.seq >= run.seq() {
             break;
