@@ -23,6 +23,7 @@ mod runs;
 mod schema;
 mod session;
 mod view;
+mod visible;
 mod why;
 
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::view::screen;
+use super::visible::visible;
 
 /// The command line asked for no colours.
 static PALE: AtomicBool = AtomicBool::new(false);
@@ -59,6 +60,7 @@ pub(crate) fn has_colours(stream: &impl io::IsTerminal) -> bool {
 
 /// `text` without what could do anything to a terminal, on one line, at most `max` characters.
 pub(crate) fn shown(text: &str, max: usize) -> String {
+    let text = visible(text);
     let visible = |c: char| if c.is_control() { ' ' } else { c };
     let mut shown: String = text.trim().chars().map(visible).take(max).collect();
     if text.trim().chars().count() > max {

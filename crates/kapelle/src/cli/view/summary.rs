@@ -7,6 +7,7 @@ use kapelle_api::{Artifact, EventKind, Json};
 use super::Ending;
 use super::plain::EndsOfRun;
 use crate::cli::out::{duration, shown};
+use crate::cli::visible::visible;
 
 /// How much of an output is shown.
 const OUTPUT_MAX: usize = 2_000;
@@ -109,9 +110,7 @@ fn add_output(out: &mut String, output: &Json, run: &str, command: &dyn Fn(&str)
             command(&format!("runs show {run} --json"))
         );
     } else {
-        let visible = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
-        let text: String = text.trim_end().chars().map(visible).collect();
-        _ = writeln!(out, "output:\n{text}");
+        _ = writeln!(out, "output:\n{}", visible(text.trim_end()));
     }
 }
 
