@@ -18,7 +18,7 @@ pub(super) struct Widths {
 }
 
 /// The steps that are shown, in the plan's order: all of them, or what goes on, what failed, what
-/// comes next and what ended last.
+/// comes next and what ended last. At the end nothing comes next.
 pub(super) fn chosen(board: &Board, look: Look, room: usize) -> BTreeSet<Key> {
     if board.total() <= room {
         return board.all().cloned().collect();
@@ -29,9 +29,10 @@ pub(super) fn chosen(board: &Board, look: Look, room: usize) -> BTreeSet<Key> {
         active.into_iter().flat_map(|state| board.of(state)).take(room).collect();
     let failed = room.saturating_sub(active.len()).max(room / 3);
     let failed: Vec<&Key> = board.of(State::Failed).take(failed).collect();
+    let (pending, done) = (&mut board.of(State::Pending), &mut board.of(State::Done).rev());
     let after: [&mut dyn Iterator<Item = &Key>; 2] =
-        [&mut board.of(State::Pending), &mut board.of(State::Done).rev()];
-    let after = after.into_iter().flatten().take(if look.last { 0 } else { room });
+        if look.last { [done, pending] } else { [pending, done] };
+    let after = after.into_iter().flatten();
     failed.into_iter().chain(active).chain(after).take(room).cloned().collect()
 }
 
@@ -65,5 +66,36 @@ impl Spare {
         let lines = wrapped(&step.message, widths.below, self.why.min(WHY));
         self.why -= lines.len();
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kapelle_api::Event;
+    use kapelle_core::workflow::Workflow;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_picture_has_what_ended_last_before_what_never_began() {
+        let step = |n| format!("{{id: s{n:02}, agentName: echo, input: {{value: 1}}}}");
+        let steps: Vec<_> = (0..43).map(step).collect();
+        let text = format!("{{id: x, tasks: [{}]}}", steps.join(", "));
+        let checked = Workflow::read("w.yaml", text.as_bytes(), None);
+        let mut board = Board::default();
+        board.plan(&checked.workflow.expect("it is good").plan, None);
+        for n in 0..40 {
+            let event = json!({"run": "r", "step": format!("s{n:02}"), "type": "step_completed"});
+            let event: Event = serde_json::from_value(event).unwrap();
+            board.note(&event);
+        }
+        let look = |last| Look { columns: 80, rows: 18, colours: false, last };
+        let ids = |last| -> Vec<_> {
+            let chosen = chosen(&board, look(last), 15);
+            chosen.iter().map(|key| board.at(key).id.clone()).collect()
+        };
+        assert_eq!(ids(true), (26..40).map(|n| format!("s{n}")).collect::<Vec<_>>());
+        assert!(ids(false).ends_with(&["s40", "s41", "s42"].map(str::to_owned)));
     }
 }
