@@ -195,6 +195,25 @@ fn the_last_words_on_a_failed_run_name_commands_that_work() {
 }
 
 #[test]
+fn the_last_words_on_a_failed_run_name_the_inputs_that_its_step_read() {
+    let folder = Folder::new();
+    let workflow =
+        "{id: x, inputs: {page: {type: string}, pages: {type: string, default: x}}, tasks: [
+        {id: read, agentName: web, action: read, input: {url: '{{ inputs.page }}'}}]}";
+    folder.write("workflow.yaml", workflow);
+    let told = folder.run("run workflow.yaml --input page=missing.html").expect(1).out;
+    assert!(
+        told.contains("--from read\n           with another input: --input page=…\n"),
+        "{told}"
+    );
+    let run = told.split_once("\nrun ").unwrap().1.split(' ').next().unwrap();
+    folder.write("there.html", "<p>here");
+    let fork = format!("runs fork {run} --from read --input page=there.html");
+    let told = folder.run(&fork).expect(0).out;
+    assert!(!told.contains("with another input"), "{told}");
+}
+
+#[test]
 fn wrong_inputs_are_refused_before_anything_runs() {
     let folder = Folder::new();
     folder.write("workflow.yaml", GREET);

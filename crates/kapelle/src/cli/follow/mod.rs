@@ -23,7 +23,7 @@ use super::session::Settings;
 use super::view::{Ending, View};
 use crate::node::Node;
 use feed::{Feed, News};
-use plan::show_plan;
+use plan::{inputs_to_change, show_plan};
 use tally::Tally;
 pub(crate) use watch::watch;
 
@@ -141,12 +141,12 @@ impl Follower<'_> {
             News::Gone => {
                 out::say("the node that worked on it is gone: going on here");
             }
-            News::Event(event) => self.see(index, *event)?,
+            News::Event(event) => self.see(index, *event).await?,
         }
         self.look(index).await
     }
 
-    fn see(&mut self, index: usize, mut event: api::Event) -> Result<(), Stop> {
+    async fn see(&mut self, index: usize, mut event: api::Event) -> Result<(), Stop> {
         let tally = &mut self.tallies[index];
         tally.see(&event);
         if let EventKind::RunCompleted { verdict, artifacts, .. } = &mut event.kind {
@@ -159,8 +159,10 @@ impl Follower<'_> {
         }
         self.view.event(&event).map_err(Stop::output)?;
         if event.is_last() {
+            let inputs = inputs_to_change(&self.node, &event).await?;
             let command = |rest: &str| self.settings.command(rest);
-            self.view.ended(Ending::Completed(&event), &command).map_err(Stop::output)?;
+            let ending = Ending::Completed(&event, &inputs);
+            self.view.ended(ending, &command).map_err(Stop::output)?;
         }
         Ok(())
     }
@@ -261,7 +263,7 @@ impl Follower<'_> {
         // What was committed meanwhile is shown as far as it is at hand.
         while let Some(Some((index, Ok(news)))) = news.recv().now_or_never() {
             if let News::Event(event) = news {
-                self.see(index, *event)?;
+                self.see(index, *event).await?;
             }
         }
         Ok(())

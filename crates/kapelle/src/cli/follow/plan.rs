@@ -1,6 +1,8 @@
-//! What a view is told before the events: the plan, and how long it took the last time.
+//! What a view is told of the plan: before the events, also how long it took the last time; after
+//! them, what a fork could be given that the run lacked.
 
-use kapelle_api as api;
+use kapelle_api::{self as api, EventKind};
+use kapelle_core::run::StepStatus;
 
 use crate::cli::exit::Stop;
 use crate::cli::view::View;
@@ -24,6 +26,28 @@ pub(super) async fn show_plan(view: &mut View, node: &Node, run: &str) -> Result
     let last_ms = lately.iter().find(is_like).and_then(took_ms);
     view.plan(&found.plan().plan, last_ms);
     Ok(())
+}
+
+/// The inputs that the steps read which failed: other ones may be what it takes.
+pub(super) async fn inputs_to_change(node: &Node, end: &api::Event) -> Result<Vec<String>, Stop> {
+    if matches!(&end.kind, EventKind::RunCompleted { verdict, .. } if verdict == "completed") {
+        return Ok(Vec::new());
+    }
+    let id = end.run.parse().map_err(Stop::usage)?;
+    let run = node.app.engine().run(node.app.tenant(), id).await?;
+    let failed = run.view().filter(|view| view.step.status == StepStatus::Failed);
+    let written: Vec<String> =
+        failed.filter_map(|view| serde_json::to_string(run.spec(view.no)).ok()).collect();
+    let inputs = run.plan().plan.inputs.keys();
+    let is_read = |name: &&Box<str>| written.iter().any(|step| reads(step, name));
+    Ok(inputs.filter(is_read).map(ToString::to_string).collect())
+}
+
+/// Whether a step, as it is written, names this input.
+fn reads(step: &str, input: &str) -> bool {
+    let name = format!("inputs.{input}");
+    let goes_on = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    step.match_indices(&name).any(|(at, _)| !step[at + name.len()..].starts_with(goes_on))
 }
 
 fn took_ms(run: &api::RunSummary) -> Option<u64> {

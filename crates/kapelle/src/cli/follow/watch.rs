@@ -10,7 +10,7 @@ use kapelle_api::client::Error;
 use kapelle_api::{self as api, Client, EventKind};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::plan::show_plan;
+use super::plan::{inputs_to_change, show_plan};
 use super::tally::Tally;
 use super::{People, TICK};
 use crate::cli::exit::{Exit, Stop};
@@ -83,7 +83,7 @@ impl Watcher<'_> {
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Ok(event)) => if let Some(exit) = self.see(&event)? {
+                    Some(Ok(event)) => if let Some(exit) = self.see(&event).await? {
                         return Ok(Some(exit));
                     },
                     Some(Err(error)) if socket.is_some() && is_gone(&error) => {
@@ -114,13 +114,14 @@ impl Watcher<'_> {
         Ok(owner.and_then(|node| node.socket))
     }
 
-    fn see(&mut self, event: &api::Event) -> Result<Option<Exit>, Stop> {
+    async fn see(&mut self, event: &api::Event) -> Result<Option<Exit>, Stop> {
         self.after = event.seq.unwrap_or(self.after);
         self.tally.see(event);
         self.view.event(event)?;
         if let EventKind::RunCompleted { verdict, .. } = &event.kind {
+            let inputs = inputs_to_change(self.node, event).await?;
             let command = |rest: &str| self.settings.command(rest);
-            self.view.ended(Ending::Completed(event), &command)?;
+            self.view.ended(Ending::Completed(event, &inputs), &command)?;
             return Ok(Some(Exit::of_verdict(verdict)));
         }
         if self.tally.is_live() && self.people == People::Wait {

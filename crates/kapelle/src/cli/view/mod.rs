@@ -33,8 +33,8 @@ pub(crate) enum View {
 
 /// How a run ended for whoever watches.
 pub(crate) enum Ending<'a> {
-    /// It ended; its last event.
-    Completed(&'a Event),
+    /// It ended; its last event, and the inputs with which a fork may end better.
+    Completed(&'a Event, &'a [String]),
     /// It goes on later; the commands of ours that end its waits for people.
     Paused(&'a Event, &'a [String]),
 }
@@ -42,7 +42,7 @@ pub(crate) enum Ending<'a> {
 impl Ending<'_> {
     fn run(&self) -> &str {
         match self {
-            Self::Completed(event) | Self::Paused(event, _) => &event.run,
+            Self::Completed(event, _) | Self::Paused(event, _) => &event.run,
         }
     }
 }
@@ -97,7 +97,7 @@ impl View {
     ) -> io::Result<()> {
         match (&mut *self, &ending) {
             // The last event was the last line.
-            (Self::Json, Ending::Completed(_)) => Ok(()),
+            (Self::Json, Ending::Completed(..)) => Ok(()),
             (Self::Json, Ending::Paused(event, _)) => out::json(event),
             (Self::Plain(plain), _) => {
                 let ends = plain.ends().of(ending.run());

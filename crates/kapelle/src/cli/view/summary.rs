@@ -23,7 +23,7 @@ pub(super) fn summary(
     let failed = ends.map_or(&[][..], |ends| &ends.failed);
     let mut out = String::new();
     match ending {
-        Ending::Completed(event) => {
+        Ending::Completed(event, inputs) => {
             if let EventKind::RunCompleted { verdict, output, artifacts, elapsed_ms, detail } =
                 &event.kind
             {
@@ -40,6 +40,7 @@ pub(super) fn summary(
                 add_failures(&mut out, failed);
                 if verdict != "completed" {
                     add_ways(&mut out, failed.first(), &event.run, command);
+                    add_inputs(&mut out, failed.first(), inputs);
                 }
                 add_output(&mut out, output, &event.run, command);
                 add_artifacts(&mut out, artifacts, command);
@@ -94,6 +95,14 @@ fn add_ways(
     let written = step.split('.').next().unwrap_or(step);
     let fork = command(&format!("runs fork {run} --from {written}"));
     _ = writeln!(out, "  mended?  {fork}");
+}
+
+/// What was given may be wrong, too.
+fn add_inputs(out: &mut String, failed: Option<&(String, String)>, inputs: &[String]) {
+    if failed.is_some() && !inputs.is_empty() {
+        let inputs: Vec<String> = inputs.iter().map(|name| format!("--input {name}=…")).collect();
+        _ = writeln!(out, "           with another input: {}", inputs.join(" "));
+    }
 }
 
 fn add_output(out: &mut String, output: &Json, run: &str, command: &dyn Fn(&str) -> String) {
