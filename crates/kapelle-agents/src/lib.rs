@@ -11,6 +11,7 @@ pub mod contract;
 pub mod desk;
 mod echo;
 pub mod egress;
+pub mod files;
 mod http;
 mod input;
 pub mod memory;

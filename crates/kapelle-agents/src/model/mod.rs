@@ -18,6 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Action, Agent, Answer, Call, Card, Desk, Failure, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::input::expect_action;
@@ -32,8 +33,11 @@ pub const TURNS_MAX: u32 = 50;
 /// How many tokens an answer has at the most, where nobody says so.
 pub const TOKENS_MAX: u64 = 16_000;
 
+/// The model itself, without instructions: it can be any agent that a definition describes.
+const PLAIN: &str = "model";
+
 /// What makes a model an agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// Its name.
     pub name: Box<str>,
@@ -42,6 +46,7 @@ pub struct Definition {
     /// Its system prompt.
     pub prompt: Box<str>,
     /// The model that it wishes for: a tier, an alias, or `provider/model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Box<str>>,
     /// The tools that it may call, by name.
     pub tools: Vec<Box<str>>,
@@ -50,7 +55,11 @@ pub struct Definition {
     /// How many tokens an answer has at the most.
     pub tokens_max: u64,
     /// How hard it is to think.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<Box<str>>,
+    /// How many steps a node gives it at once; `None`: as many as the node runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks_max: Option<u32>,
 }
 
 impl Definition {
@@ -58,7 +67,7 @@ impl Definition {
     #[must_use]
     pub fn plain() -> Self {
         Self {
-            name: "model".into(),
+            name: PLAIN.into(),
             description: "Asks a language model; the prompt says what for.".into(),
             prompt: "".into(),
             model: None,
@@ -66,6 +75,7 @@ impl Definition {
             turns_max: TURNS_MAX,
             tokens_max: TOKENS_MAX,
             effort: None,
+            tasks_max: None,
         }
     }
 }
@@ -92,7 +102,7 @@ impl Model {
             name: definition.name.clone(),
             description: definition.description.clone(),
             actions: vec![action],
-            concurrency_max: None,
+            concurrency_max: definition.tasks_max,
         };
         Self { card, definition, models, tools }
     }

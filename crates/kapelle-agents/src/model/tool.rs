@@ -7,6 +7,10 @@ use async_trait::async_trait;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Call, Desk, Failure, Safety};
 
+/// The tools of those who ask for none: they only look, and only at what the run may see.
+pub const FOR_ALL: [&str; 5] =
+    ["read_file", "list_files", "search_files", "open_artifact", "recall"];
+
 /// What a tool does to the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {

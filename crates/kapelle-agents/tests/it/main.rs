@@ -6,6 +6,7 @@ mod contract;
 mod death;
 mod echo;
 mod egress;
+mod files;
 mod http;
 mod memory;
 mod model;

@@ -52,7 +52,7 @@ const OWNERS: [(&str, &[&str]); 23] = [
     ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
     ("rustls", &["kapelle-agents", "kapelle-api", "kapelle"]),
     ("schemars", &["kapelle-core", "kapelle-fake"]),
-    ("serde-saphyr", &["kapelle-core", "kapelle-fake"]),
+    ("serde-saphyr", &["kapelle-core", "kapelle-agents", "kapelle-fake"]),
     ("sha2", &["kapelle-core", "kapelle-store"]),
     (
         "tokio",
