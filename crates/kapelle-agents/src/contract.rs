@@ -33,6 +33,7 @@ pub fn call(action: &str, input: Json, root: &str) -> Call {
         complaint: None,
         output: None,
         root: root.into(),
+        definition: None,
     }
 }
 

@@ -16,6 +16,60 @@ pub struct Agent {
     /// How many attempts a node gives it at once; `None`: as many as the node runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_max: Option<u32>,
+    /// The file that it is from, if it is from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Agents of its name that it stands before: their files, or `built-in`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<String>,
+}
+
+/// What is in a folder of agent files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckedAgents {
+    /// The agents, by file.
+    pub agents: Vec<CheckedAgent>,
+    /// Files that cannot be used.
+    pub unusable: Vec<UnusableAgent>,
+}
+
+/// An agent file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckedAgent {
+    /// The file.
+    pub file: String,
+    /// The agent's name.
+    pub name: String,
+    /// When to use it.
+    pub description: String,
+    /// The tools that it asks for, as it is written; `null`: those that are granted to all.
+    pub tools: Option<Vec<String>>,
+    /// The model that it wishes for.
+    pub model: Option<String>,
+    /// SHA-256 of its body without white space around it, in hexadecimal digits.
+    pub body_sha256: String,
+    /// What is odd, by line.
+    pub warnings: Vec<AgentWarning>,
+}
+
+/// Something odd in an agent file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentWarning {
+    /// Where, from 1 on.
+    pub line: u32,
+    /// What.
+    pub message: String,
+}
+
+/// A file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnusableAgent {
+    /// The file.
+    pub file: String,
+    /// Where, from 1 on.
+    pub line: u32,
+    /// Why not.
+    pub message: String,
 }
 
 /// One verb of an agent.

@@ -16,7 +16,7 @@ mod problem;
 mod run;
 mod why;
 
-pub use agent::{Action, Agent};
+pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, UnusableAgent};
 pub use bill::{Amount, Bill, Limit, ModelSpending, Raise, Spending, StepSpending};
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};

@@ -25,7 +25,7 @@ pub(crate) async fn perform(
     let of = start.of();
     let Start { agent, call, effects, .. } = start;
     let desk = AttemptDesk::new(shared.clone(), of, call.step.clone(), effects, cancelled.clone());
-    let (command, kept) = match shared.agents.get(&agent) {
+    let (command, kept) = match shared.agents().performer(&agent, call.definition.as_deref()) {
         Some(registered) => {
             let work = registered.agent.perform(call, &desk);
             // A panic is a failed attempt; nothing of the agent's is used after it.

@@ -369,8 +369,13 @@ impl Engine {
 
     /// The agents at hand.
     #[must_use]
-    pub fn agents(&self) -> &Agents {
-        &self.inner.shared.agents
+    pub fn agents(&self) -> Arc<Agents> {
+        self.inner.shared.agents()
+    }
+
+    /// Has other agents at hand from here on; attempts that go on are not touched.
+    pub fn set_agents(&self, agents: Agents) {
+        self.inner.shared.set_agents(agents);
     }
 
     /// Who works on the store.

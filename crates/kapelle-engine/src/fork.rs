@@ -53,8 +53,13 @@ impl Engine {
         let plan = self.prepare(&parent.plan().plan)?;
         let (inputs, payload) = Value::of(inputs, INLINE_MAX);
         gathered.payloads.extend(plan.payload.into_iter().chain(payload));
+        let agents = parent.agents().clone();
+        gathered.references.extend(agents.values().filter_map(|value| match value {
+            Value::Digest { digest, len } => Some((*digest, *len)),
+            Value::Inline(_) | Value::List { .. } | Value::Picked(_) | Value::Sinks => None,
+        }));
         let (workflow, root) = (parent.workflow().into(), parent.root().into());
-        let created = Created { workflow, plan: plan.value, inputs, root, task_id };
+        let created = Created { workflow, plan: plan.value, inputs, root, task_id, agents };
         let Gathered { taken, payloads, references } = gathered;
         let forked = Forked { run: parent.id(), seq: parent.seq(), from, taken };
         let submission = Submission {

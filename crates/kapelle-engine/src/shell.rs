@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -49,7 +49,7 @@ type Key = (RunId, StepNo, Attempt);
 /// What the loops of a node share.
 pub(crate) struct Shared {
     pub(crate) reader: Reader,
-    pub(crate) agents: Agents,
+    agents: RwLock<Arc<Agents>>,
     pub(crate) slots: Slots,
     pub(crate) clock: Clock,
     pub(crate) feed: Arc<Feed>,
@@ -74,7 +74,7 @@ impl Shared {
         Self {
             reader,
             slots: Slots::new(slots, &agents),
-            agents,
+            agents: RwLock::new(Arc::new(agents)),
             clock: Clock::new(),
             feed: Arc::default(),
             loops,
@@ -85,6 +85,15 @@ impl Shared {
             next_ticket: AtomicU64::new(1),
             draining: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn agents(&self) -> Arc<Agents> {
+        self.agents.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_agents(&self, agents: Agents) {
+        self.slots.know(&agents);
+        *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
     }
 
     pub(crate) fn send(&self, shard: Shard, msg: Msg) {
@@ -172,9 +181,10 @@ impl Shell {
         let runtime = self.shared.runtime.clone();
         let _context = runtime.enter();
         while self.listen() {
+            let agents = self.shared.agents();
             let outside = Outside {
                 now: self.shared.clock.now(),
-                agents: &self.shared.agents,
+                agents: &agents,
                 slots: &self.shared.slots,
             };
             let alone = !self.shards.is_appending();
@@ -358,7 +368,9 @@ impl Shell {
             return;
         }
         let agent = start.agent.clone();
-        let immediate = self.shared.agents.get(&agent).is_some_and(|of| of.agent.is_immediate());
+        let agents = self.shared.agents();
+        let performer = agents.performer(&agent, start.call.definition.as_deref());
+        let immediate = performer.is_some_and(|of| of.agent.is_immediate());
         let token = CancellationToken::new();
         let work = crate::attempt::perform(self.shared.clone(), start, token.clone());
         let mut work = Box::pin(work);

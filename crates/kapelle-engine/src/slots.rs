@@ -25,7 +25,7 @@ pub struct Slots {
 struct Inner {
     free: u32,
     /// Only agents that have a limit of their own.
-    by_agent: BTreeMap<Box<str>, u32>,
+    by_agent: BTreeMap<Box<str>, Own>,
     /// Agents whose last end was bad, of those that are one service.
     troubled: BTreeMap<Box<str>, Breaker>,
     /// What agents have left for retries, of those that had one.
@@ -34,6 +34,13 @@ struct Inner {
     many: Vec<Box<str>>,
     /// The suspect that has begun last, and until when it counts as one.
     suspect: (Weak<()>, Timestamp),
+}
+
+/// The slots of one agent.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    taken: u32,
+    max: u32,
 }
 
 /// What came of asking for a slot.
@@ -54,25 +61,38 @@ impl Slots {
     /// Slots for `max` attempts, and for each of `agents` as many as it takes.
     #[must_use]
     pub fn new(max: u32, agents: &Agents) -> Self {
-        let cards = agents.iter().map(|agent| agent.agent.card());
-        let limits = cards.filter_map(|card| Some((card.name.clone(), card.concurrency_max?)));
-        let many = agents.iter().filter(|agent| !agent.agent.is_one_service());
         let inner = Inner {
             free: max,
-            by_agent: limits.collect(),
+            by_agent: BTreeMap::new(),
             troubled: BTreeMap::new(),
             allowances: BTreeMap::new(),
-            many: many.map(|agent| agent.agent.card().name.clone()).collect(),
+            many: Vec::new(),
             suspect: Default::default(),
         };
-        Self { inner: Mutex::new(inner), troubled: AtomicBool::new(false) }
+        let slots = Self { inner: Mutex::new(inner), troubled: AtomicBool::new(false) };
+        slots.know(agents);
+        slots
+    }
+
+    /// Takes note of how many slots each of `agents` takes. What is taken stays so: an agent whose
+    /// limit was lowered gets no new ones until enough are given back.
+    pub fn know(&self, agents: &Agents) {
+        let mut inner = self.lock();
+        let cards = agents.iter().map(|agent| agent.agent.card());
+        let limits = cards.filter_map(|card| Some((card.name.clone(), card.concurrency_max?)));
+        let before = std::mem::take(&mut inner.by_agent);
+        let taken = |name: &str| before.get(name).map_or(0, |own| own.taken);
+        inner.by_agent =
+            limits.map(|(name, max)| (name.clone(), Own { taken: taken(&name), max })).collect();
+        let many = agents.iter().filter(|agent| !agent.agent.is_one_service());
+        inner.many = many.map(|agent| agent.agent.card().name.clone()).collect();
     }
 
     /// Takes a slot for `agent`, if there is one; `again` for a retry, which is to be within what the
     /// agent is allowed of them. That is spent also if the attempt does not begin after all.
     pub fn take(&self, agent: &str, again: bool, now: Timestamp) -> Taken {
         let mut inner = self.lock();
-        if inner.free == 0 || inner.by_agent.get(agent) == Some(&0) {
+        if inner.free == 0 || inner.by_agent.get(agent).is_some_and(|own| own.taken >= own.max) {
             return Taken::No;
         }
         if let Some(breaker) = inner.troubled.get_mut(agent)
@@ -84,8 +104,8 @@ impl Slots {
             inner.pass_unused(agent);
             return Taken::NotBefore(until);
         }
-        if let Some(left) = inner.by_agent.get_mut(agent) {
-            *left -= 1;
+        if let Some(own) = inner.by_agent.get_mut(agent) {
+            own.taken += 1;
         }
         inner.free -= 1;
         Taken::Yes
@@ -185,8 +205,9 @@ impl Inner {
 
     fn give(&mut self, agent: &str) {
         self.free += 1;
-        if let Some(left) = self.by_agent.get_mut(agent) {
-            *left += 1;
+        if let Some(own) = self.by_agent.get_mut(agent) {
+            // What was taken before it had a limit is given back all the same.
+            own.taken = own.taken.saturating_sub(1);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Creating runs: a plan made ready once, a key looked up, a first entry offered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kapelle_core::plan::Plan;
@@ -53,7 +54,7 @@ impl Engine {
         if let Some(known) = self.known(&new.tenant, key.as_ref()).await? {
             return known;
         }
-        self.create(Self::submission(new, run, key)).await
+        self.create(self.submission(new, run, key)).await
     }
 
     /// What a submit under this key comes to, if there was one before. [`Error::Draining`] where
@@ -117,15 +118,32 @@ impl Engine {
         Ok(PreparedPlan { compiled, value, payload, digest })
     }
 
-    fn submission(new: NewRun, run: RunId, key: Option<SubmitKey>) -> Submission {
+    fn submission(&self, new: NewRun, run: RunId, key: Option<SubmitKey>) -> Submission {
         let NewRun { tenant, plan, inputs, root, task_id, key: _ } = new;
         let PreparedPlan { compiled, value, payload, digest: _ } = plan;
         let (inputs, inputs_payload) = Value::of(inputs, INLINE_MAX);
-        let payloads = payload.into_iter().chain(inputs_payload).collect();
+        let mut payloads: Vec<Payload> = payload.into_iter().chain(inputs_payload).collect();
+        let agents = self.definitions(&compiled, &mut payloads);
         let workflow = compiled.plan.workflow.clone();
-        let created = Created { workflow, plan: value, inputs, root, task_id };
+        let created = Created { workflow, plan: value, inputs, root, task_id, agents };
         let ticket = Ticket(0);
         let (forked, references, plan) = (None, Vec::new(), compiled);
         Submission { run, tenant, created, plan, forked, payloads, references, key, ticket }
+    }
+
+    /// What the agents of a plan are now, as far as that may change.
+    fn definitions(
+        &self,
+        plan: &Compiled,
+        payloads: &mut Vec<Payload>,
+    ) -> BTreeMap<Box<str>, Value> {
+        let agents = self.agents();
+        let definitions = plan.agents().filter_map(|name| {
+            let definition = agents.get(name)?.agent.definition()?;
+            let (value, payload) = Value::of(definition, INLINE_MAX);
+            payloads.extend(payload);
+            Some((name.into(), value))
+        });
+        definitions.collect()
     }
 }

@@ -349,6 +349,7 @@ impl Found {
     fn missing(&self, run: &Run) -> Option<Digest> {
         let there: BTreeSet<_> = self.payloads.iter().map(|payload| payload.digest).collect();
         let values = run.steps().iter().map(|step| &step.value).chain([run.inputs()]);
+        let values = values.chain(run.agents().values());
         let values = values.chain(run.ended().map(|ended| &ended.output));
         let artifacts = run.steps().iter().flat_map(|step| &step.artifacts);
         let artifacts = artifacts.map(|artifact| artifact.digest);

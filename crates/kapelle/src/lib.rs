@@ -10,6 +10,7 @@ pub mod cli;
 mod config;
 mod library;
 mod node;
+mod roster;
 mod server;
 
 pub use library::{Builder, Error, Kapelle, Running, agent_fn, open, open_on};

@@ -91,6 +91,7 @@ impl Builder {
             models: kapelle_agents::provider::Models::default(),
             tools: Arc::default(),
             agents: self.agents,
+            shelf: Arc::default(),
             reachable: Reachable::Yes,
             // A program of somebody else ends when it likes: every answer is the error from then on.
             on_poisoned: None,
@@ -125,7 +126,7 @@ impl Kapelle {
     /// Runs a workflow (YAML or JSON text) and works on it here; durable when this returns.
     pub async fn run(&self, workflow: &str, inputs: Json) -> Result<Running, Error> {
         let read =
-            Workflow::read("workflow", workflow.as_bytes(), Some(self.node.engine().agents()));
+            Workflow::read("workflow", workflow.as_bytes(), Some(&self.node.engine().agents()));
         let Some(workflow) = read.workflow else { return Err(Error::Workflow(read.problems)) };
         let plan = serde_json::to_value(&workflow.plan).expect("a plan is JSON");
         self.submit(&api::NewRun { plan: Some(plan), inputs, ..api::NewRun::default() }).await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_agents::egress::Policy;
+use kapelle_agents::files::Shelf;
 use kapelle_agents::memory::Settings as Remembering;
 use kapelle_agents::model::tool::Tools;
 use kapelle_agents::provider::Models;
@@ -14,6 +15,7 @@ use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
 use kapelle_engine::{Engine, Options, Parts};
 use kapelle_store::{Alone, Member, Memory, Sqlite};
 
+use crate::roster::Roster;
 use crate::server::App;
 use crate::server::socket::Socket;
 
@@ -75,6 +77,8 @@ pub(crate) struct Setup {
     pub(crate) tools: Arc<Tools>,
     /// Agents beside those that ship.
     pub(crate) agents: Vec<Arc<dyn Agent>>,
+    /// Agents of files.
+    pub(crate) shelf: Arc<Shelf>,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
     /// What to do as soon as the store must not be touched any more.
@@ -137,11 +141,14 @@ impl Node {
         let egress = Policy::Operator;
         let launcher = setup.launcher.clone().unwrap_or_default();
         let (web, models, tools) = (setup.web, Arc::new(setup.models), setup.tools);
+        let (asked, called) = (Arc::clone(&models), Arc::clone(&tools));
         let built_in =
             kapelle_agents::Options { launcher, kids, egress, web, memory, models, tools };
-        let agents = agents(setup.launcher.is_some(), built_in, setup.agents)?;
+        let built_in = built_in_agents(setup.launcher.is_some(), built_in);
+        let roster = Roster::new(built_in, setup.agents, setup.shelf, (asked, called));
+        let agents = roster.agents()?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
-        let app = App::new(engine, setup.place.folder().map(Path::to_path_buf));
+        let app = App::new(engine, setup.place.folder().map(Path::to_path_buf), roster);
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }
@@ -185,26 +192,15 @@ fn memory(folder: Option<&Path>) -> Remembering {
     Remembering { file, ..Remembering::default() }
 }
 
-/// The agents that ship, without `process` where nothing runs its children, and `more`.
-fn agents(
-    has_launcher: bool,
-    built_in: kapelle_agents::Options,
-    more: Vec<Arc<dyn Agent>>,
-) -> Result<Agents, BadCard> {
-    let mut agents = Agents::default();
-    for agent in kapelle_agents::built_in(built_in) {
-        if has_launcher || &*agent.card().name != "process" {
-            agents.register(agent)?;
-        }
-    }
-    for agent in more {
-        agents.register(agent)?;
-    }
-    Ok(agents)
+/// The agents that ship, without `process` where nothing runs its children.
+fn built_in_agents(has_launcher: bool, options: kapelle_agents::Options) -> Vec<Arc<dyn Agent>> {
+    let mut agents = kapelle_agents::built_in(options);
+    agents.retain(|agent| has_launcher || &*agent.card().name != "process");
+    agents
 }
 
-/// The agents that ship, without a node: for checking files.
-pub(crate) fn known_agents() -> Agents {
+/// The agents that ship and those of files, without a node: for checking workflows.
+pub(crate) fn known_agents(shelf: &Arc<Shelf>) -> Agents {
     let built_in = kapelle_agents::Options {
         launcher: PathBuf::new(),
         kids: None,
@@ -214,7 +210,9 @@ pub(crate) fn known_agents() -> Agents {
         models: Arc::default(),
         tools: Arc::default(),
     };
-    agents(true, built_in, Vec::new()).expect("the schemas of our own agents are right")
+    let built_in = built_in_agents(true, built_in);
+    let roster = Roster::new(built_in, Vec::new(), shelf.clone(), Default::default());
+    roster.agents().expect("the schemas of our own agents are right")
 }
 
 /// What `make` gives, on a full disk with what the store keeps for that: who wants to say a word to

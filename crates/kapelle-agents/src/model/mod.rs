@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kapelle_core::Json;
-use kapelle_core::port::agent::{Action, Agent, Answer, Call, Card, Desk, Failure, Usage};
+use kapelle_core::port::agent::{
+    Action, Agent, Answer, Call, Card, Desk, Failure, FailureKind, Usage,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -119,11 +121,27 @@ impl Agent for Model {
         false
     }
 
+    /// A file may change, or go, while a run goes on.
+    fn definition(&self) -> Option<Json> {
+        if self.definition == Definition::plain() {
+            return None;
+        }
+        let mut definition = serde_json::to_value(&self.definition).expect("it is JSON");
+        definition["by"] = PLAIN.into();
+        Some(definition)
+    }
+
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
-        expect_action(&self.definition.name, "work", &call.action)?;
-        let choices = self.models.find(self.definition.model.as_deref())?;
-        let granted = self.tools.granted(&self.definition.tools);
-        let mut talk = Talk::new(&self.definition, &self.models, choices, granted, &call, desk);
+        let kept = call.definition.as_deref().map(Definition::deserialize).transpose();
+        let kept = kept.map_err(|cause| {
+            let message = format!("the definition that the run keeps: {cause}");
+            Failure::new(FailureKind::Bug, "odd_definition", message)
+        })?;
+        let definition = kept.as_ref().unwrap_or(&self.definition);
+        expect_action(&definition.name, "work", &call.action)?;
+        let choices = self.models.find(definition.model.as_deref())?;
+        let granted = self.tools.granted(&definition.tools);
+        let mut talk = Talk::new(definition, &self.models, choices, granted, &call, desk);
         let value = talk.hold().await?;
         Ok(Answer {
             value,

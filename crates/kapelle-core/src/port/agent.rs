@@ -41,6 +41,12 @@ pub trait Agent: Send + Sync {
         true
     }
 
+    /// What makes it what it is, where that may change while a run goes on: an object whose `by` names
+    /// the agent that works by any such object. A run keeps what it was at its start, to its end.
+    fn definition(&self) -> Option<Json> {
+        None
+    }
+
     /// Works on `call` to its end. What it needs meanwhile is at the desk.
     ///
     /// Once `desk` says cancelled it has ten seconds; then its future is dropped.
@@ -113,6 +119,8 @@ pub struct Call {
     pub output: Option<Arc<Json>>,
     /// The submitter's folder: relative paths start there.
     pub root: Box<str>,
+    /// What the agent is to be in this run, if it has a definition.
+    pub definition: Option<Arc<Json>>,
 }
 
 /// How an agent's work ended well.
@@ -380,6 +388,14 @@ impl Agents {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Registered>> {
         self.by_name.get(name)
+    }
+
+    /// Who works for the agent of this name where a run keeps its definition: whoever that names, also
+    /// if there is no agent of this name any more, or another one.
+    #[must_use]
+    pub fn performer(&self, name: &str, definition: Option<&Json>) -> Option<&Arc<Registered>> {
+        let by = definition.and_then(|definition| definition.get("by")?.as_str());
+        self.get(by.unwrap_or(name))
     }
 
     /// All agents, by name.

@@ -2,6 +2,7 @@
 //!
 //! What an expression gave is recorded in the event, so that `apply` evaluates nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Blocked, Event, Join, Parts, Skipped, Verdict};
@@ -44,6 +45,8 @@ pub struct Prepared {
     pub input: Json,
     /// Rendered.
     pub prompt: Option<Box<str>>,
+    /// What the agent was when the run began.
+    pub definition: Option<Arc<Json>>,
 }
 
 /// How many steps may be set aside before a run begins nothing more.
@@ -155,7 +158,7 @@ impl Run {
             Err(error) => return Ok(failed(no, invalid("forEach", &error))),
         };
         if items.is_empty() {
-            let none = Value::Inline(std::sync::Arc::new(Json::Array(Vec::new())));
+            let none = Value::Inline(Arc::new(Json::Array(Vec::new())));
             return Ok(one(self.completed_by_itself(no, none)));
         }
         let parts = Parts::Count(u32::try_from(items.len()).expect("items are bounded"));
@@ -166,19 +169,20 @@ impl Run {
 
     fn start(&self, no: StepNo, wanted: &Wanted<'_>, world: &World<'_>) -> Result<Begun, Obstacle> {
         let (step, spec) = (&self.steps[no.index()], self.spec(no));
-        let Some(agent) = world.agents.get(wanted.agent) else {
+        let definition = self.definition(wanted.agent, world.values)?;
+        let Some(agent) = world.agents.performer(wanted.agent, definition.as_deref()) else {
             let why = Blocked::NoAgent { agent: wanted.agent.into() };
             return Ok(one(Event::StepBlocked { step: no, attempt: step.attempt, why }));
         };
         let uses = self.plan.uses(step.spec);
         let scope = self.scope(Some(no), &[&uses.input, &uses.prompt], world.values)?;
         let call = match prepare(wanted, agent, &scope) {
-            Ok(call) => call,
+            Ok(call) => Prepared { definition, ..call },
             Err(failure) => return Ok(failed(no, failure)),
         };
         let text = canonical(&call.input);
         let input = if text.len() <= INLINE_MAX {
-            Value::Inline(std::sync::Arc::new(call.input.clone()))
+            Value::Inline(Arc::new(call.input.clone()))
         } else {
             let digest = crate::Digest::of(text.as_bytes());
             Value::Digest { digest, len: text.len() as u64 }
@@ -303,7 +307,7 @@ fn prepare(
     let prompt = prompt.map_err(|error| invalid("prompt", &error))?.map(Into::into);
     let wrong = agent.check_input(&action.name, &input);
     if wrong.is_empty() {
-        return Ok(Prepared { action: action.name.clone(), input, prompt });
+        return Ok(Prepared { action: action.name.clone(), input, prompt, definition: None });
     }
     let message = format!("`input` is not what `{}` takes: {}", wanted.agent, wrong.join("; "));
     Err(Failure::new(FailureKind::Invalid, "bad_input", message))

@@ -122,6 +122,11 @@ impl Compiled {
         &self.agents[number as usize]
     }
 
+    /// The names of all agents that its steps name.
+    pub fn agents(&self) -> impl Iterator<Item = &str> {
+        self.agents.iter().map(AsRef::as_ref)
+    }
+
     pub(super) fn find(&self, id: &str) -> Option<StepNo> {
         self.by_id.get(id).copied()
     }

@@ -4,6 +4,8 @@
 //! removed; unknown fields are ignored. Steps are written by arena number. Everything that was
 //! evaluated is recorded as what it gave, so that applying an event evaluates nothing.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::port::agent::{Failure, OnUnknown, Safety, Usage};
@@ -291,6 +293,9 @@ pub struct Created {
     /// The client's own name for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<Box<str>>,
+    /// What those of its agents were that have a definition, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<Box<str>, Value>,
 }
 
 /// What a run has taken over of another one, which need not be there any more.

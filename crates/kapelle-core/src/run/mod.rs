@@ -27,7 +27,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ pub struct Run {
     task_id: Option<Box<str>>,
     forked: Option<Box<Forked>>,
     inputs: Value,
+    agents: BTreeMap<Box<str>, Value>,
     created_at: Timestamp,
     last_at: Timestamp,
     seq: u64,
@@ -138,6 +139,7 @@ impl Run {
             task_id: created.task_id.clone(),
             forked: None,
             inputs: created.inputs.clone(),
+            agents: created.agents.clone(),
             created_at: at,
             last_at: at,
             seq: 1,
@@ -211,6 +213,12 @@ impl Run {
     #[must_use]
     pub const fn inputs(&self) -> &Value {
         &self.inputs
+    }
+
+    /// What those of its agents were at its start that have a definition, by name.
+    #[must_use]
+    pub const fn agents(&self) -> &BTreeMap<Box<str>, Value> {
+        &self.agents
     }
 
     /// When it was created.

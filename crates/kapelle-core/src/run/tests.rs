@@ -91,6 +91,7 @@ fn done(
         inputs: Value::Inline(Arc::new(inputs.clone())),
         root: "/".into(),
         task_id: None,
+        agents: Default::default(),
     };
     let plan = Arc::new(Compiled::new(plan).expect("it can run"));
     let mut now = Timestamp(1_700_000_000_000_000);
@@ -238,6 +239,7 @@ fn a_retry_that_nobody_asked_for_has_a_lane_of_its_own() {
             inputs: Value::Inline(Arc::new(json!({}))),
             root: "/".into(),
             task_id: None,
+            agents: Default::default(),
         };
         let now = Timestamp(1_700_000_000_000_000);
         let plan = Arc::new(Compiled::new(plan).expect("it can run"));

@@ -85,6 +85,18 @@ impl Run {
         if loader.missing.is_empty() { Ok(json) } else { Err(Missing(loader.missing)) }
     }
 
+    /// What an agent was when the run began, if that is kept.
+    pub(super) fn definition(
+        &self,
+        agent: &str,
+        values: &dyn Values,
+    ) -> Result<Option<Arc<Json>>, Obstacle> {
+        let Some(value) = self.agents.get(agent) else { return Ok(None) };
+        let mut loader = self.loader(values);
+        let definition = loader.load(value);
+        loader.finish(Some(definition))
+    }
+
     fn loader<'a>(&'a self, values: &'a dyn Values) -> Loader<'a> {
         Loader { run: self, values, missing: BTreeSet::new(), bytes: 0 }
     }

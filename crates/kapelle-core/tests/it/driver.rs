@@ -65,6 +65,7 @@ impl Driver {
             inputs: Value::Inline(Arc::new(inputs)),
             root: "/work".into(),
             task_id: None,
+            agents: Default::default(),
         };
         let plan = Arc::new(Compiled::new(plan).unwrap());
         let run = Run::new(id, &created, plan.clone(), BIRTH);

@@ -33,6 +33,7 @@ fn a_run_says_what_it_was_made_of() {
         inputs: Value::Inline(Arc::new(json!({"n": 1}))),
         root: "/work".into(),
         task_id: Some("spring".into()),
+        agents: Default::default(),
     };
     let plan = Arc::new(Compiled::new(steps(3)).unwrap());
     let run = Run::new(id(), &created, plan.clone(), BIRTH);

@@ -443,14 +443,15 @@ impl Shards {
     }
 }
 
-/// What steps of a new run can read before it is on disk: its inputs, and what it takes over.
+/// What steps of a new run can read before it is on disk: its inputs and agents, and what it takes over.
 fn read_of(created: &Created, forked: Option<&Forked>) -> BTreeSet<Digest> {
     let taken = forked.into_iter().flat_map(|forked| &forked.taken);
     let values = taken.filter_map(|taken| match &taken.end {
         TakenEnd::Completed { value, .. } => Some(value),
         _ => None,
     });
-    values.chain([&created.inputs]).filter_map(Value::digest).collect()
+    let own = created.agents.values().chain([&created.inputs]);
+    values.chain(own).filter_map(Value::digest).collect()
 }
 
 /// The long value that an answer brings along.
@@ -531,6 +532,7 @@ fn stage_begun(
         complaint: hosted.run.step(step).and_then(|step| step.complaint()).map(Into::into),
         output: hosted.run.spec(step).output.clone().map(Arc::new),
         root: hosted.run.root().into(),
+        definition: call.definition,
     };
     let effects = hosted.run.effects(step);
     let tenant = hosted.tenant.clone();

@@ -150,6 +150,7 @@ impl Node {
             inputs: Value::Inline(Arc::new(json!({}))),
             root: "/".into(),
             task_id: None,
+            agents: Default::default(),
         };
         let (tenant, payloads) = Default::default();
         let (plan, ticket) = (plan(), Ticket(0));

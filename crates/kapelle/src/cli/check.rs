@@ -7,6 +7,7 @@ use kapelle_core::problem::{Code, Problem};
 use kapelle_core::workflow::Checked;
 
 use super::exit::{Exit, Stop};
+use super::session::Settings;
 use super::{input, out};
 
 #[derive(Debug, clap::Args)]
@@ -19,10 +20,11 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn check(args: &Args) -> Result<Exit, Stop> {
+pub(crate) fn check(args: &Args, settings: &Settings) -> Result<Exit, Stop> {
     let mut problems = Vec::new();
+    let agents = settings.known_agents();
     for file in &args.files {
-        let checked = input::read(file).unwrap_or_else(|stop| unreadable(file, &stop));
+        let checked = input::read(file, &agents).unwrap_or_else(|stop| unreadable(file, &stop));
         if !args.json && checked.workflow.is_some() && checked.problems.is_empty() {
             out::line(&format!("{}: ok", file.display()))?;
         }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use kapelle_core::plan::Plan;
+use kapelle_core::port::Agents;
 use kapelle_core::problem::Problem;
 use kapelle_core::workflow::{Checked, FILE_MAX, Workflow};
 use kapelle_core::{Json, plan};
@@ -16,14 +17,14 @@ use super::out;
 const NAMES: [&str; 3] = ["workflow.yaml", "workflow.yml", "workflow.json"];
 
 /// Reads and checks a workflow: a file, `-` for stdin, or a folder that holds one.
-pub(crate) fn read(path: &Path) -> Result<Checked, Stop> {
+pub(crate) fn read(path: &Path, agents: &Agents) -> Result<Checked, Stop> {
     let (name, bytes) = bytes(path)?;
-    Ok(Workflow::read(&name, &bytes, Some(&crate::node::known_agents())))
+    Ok(Workflow::read(&name, &bytes, Some(agents)))
 }
 
 /// The same, or an end with all problems told.
-pub(crate) fn workflow(path: &Path) -> Result<Workflow, Stop> {
-    let Checked { workflow, problems } = read(path)?;
+pub(crate) fn workflow(path: &Path, agents: &Agents) -> Result<Workflow, Stop> {
+    let Checked { workflow, problems } = read(path, agents)?;
     tell(&problems);
     workflow.ok_or_else(|| invalid(&problems, &path.display().to_string()))
 }

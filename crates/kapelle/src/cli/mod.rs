@@ -4,6 +4,7 @@
 //! runs go through the routes of `crate::server`, in this process or over a node's socket, so
 //! whatever can be done here can be done over the API. A file per noun.
 
+mod agent_folders;
 mod agents;
 mod artifacts;
 mod bench;
@@ -53,6 +54,9 @@ struct Cli {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
+    /// A folder of agent files that go before all others; may be given several times
+    #[arg(long, global = true, value_name = "DIR")]
+    agents: Vec<PathBuf>,
     /// Use no colours; so does a variable `NO_COLOR` that is not empty
     #[arg(long, global = true)]
     no_color: bool,
@@ -125,7 +129,7 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let config = Config::load(cli.config.as_deref(), env);
     let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
     start_log(&config.log)?;
-    let settings = Settings::new(cli.store, config, cli.config);
+    let settings = Settings::new(cli.store, config, cli.config, cli.agents)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));
@@ -137,8 +141,8 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
 async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
     match command {
         Command::Run(args) => run::run(args, settings).await,
-        Command::Plan(args) => plan::plan(&args),
-        Command::Check(args) => check::check(&args),
+        Command::Plan(args) => plan::plan(&args, settings),
+        Command::Check(args) => check::check(&args, settings),
         Command::Runs(command) => runs::perform(command, settings).await,
         Command::Artifacts(command) => artifacts::perform(command, settings).await,
         Command::Agents(command) => agents::perform(command, settings).await,

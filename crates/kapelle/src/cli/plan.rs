@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kapelle_core::plan::{analyze, draw};
 
 use super::exit::{Exit, Stop};
+use super::session::Settings;
 use super::{input, out};
 
 #[derive(Debug, clap::Args)]
@@ -28,8 +29,8 @@ enum Format {
     Dot,
 }
 
-pub(crate) fn plan(args: &Args) -> Result<Exit, Stop> {
-    let workflow = input::workflow(&args.file)?;
+pub(crate) fn plan(args: &Args, settings: &Settings) -> Result<Exit, Stop> {
+    let workflow = input::workflow(&args.file, &settings.known_agents())?;
     let analysis = analyze(&workflow.plan);
     match args.format {
         Format::Text => out::text(&draw::text(&analysis))?,

@@ -58,7 +58,7 @@ impl How {
 }
 
 pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
-    let new = new_run(&args)?;
+    let new = new_run(&args, settings)?;
     if args.detach {
         return detached::submit(&new, settings).await;
     }
@@ -75,8 +75,8 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
     follow(node, settings, vec![wanted], args.how.people(), view).await
 }
 
-fn new_run(args: &Args) -> Result<api::NewRun, Stop> {
-    let mut plan = input::workflow(&args.file)?.plan;
+fn new_run(args: &Args, settings: &Settings) -> Result<api::NewRun, Stop> {
+    let mut plan = input::workflow(&args.file, &settings.known_agents())?.plan;
     let inputs = input::inputs(&plan, args.inputs_file.as_deref(), &args.inputs)?;
     plan.manual |= args.manual;
     plan.max_parallel = args.max_parallel.unwrap_or(plan.max_parallel);

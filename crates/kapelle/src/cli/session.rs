@@ -1,15 +1,17 @@
 //! Opening the store that a command is about.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use kapelle_agents::files::Shelf;
 use kapelle_api::Client;
-use kapelle_core::port::journal;
+use kapelle_core::port::{Agents, journal};
 use kapelle_engine::Options;
 
 use super::exit::{Exit, Stop};
-use super::out;
+use super::{agent_folders, out};
 use crate::config::Config;
-use crate::node::{Node, Place, Reachable, Setup};
+use crate::node::{self, Node, Place, Reachable, Setup};
 
 /// What holds for every command.
 pub(crate) struct Settings {
@@ -18,12 +20,26 @@ pub(crate) struct Settings {
     config_file: Option<PathBuf>,
     /// The store was named: what is printed for the user to type has to name it too.
     store: Option<String>,
+    /// Folders of agent files that were named.
+    agents: Vec<PathBuf>,
+    shelf: Arc<Shelf>,
 }
 
 impl Settings {
-    pub(crate) fn new(store: Option<String>, config: Config, config_file: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        store: Option<String>,
+        config: Config,
+        config_file: Option<PathBuf>,
+        agents: Vec<PathBuf>,
+    ) -> Result<Self, Stop> {
         let named = store.clone().unwrap_or_else(|| config.store.clone());
-        Self { place: Place::named(&named), config, config_file, store }
+        let shelf = Arc::new(Shelf::new(agent_folders::all(&agents)?));
+        Ok(Self { place: Place::named(&named), config, config_file, store, agents, shelf })
+    }
+
+    /// The agents that a workflow can name.
+    pub(crate) fn known_agents(&self) -> Agents {
+        node::known_agents(&self.shelf)
     }
 
     /// A command line of ours about the same store.
@@ -47,6 +63,9 @@ impl Settings {
         }
         if let Some(file) = &self.config_file {
             arguments.extend(["--config".into(), file.into()]);
+        }
+        for folder in &self.agents {
+            arguments.extend(["--agents".into(), folder.into()]);
         }
         arguments
     }
@@ -110,6 +129,9 @@ impl Settings {
     ) -> Result<Node, Stop> {
         let launcher = std::env::current_exe()?;
         let (agents, web) = (Vec::new(), self.config.web.settings());
+        // Who only reads starts no step, and need not wait for thousands of files.
+        let reads = reachable == Reachable::Reads;
+        let shelf = if reads { Arc::default() } else { self.shelf.clone() };
         let models = self.config.asked().map_err(|error| Stop::new(Exit::Config, error))?;
         let setup = Setup {
             place,
@@ -120,6 +142,7 @@ impl Settings {
             models,
             tools: std::sync::Arc::new(self.config.models.tools()),
             agents,
+            shelf,
             reachable,
             on_poisoned: Some(end_at_once),
         };

@@ -12,7 +12,7 @@ use super::problem::Problem;
 ///
 /// `GET /agents`
 pub(super) async fn list(State(app): State<App>) -> Json<api::Page<api::Agent>> {
-    let items = app.engine().agents().iter().map(|agent| shown(agent)).collect();
+    let items = app.agents().await.iter().map(|agent| shown(&app, agent)).collect();
     Json(api::Page { items, next_cursor: None })
 }
 
@@ -23,13 +23,24 @@ pub(super) async fn show(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<api::Agent>, Problem> {
-    let agent = app.engine().agents().get(&name);
+    let agents = app.agents().await;
     let no_such = || Problem::not_found("agent_not_found", format!("there is no agent `{name}`"));
-    Ok(Json(shown(agent.ok_or_else(no_such)?)))
+    Ok(Json(shown(&app, agents.get(&name).ok_or_else(no_such)?)))
 }
 
-fn shown(registered: &Registered) -> api::Agent {
+fn shown(app: &App, registered: &Registered) -> api::Agent {
     let card = registered.agent.card();
+    let shelved = app.roster().shelved();
+    let file = shelved.agents.iter().find(|file| file.definition.name == card.name);
+    let shadowed = shelved
+        .shadowed
+        .iter()
+        .filter(|shadowed| file.is_some_and(|file| file.file == shadowed.by));
+    let mut shadows: Vec<String> =
+        shadowed.map(|shadowed| shadowed.agent.file.display().to_string()).collect();
+    if file.is_some() && app.roster().ships(&card.name) {
+        shadows.push("built-in".to_owned());
+    }
     let action = |action: &kapelle_core::port::agent::Action| api::Action {
         name: action.name.to_string(),
         description: action.description.to_string(),
@@ -41,5 +52,7 @@ fn shown(registered: &Registered) -> api::Agent {
         description: card.description.to_string(),
         actions: card.actions.iter().map(action).collect(),
         concurrency_max: card.concurrency_max,
+        file: file.map(|file| file.file.display().to_string()),
+        shadows,
     }
 }

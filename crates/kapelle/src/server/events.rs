@@ -372,6 +372,7 @@ mod tests {
             models,
             tools: Default::default(),
             agents,
+            shelf: Arc::default(),
             reachable,
             on_poisoned,
         };

@@ -29,9 +29,11 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use kapelle_api as api;
+use kapelle_core::port::Agents;
 use kapelle_core::{RunId, Tenant};
 use kapelle_engine::{EXPORT_MAX, Engine, Error};
 
+use crate::roster::Roster;
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
 
@@ -51,14 +53,32 @@ struct Inner {
     tenant: Tenant,
     /// The folder of the store, if it is one.
     store: Option<PathBuf>,
+    roster: Roster,
     /// The runs that this node was asked to work on.
     asked: Mutex<BTreeSet<RunId>>,
 }
 
 impl App {
-    pub(crate) fn new(engine: Engine, store: Option<PathBuf>) -> Self {
+    pub(crate) fn new(engine: Engine, store: Option<PathBuf>, roster: Roster) -> Self {
         let (tenant, asked) = (Tenant::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { engine, tenant, store, asked }) }
+        Self { inner: Arc::new(Inner { engine, tenant, store, roster, asked }) }
+    }
+
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.inner.roster
+    }
+
+    /// The agents as their files are now.
+    pub(crate) async fn agents(&self) -> Arc<Agents> {
+        let app = self.clone();
+        // Thousands of files take a while, and others wait for this thread.
+        let look = move || {
+            if let Some(agents) = app.roster().changed() {
+                app.engine().set_agents(agents);
+            }
+        };
+        tokio::task::spawn_blocking(look).await.ok();
+        self.engine().agents()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

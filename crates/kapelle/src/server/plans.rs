@@ -59,7 +59,7 @@ async fn read(
     file: Option<String>,
     plan: Option<serde_json::Value>,
 ) -> Result<(Option<Plan>, Vec<core::Problem>), Problem> {
-    let agents = app.engine().agents().clone();
+    let agents = app.agents().await;
     // A large file takes a while, and others wait for this thread.
     let work = move || match (workflow, plan) {
         (Some(text), None) => {

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 37] = [
     "",
     "run",
     "plan",
@@ -30,6 +30,7 @@ const COMMANDS: [&str; 36] = [
     "agents",
     "agents list",
     "agents show",
+    "agents check",
     "why",
     "doctor",
     "bench",

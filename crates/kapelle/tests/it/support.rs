@@ -34,6 +34,8 @@ impl Folder {
         for name in ["KAPELLE_STORE", "KAPELLE_CONFIG", "XDG_RUNTIME_DIR"] {
             command.env_remove(name);
         }
+        // No agents but those of the folder.
+        command.env("XDG_CONFIG_HOME", self.path().join(".config"));
         command.env("USER", "tester");
         command
     }

@@ -290,6 +290,7 @@ impl World<'_> {
             inputs: plan.inputs.clone(),
             root: "/".into(),
             task_id: Some(key.name.clone()),
+            agents: Default::default(),
         };
         let submit_key = SubmitKey { key: key.name.clone(), content: key.content };
         let ticket = self.ticket(Waiting::Submit { life: of, key: index, run });

@@ -134,7 +134,7 @@ pub(super) async fn said<T: serde::de::DeserializeOwned>(
 pub(super) async fn open(store: &Path, adopt: Adopt) -> Result<Engine, Stop> {
     let journal = Arc::new(Sqlite::open(store)?);
     let nodes = Arc::new(Member::join(store, None)?);
-    let parts = Parts { journal, nodes, agents: known_agents() };
+    let parts = Parts { journal, nodes, agents: known_agents(&Arc::default()) };
     Ok(Engine::open(parts, Options { adopt, ..Options::default() }).await?)
 }
 
@@ -142,7 +142,7 @@ pub(super) async fn open(store: &Path, adopt: Adopt) -> Result<Engine, Stop> {
 pub(super) async fn leave(store: &Path, runs: usize) -> Result<(), Stop> {
     let engine = open(store, Adopt::Asked).await?;
     let prepare =
-        |steps: &[_]| Ok::<_, Stop>(engine.prepare(&checked(steps, 10, engine.agents())?)?);
+        |steps: &[_]| Ok::<_, Stop>(engine.prepare(&checked(steps, 10, &engine.agents())?)?);
     let waits = prepare(&[asking(0)])?;
     let naps: Vec<_> = (0..NAPS).map(|n| napping(n, NAP_MS, n.checked_sub(1))).collect();
     let works = prepare(&naps)?;

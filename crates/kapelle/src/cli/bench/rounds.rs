@@ -51,12 +51,12 @@ pub(super) async fn measure(
     };
     let mut bare = folder.map(Bare::create).transpose()?;
     let journal = Arc::new(journal);
-    let parts = Parts { journal: journal.clone(), nodes, agents: known_agents() };
+    let parts = Parts { journal: journal.clone(), nodes, agents: known_agents(&Arc::default()) };
     let node = &settings.config.node;
     let loops = (node.loops > 0).then_some(node.loops);
     let engine = Engine::open(parts, Options { loops, slots: node.slots, ..Options::default() });
     let engine = engine.await?;
-    let plan = engine.prepare(&shape.plan(engine.agents())?)?;
+    let plan = engine.prepare(&shape.plan(&engine.agents())?)?;
     let begin = Checkpoints::new(folder);
     let mut sum = Sum::default();
     while sum.runs == 0 || sum.ours < at_least || !begin.one_passed(folder) {

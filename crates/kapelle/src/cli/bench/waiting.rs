@@ -59,7 +59,7 @@ pub(super) async fn measure(folder: Option<&Path>, shape: &Shape) -> Result<Meas
 /// Begins a tenth as many runs first: what only the first ones need is not counted.
 pub(super) async fn hold_runs(store: &Path, runs: usize) -> Result<(), Stop> {
     let engine = open(store, Adopt::Asked).await?;
-    let plan = engine.prepare(&checked(&[asking(0)], 10, engine.agents())?)?;
+    let plan = engine.prepare(&checked(&[asking(0)], 10, &engine.agents())?)?;
     submit(&engine, &plan, runs.div_ceil(10), 1).await?;
     hold(&engine, &plan, runs, 1).await
 }
@@ -68,10 +68,10 @@ pub(super) async fn hold_runs(store: &Path, runs: usize) -> Result<(), Stop> {
 pub(super) async fn hold_steps(store: &Path, steps: usize) -> Result<(), Stop> {
     let engine = open(store, Adopt::Asked).await?;
     let few: Vec<_> = (0..steps.div_ceil(10)).map(asking).collect();
-    let few = engine.prepare(&checked(&few, 10, engine.agents())?)?;
+    let few = engine.prepare(&checked(&few, 10, &engine.agents())?)?;
     submit(&engine, &few, 1, steps.div_ceil(10)).await?;
     let many: Vec<_> = (0..steps).map(asking).collect();
-    let many = engine.prepare(&checked(&many, 10, engine.agents())?)?;
+    let many = engine.prepare(&checked(&many, 10, &engine.agents())?)?;
     hold(&engine, &many, 1, steps).await
 }
 
