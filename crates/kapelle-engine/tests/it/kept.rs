@@ -93,6 +93,7 @@ fn step(id: &str, needs: &[&str], work: Work) -> Step {
         on_failure: OnFailure::Fail,
         on_unknown: None,
         output: None,
+        budget: None,
         estimate_ms: None,
     }
 }

@@ -56,7 +56,7 @@ async fn a_client_submits_watches_and_goes_on_where_it_was() {
     assert_eq!(page.items, seen);
     let query = RunsQuery { status: Some("waiting".to_owned()), ..RunsQuery::default() };
     assert_eq!(client.runs(&query).await.unwrap().items[0].id, waiting);
-    assert_eq!(client.agents().await.unwrap().items.len(), 10);
+    assert_eq!(client.agents().await.unwrap().items.len(), 11);
     assert!(client.workflow_schema().await.unwrap()["properties"].is_object());
 }
 

@@ -39,8 +39,8 @@ pub(super) async fn inputs_to_change(node: &Node, end: &api::Event) -> Result<Ve
     let written: Vec<String> =
         failed.filter_map(|view| serde_json::to_string(run.spec(view.no)).ok()).collect();
     let inputs = run.plan().plan.inputs.keys();
-    let is_read = |name: &&Box<str>| written.iter().any(|step| reads(step, name));
-    Ok(inputs.filter(is_read).map(ToString::to_string).collect())
+    let is_read = |name: &str| written.iter().any(|step| reads(step, name));
+    Ok(inputs.filter(|name| is_read(name)).map(ToString::to_string).collect())
 }
 
 /// Whether a step, as it is written, names this input.
