@@ -88,7 +88,7 @@ fn the_notes_of_a_run_are_its_own() {
     let folder = Folder::new();
     folder.write(
         "workflow.yaml",
-        "id: notes\ntasks:\n  - id: note\n    agentName: memory\n    action: store\n    input: { namespace: '{{ run.id }}', text: seen, ttl: 1h }\n  - id: look\n    agentName: memory\n    action: retrieve\n    dependsOn: [note]\n    input: { namespace: '{{ run.id }}' }\n",
+        "id: notes\ntasks:\n  - id: note\n    agentName: memory\n    action: store\n    input: { namespace: '{{ run.id }}', text: seen, ttl: 1h }\n  - id: look\n    agentName: memory\n    action: retrieve\n    dependencies: [note]\n    input: { namespace: '{{ run.id }}' }\n",
     );
     for store in ["--store memory", "", ""] {
         let last = folder.run(&format!("{store} run workflow.yaml --json")).expect(0).last();
