@@ -29,8 +29,27 @@ const QUESTION: f32 = 1.5;
 /// What the likeness to something chosen already costs.
 const REPEAT: f32 = 0.5;
 
-/// Words at the start of a sentence that stand for something said before.
-const LEANING: [&str; 38] = [
+/// Words at the start of a sentence that stand for something said before, or go on from it.
+const LEANING: [&str; 57] = [
+    "perhaps",
+    "maybe",
+    "because",
+    "instead",
+    "therefore",
+    "thus",
+    "nevertheless",
+    "meanwhile",
+    "neither",
+    "both",
+    "such",
+    "and",
+    "or",
+    "vielleicht",
+    "weil",
+    "deshalb",
+    "stattdessen",
+    "peut-être",
+    "quizás",
     "it",
     "he",
     "she",
@@ -71,6 +90,19 @@ const LEANING: [&str; 38] = [
     "questo",
 ];
 
+/// Several words that do the same.
+const LEANING_WORDS: [&str; 9] = [
+    "at the same time",
+    "in that case",
+    "in this case",
+    "after that",
+    "for that",
+    "for this",
+    "even then",
+    "the same ",
+    "as a result",
+];
+
 /// What is asked for.
 pub(super) struct Wanted<'a> {
     pub(super) count: usize,
@@ -81,9 +113,11 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Candidate {
     pub(super) page: usize,
     pub(super) range: Range<usize>,
-    terms: Vec<Term>,
+    pub(super) terms: Vec<Term>,
     /// How well it can be read by itself, about 1.
     standing: f32,
+    /// Whether it goes on from what was said before.
+    pub(super) leans: bool,
 }
 
 /// A sentence that was chosen.
@@ -109,8 +143,9 @@ pub(super) fn candidates(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate
             }
             let terms = terms.of(text, page.language);
             if terms.len() >= STEMS_MIN {
-                let standing = standing(text, terms.len(), first);
-                found.push(Candidate { page: index, range, terms, standing });
+                let leans = leans(text);
+                let standing = standing(leans, terms.len(), first);
+                found.push(Candidate { page: index, range, terms, standing, leans });
                 first = false;
             }
         }
@@ -121,11 +156,16 @@ pub(super) fn candidates(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate
 /// How well a sentence can be read by itself. A short one leans on its neighbours, and so does one
 /// that begins with a word for what was named before; the first of a text says what it is about.
 #[expect(clippy::cast_precision_loss, reason = "a sentence has few words")]
-fn standing(text: &str, stems: usize, first: bool) -> f32 {
+fn standing(leans: bool, stems: usize, first: bool) -> f32 {
     let length = (stems as f32 / 8.0).min(1.0);
-    let word = text.split_whitespace().next().unwrap_or_default().to_lowercase();
-    let leans = LEANING.contains(&word.trim_end_matches(','));
     length * if leans { 0.5 } else { 1.0 } * if first { 1.15 } else { 1.0 }
+}
+
+fn leans(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let word = lower.split_whitespace().next().unwrap_or_default();
+    LEANING.contains(&word.trim_end_matches(','))
+        || LEANING_WORDS.iter().any(|words| lower.starts_with(words))
 }
 
 /// The best sentences of `found`.

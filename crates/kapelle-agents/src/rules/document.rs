@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, json};
 
 use crate::input::invalid;
-use crate::text::{Block, Language, Offsets, Passage, blocks, passages};
+use crate::text::{Block, Language, Offsets, Passage, as_marked, blocks, passages};
 
 /// The most text, in bytes, that one call takes.
 const TEXT_MAX: usize = 32 << 20;
@@ -128,7 +128,13 @@ impl Document {
             Heading::Text(text) => (2, text.as_str()),
             Heading::Leveled { level, text } => (level.unwrap_or(2).clamp(1, 6), text.as_str()),
         });
-        blocks(text, &headings.collect::<Vec<_>>())
+        let found = blocks(text, &headings.collect::<Vec<_>>());
+        // A page's text has no marks; what is a list or code in it, its Markdown says.
+        let marked = self.marked();
+        if std::ptr::eq(text, marked) {
+            return found;
+        }
+        as_marked(text, found, marked, &blocks(marked, &[]))
     }
 }
 

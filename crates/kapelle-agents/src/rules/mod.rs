@@ -9,6 +9,7 @@
 
 pub(crate) mod aggregator;
 pub(crate) mod analyzer;
+mod asked;
 mod choose;
 mod claims;
 mod document;

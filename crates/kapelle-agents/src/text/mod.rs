@@ -8,6 +8,7 @@
 
 mod blocks;
 mod language;
+mod marked;
 mod offsets;
 mod passages;
 mod plain;
@@ -18,6 +19,7 @@ mod words;
 
 pub(crate) use blocks::{Block, Kind, blocks};
 pub(crate) use language::Language;
+pub(crate) use marked::as_marked;
 pub(crate) use offsets::Offsets;
 pub(crate) use passages::{Passage, passages};
 pub(crate) use plain::{plain, squeeze};

@@ -12,5 +12,6 @@ mod memory;
 mod model;
 mod process;
 mod rules;
+mod shipped;
 mod support;
 mod web;

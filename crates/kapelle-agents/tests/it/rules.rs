@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::launcher;
 
-fn agent(name: &str) -> Arc<dyn Agent> {
+pub(crate) fn agent(name: &str) -> Arc<dyn Agent> {
     let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
     let options = Options {
@@ -28,7 +28,7 @@ fn agent(name: &str) -> Arc<dyn Agent> {
     built_in(options).into_iter().find(|agent| &*agent.card().name == name).unwrap()
 }
 
-async fn perform(name: &str, action: &str, input: Json) -> Answer {
+pub(crate) async fn perform(name: &str, action: &str, input: Json) -> Answer {
     let desk = ScratchDesk::new().unwrap();
     agent(name).perform(contract::call(action, input, "/"), &desk).await.unwrap()
 }

@@ -3,7 +3,7 @@
 //! **Invariant:** what comes from a page is text, wherever it stands.
 
 use super::cite::Cited;
-use super::report::{Quote, Report, Told};
+use super::report::{Part, Quote, Report, Told};
 use super::timeline::Timeline;
 
 const STYLE: &str = "\
@@ -68,7 +68,7 @@ impl Writer<'_> {
         let report = self.report;
         self.add("<section class=\"answer\">\n");
         for quote in &report.answer {
-            self.add(&format!("<p>{} {}</p>\n", safe(&report.words(quote)), self.mark(quote)));
+            self.quote(quote);
         }
         if report.answer.is_empty() {
             self.add("<p>The sources do not answer this.</p>\n");
@@ -89,6 +89,25 @@ impl Writer<'_> {
         for said in &report.summary {
             let mark = said.page.map_or_else(String::new, |page| self.mark_of(page));
             self.add(&format!("<p>{} {mark}</p>\n", safe(&said.text)));
+        }
+    }
+
+    /// A quote by its parts, its source at the end of the first.
+    fn quote(&mut self, quote: &Quote) {
+        let mut mark = format!(" {}", self.mark(quote));
+        for part in self.report.parts(quote) {
+            match part {
+                Part::Prose(said) => self.add(&format!("<p>{}{mark}</p>\n", safe(&said))),
+                Part::Item(said) => self.add(&format!("<ul><li>{}{mark}</li></ul>\n", safe(&said))),
+                Part::Code(code) => {
+                    self.add(&format!("<pre><code>{}</code></pre>\n", safe(&code)));
+                    continue;
+                }
+            }
+            mark.clear();
+        }
+        if !mark.is_empty() {
+            self.add(&format!("<p>{}</p>\n", mark.trim_start()));
         }
     }
 

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::cite::Cited;
-use super::report::{Quote, Report, Told};
+use super::report::{Part, Quote, Report, Told};
 
 /// The report.
 pub(super) fn write(report: &Report<'_>) -> String {
@@ -41,7 +41,7 @@ impl Writer<'_> {
         let report = self.report;
         self.line(&format!("# {}\n", safe(&report.title)));
         for quote in &report.answer {
-            self.line(&format!("{} {}\n", safe(&report.words(quote)), self.mark(quote)));
+            self.quote(quote);
         }
         if report.answer.is_empty() {
             self.line("The sources do not answer this.\n");
@@ -60,6 +60,26 @@ impl Writer<'_> {
         for said in &report.summary {
             let mark = said.page.map_or_else(String::new, |page| self.mark_of(page));
             self.line(format!("{} {mark}\n", safe(&said.text)).trim_start_matches(' '));
+        }
+    }
+
+    /// A quote by its parts, its source at the end of the first.
+    fn quote(&mut self, quote: &Quote) {
+        let mut mark = format!(" {}", self.mark(quote));
+        for part in self.report.parts(quote) {
+            match part {
+                Part::Prose(said) => self.line(&format!("{}{mark}\n", safe(&said))),
+                Part::Item(said) => self.line(&format!("- {}{mark}\n", safe(&said))),
+                Part::Code(code) => {
+                    let fence = fence(&code);
+                    self.line(&format!("{fence}\n{code}\n{fence}\n"));
+                    continue;
+                }
+            }
+            mark.clear();
+        }
+        if !mark.is_empty() {
+            self.line(&format!("{}\n", mark.trim_start()));
         }
     }
 

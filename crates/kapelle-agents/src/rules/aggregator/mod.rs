@@ -1,5 +1,6 @@
 //! `aggregator`: many outputs become one value, and many pages one report.
 
+mod answer;
 mod cite;
 mod html;
 mod markdown;

@@ -8,21 +8,17 @@ use kapelle_core::port::agent::Failure;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
+use super::answer::{answer, of_all};
 use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
-use crate::rules::choose::{Wanted, candidates, choose};
 use crate::rules::claims::{Claim, Group, claims, groups};
 use crate::rules::document::{self, Document, Page};
-use crate::rules::rank::rank;
+use crate::rules::rank::{Ranked, rank};
 use crate::rules::similar::vectors;
 use crate::rules::{File, Made};
-use crate::text::{Terms, plain, sentences};
+use crate::text::{Kind, Terms, plain, sentences};
 
-/// How many sentences answer the question.
-const ANSWER: usize = 3;
-/// What share of the best one's score a sentence must have to answer as well.
-const ANSWERS_TOO: f32 = 0.5;
 /// How many passages are evidence, and from how many they are taken.
 const EVIDENCE: usize = 6;
 const CONSIDERED: usize = 40;
@@ -198,8 +194,12 @@ pub(super) fn work(input: &Json) -> Result<Made, Failure> {
 fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
     let mut terms = Terms::default();
     let question = input.question.as_deref().filter(|question| !question.trim().is_empty());
-    let evidence = question.map_or_else(Vec::new, |question| evidence(question, pages, &mut terms));
-    let answer = answer(question, &evidence, pages, &mut terms);
+    let near = question.map_or_else(Vec::new, |question| near(question, pages, &mut terms));
+    let evidence = evidence(&near, pages, &mut terms);
+    let answer = match question {
+        Some(question) => answer(question, &near, pages, &mut terms),
+        None => of_all(pages, &mut terms),
+    };
     let mut all: Vec<Claim> = Vec::new();
     for (index, page) in pages.iter().enumerate() {
         all.extend(claims(index, page, &mut terms));
@@ -235,10 +235,15 @@ fn title(input: &Input, question: Option<&str>) -> String {
     title.map_or_else(|| "Report".into(), plain)
 }
 
-/// The passages that answer the question best, those that say the same once.
-fn evidence(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote> {
-    let ranked = rank(question, pages, terms);
-    let near = &ranked[..ranked.len().min(CONSIDERED)];
+/// The passages that have most of the question.
+fn near(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Ranked> {
+    let mut ranked = rank(question, pages, terms);
+    ranked.truncate(CONSIDERED);
+    ranked
+}
+
+/// Of these the ones that answer the question best, those that say the same once.
+fn evidence(near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote> {
     let stems: Vec<_> = near
         .iter()
         .map(|one| {
@@ -262,37 +267,6 @@ fn evidence(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote>
         }
     };
     taken.iter().map(quote).collect()
-}
-
-/// The sentences that answer: of the best passages where there is a question, else of all.
-fn answer(
-    question: Option<&str>,
-    evidence: &[Quote],
-    pages: &[Page<'_>],
-    terms: &mut Terms,
-) -> Vec<Quote> {
-    let mut found = candidates(pages, terms);
-    if question.is_some() {
-        let inside = |page: usize, at: &Range<usize>| {
-            let holds = |quote: &Quote| {
-                quote.page == page && quote.range.start <= at.start && at.end <= quote.range.end
-            };
-            evidence.iter().any(holds)
-        };
-        found.retain(|one| inside(one.page, &one.range));
-    }
-    let wanted = Wanted { count: ANSWER, question };
-    let mut chosen = choose(found, pages, &wanted, terms);
-    // The first lines answer: the best sentence comes first, wherever it stands.
-    chosen.sort_by(|one, other| other.score.total_cmp(&one.score));
-    let best = chosen.first().map_or(0.0, |first| first.score);
-    chosen.retain(|one| one.score >= best * ANSWERS_TOO);
-    let quote = |chosen: crate::rules::choose::Chosen| Quote {
-        page: chosen.page,
-        range: chosen.range,
-        heading: None,
-    };
-    chosen.into_iter().map(quote).collect()
 }
 
 fn tell(group: &Group, all: &[Claim]) -> Told {
@@ -354,7 +328,46 @@ fn page_named(source: &str, pages: &[Page<'_>]) -> Option<usize> {
     pages.iter().position(|page| !source.is_empty() && page.document.name() == source)
 }
 
+/// A piece of a quote that a reader takes as one.
+pub(super) enum Part {
+    Prose(String),
+    Item(String),
+    Code(String),
+}
+
 impl Report<'_> {
+    /// What a quote has, in order: code as it stands, everything else as a reader sees it.
+    pub(super) fn parts(&self, quote: &Quote) -> Vec<Part> {
+        self.parts_at(quote.page, &quote.range)
+    }
+
+    fn parts_at(&self, page: usize, range: &Range<usize>) -> Vec<Part> {
+        let page = &self.pages[page];
+        let inside = page.blocks.iter().filter_map(|block| {
+            let at = block.range.start.max(range.start)..block.range.end.min(range.end);
+            (!at.is_empty()).then(|| (block.kind, &page.text[at]))
+        });
+        let mut parts: Vec<Part> = Vec::new();
+        for (kind, text) in inside {
+            match (kind, parts.last_mut()) {
+                (Kind::Code, _) => parts.push(Part::Code(text.trim_end().into())),
+                (Kind::Item { .. }, _) => parts.push(Part::Item(plain(text))),
+                (_, Some(Part::Prose(before))) => {
+                    before.push(' ');
+                    before.push_str(&plain(text));
+                }
+                _ => parts.push(Part::Prose(plain(text))),
+            }
+        }
+        // One item, or one line of code, is quoted as a sentence is.
+        match &mut parts[..] {
+            [Part::Item(only)] => parts = vec![Part::Prose(std::mem::take(only))],
+            [] => parts = vec![Part::Prose(plain(&page.text[range.clone()]))],
+            _ => (),
+        }
+        parts
+    }
+
     /// The words at a quote, as a reader sees them.
     pub(super) fn words(&self, quote: &Quote) -> String {
         plain(&self.pages[quote.page].text[quote.range.clone()])

@@ -1,0 +1,61 @@
+//! What kind of answer a question wants, by how it begins.
+//!
+//! **Invariant:** the words of the question are read and nothing else; a question that none of the
+//! ways here knows wants any answer.
+
+use crate::text::{Language, Term, Terms, words};
+
+/// What would answer a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A way to do it.
+    How,
+    /// A number, a size or a time.
+    Number,
+    /// Anything.
+    Any,
+}
+
+/// Words that ask for a way, and words behind them that ask for a number instead.
+const HOWS: [&str; 9] =
+    ["how", "howto", "wie", "comment", "cómo", "como", "come", "hoe", "combien"];
+const NUMBERS: [&str; 26] = [
+    "long", "many", "much", "often", "large", "big", "small", "old", "fast", "slow", "far", "high",
+    "low", "lange", "viel", "viele", "oft", "groß", "hoch", "schnell", "alt", "weit", "cuánto",
+    "combien", "quando", "quanto",
+];
+
+impl Way {
+    /// The way that `question` asks in.
+    pub(super) fn of(question: &str) -> Self {
+        let said: Vec<String> = words(question).map(|(_, word)| word.to_lowercase()).collect();
+        let is =
+            |list: &[&str], at: usize| said.get(at).is_some_and(|word| list.contains(&&**word));
+        let asks = (0..said.len()).find(|at| is(&HOWS, *at));
+        match asks {
+            Some(at) if is(&NUMBERS, at) || is(&NUMBERS, at + 1) => Self::Number,
+            Some(_) => Self::How,
+            None if is(&["when", "wann", "quand", "cuándo", "quando"], 0) => Self::Number,
+            None => Self::Any,
+        }
+    }
+}
+
+/// The words of `question` in its order, stemmed, without the one that says which number is wanted.
+pub(super) fn asked(question: &str, language: Language, terms: &mut Terms) -> Vec<Term> {
+    let mut found = Vec::new();
+    let mut before = String::new();
+    for (_, word) in words(question) {
+        let lower = word.to_lowercase();
+        let measure = HOWS.contains(&&*before) && NUMBERS.contains(&&*lower);
+        if let Some(term) = terms.term(word, language)
+            && !measure
+            && !HOWS.contains(&&*lower)
+            && !found.contains(&term)
+        {
+            found.push(term);
+        }
+        before = lower;
+    }
+    found
+}
