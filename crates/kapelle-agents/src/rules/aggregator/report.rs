@@ -12,12 +12,13 @@ use super::answer::{answer, of_all};
 use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
+use crate::rules::asked::{Way, asked};
 use crate::rules::claims::{Claim, Group, claims, groups};
 use crate::rules::document::{self, Document, Page};
 use crate::rules::rank::{Ranked, rank};
 use crate::rules::similar::vectors;
 use crate::rules::{File, Made};
-use crate::text::{Kind, Terms, plain, sentences};
+use crate::text::{Kind, Language, Terms, plain, sentences};
 
 /// How many passages are evidence, and from how many they are taken.
 const EVIDENCE: usize = 6;
@@ -212,7 +213,14 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
     let contradictions: Vec<Told> = tell(true).collect();
     let doubts =
         (0..contradictions.len()).filter(|at| contradictions[*at].touches(&answer)).collect();
-    let summary = summary(input.summary.as_ref(), &answer, pages);
+    let mut summary = summary(input.summary.as_ref(), &answer, pages);
+    if answer.is_empty() && question.is_some() {
+        // What nobody asked for is no more on it.
+        summary.clear();
+    }
+    let guide = input.guide.as_ref().filter(|guide| {
+        question.is_none_or(|question| wants_steps(question, guide, pages, &mut terms))
+    });
     Report {
         title: title(input, question),
         question,
@@ -222,8 +230,8 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
         contradictions,
         evidence,
         summary,
-        steps: input.guide.as_ref().map_or_else(Vec::new, steps),
-        steps_of: input.guide.as_ref().and_then(|guide| page_of(guide, pages)),
+        steps: guide.map_or_else(Vec::new, steps),
+        steps_of: guide.and_then(|guide| page_of(guide, pages)),
         pages,
         unread: &input.unread,
         run: input.run.as_ref(),
@@ -312,6 +320,23 @@ fn summary(given: Option<&Summary>, answer: &[Quote], pages: &[Page<'_>]) -> Vec
         one
     });
     placed.filter(|one| !one.text.is_empty() && !told(one)).collect()
+}
+
+/// Whether a guide has a place in the report: where the question asks how, or the guide has its words
+/// in its title.
+fn wants_steps(
+    question: &str,
+    guide: &Map<String, Json>,
+    pages: &[Page<'_>],
+    terms: &mut Terms,
+) -> bool {
+    let language = page_of(guide, pages).map(|at| pages[at].language);
+    let language = language.unwrap_or_else(|| Language::of(None, question));
+    let title = guide.get("title").and_then(Json::as_str).unwrap_or_default();
+    let title = terms.of(title, language);
+    let asked = asked(question, language, terms);
+    let said = asked.iter().filter(|term| title.contains(term)).count();
+    Way::of(question) == Way::How || 2 * said > asked.len()
 }
 
 fn steps(guide: &Map<String, Json>) -> Vec<Step> {

@@ -113,7 +113,10 @@ fn pages_that_agree_have_no_contradictions_and_tell_facts_once() {
 fn the_first_lines_answer_and_name_what_is_doubtful() {
     let (_, files) = report(&json!({
         "documents": documents(&PAGES), "question": "Which port does Harbor listen on by default?",
-        "guide": {"steps": [{"instruction": "Run it", "command": "harbor --port 1"}]}
+        "guide": {
+            "title": "The port Harbor listens on",
+            "steps": [{"instruction": "Run it", "command": "harbor --port 1"}]
+        }
     }));
     assert_eq!(
         files.iter().map(|file| file.0).collect::<Vec<_>>(),
@@ -209,4 +212,30 @@ fn the_run_is_drawn_with_its_times_and_without_a_script() {
     assert!(!markdown.contains("ms"), "times are in the picture only: {markdown}");
     let (_, files) = report(&json!({"documents": [], "run": {"steps": []}}));
     assert!(!files[1].1.contains("<figure"));
+}
+
+#[test]
+fn steps_are_in_the_report_where_it_is_asked_how_or_they_are_about_the_question() {
+    let steps = |question: &str, title: &str| {
+        let (value, files) = report(&json!({
+            "documents": documents(&PAGES), "question": question,
+            "guide": {"title": title, "steps": [{"instruction": "Stop the program."}]}
+        }));
+        assert_eq!(value.get("steps").is_some(), files[0].1.contains("## Steps"));
+        value.get("steps").is_some()
+    };
+    assert!(steps("How do I remove Harbor?", "Anything"));
+    assert!(steps("removing Harbor", "Removing Harbor"));
+    assert!(!steps("How long are finished jobs kept?", "Removing it"));
+    assert!(!steps("Which Python is needed?", "Removing it"));
+}
+
+#[test]
+fn where_nothing_answers_nothing_more_is_told() {
+    let (_, files) = report(&json!({
+        "documents": documents(&PAGES), "question": "zebra quagga",
+        "summary": "Harbor is a small job queue."
+    }));
+    let text = &files[0].1;
+    assert!(text.contains("do not answer this") && !text.contains("More on this"), "{text}");
 }

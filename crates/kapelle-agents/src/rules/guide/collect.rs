@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::imperative::is_told;
+use super::imperative::{is_told, may_be_told};
+use super::shell;
 use crate::text::{Block, Kind, Language, plain, sentences};
 
 /// The most lines of commands: what is longer is output or a file.
@@ -23,6 +24,8 @@ pub(super) struct Step {
     pub(super) range: Range<usize>,
     /// How far its item is indented, where it is one of a numbered list.
     indent: Option<usize>,
+    /// Whether it is a heading with a number.
+    heading: bool,
 }
 
 /// What a sentence is to a step.
@@ -37,24 +40,63 @@ enum Role {
 /// The steps of `blocks`.
 pub(super) fn collect(text: &str, blocks: &[Block], language: Language) -> Vec<Step> {
     // Where there are numbered steps, prose around them tells about them.
-    let numbered =
-        blocks.iter().filter(|block| matches!(block.kind, Kind::Item { number: Some(_), .. }));
+    let told = told_items(text, blocks, language.code());
+    let numbered = told.iter().filter(|told| **told).count();
     let mut collector = Collector {
         text,
         code: language.code(),
         found: Vec::new(),
         section: None,
-        numbered: numbered.count() >= 2,
+        numbered: numbered >= 2,
         ahead: (None, None),
         lead: None,
     };
-    for block in blocks {
+    for (block, told) in blocks.iter().zip(told) {
         if collector.found.len() >= STEPS_MAX {
             break;
         }
-        collector.block(block);
+        match block.kind {
+            // A list of what was mended, or of what there is, tells nobody to do anything.
+            Kind::Item { number: Some(_), .. } if !told => collector.lead = None,
+            _ => collector.block(block),
+        }
     }
-    collector.found
+    without_strays(collector.found)
+}
+
+/// Which blocks are items of a numbered list of which most tell what to do: an item whose verb is
+/// not known is a step among steps.
+fn told_items(text: &str, blocks: &[Block], code: &str) -> Vec<bool> {
+    let number = |block: &Block| matches!(block.kind, Kind::Item { number: Some(_), .. });
+    let ends = |block: &Block| {
+        matches!(block.kind, Kind::Heading(_) | Kind::Item { number: Some(0 | 1), indent: 0 })
+    };
+    let mut told = vec![false; blocks.len()];
+    let mut start = 0;
+    while start < blocks.len() {
+        let more = blocks[start + 1..].iter().position(ends);
+        let end = more.map_or(blocks.len(), |more| start + 1 + more);
+        let items: Vec<usize> = (start..end).filter(|at| number(&blocks[*at])).collect();
+        let tells = |at: &&usize| may_be_told(&text[blocks[**at].range.clone()], code);
+        let most = 2 * items.iter().filter(tells).count() >= items.len();
+        items.into_iter().for_each(|at| told[at] = most);
+        start = end;
+    }
+    told
+}
+
+/// `found` without sentences that are alone in their section: one that tells somebody to do
+/// something, as an answer to a question does, is no guide.
+fn without_strays(found: Vec<Step>) -> Vec<Step> {
+    let prose = |step: &Step| step.indent.is_none() && !step.heading && step.command.is_none();
+    let alone: Vec<bool> = found
+        .iter()
+        .map(|step| {
+            prose(step) && found.iter().filter(|one| one.section == step.section).count() < 2
+        })
+        .collect();
+    let mut alone = alone.into_iter();
+    found.into_iter().filter(|_| !alone.next().unwrap_or(false)).collect()
 }
 
 struct Collector<'a> {
@@ -92,6 +134,9 @@ impl Collector<'_> {
         let at = block.range.end - rest.len().min(block.range.len());
         let start = if self.text.is_char_boundary(at) { at } else { block.range.start };
         self.push(start..block.range.end, None);
+        if let Some(step) = self.found.last_mut() {
+            step.heading = true;
+        }
     }
 
     fn item(&mut self, block: &Block, indent: usize) {
@@ -139,7 +184,7 @@ impl Collector<'_> {
     }
 
     fn code(&mut self, block: &Block) {
-        let command = command_of(&self.text[block.range.clone()]);
+        let Some(command) = shell::commands(self.text, block) else { return };
         let elsewhere = !self.found.is_empty() && self.last().is_none();
         let is_long = command.lines().count() > COMMANDS_MAX;
         if command.is_empty() || is_long || self.numbered && elsewhere {
@@ -181,6 +226,7 @@ impl Collector<'_> {
             section: self.section.clone(),
             range,
             indent,
+            heading: false,
         });
     }
 
@@ -320,11 +366,4 @@ fn inline_command(written: &str) -> Option<String> {
     let told = runs.iter().any(|word| super::strip_lead(&verb).starts_with(word));
     (!inner.is_empty() && (inner.contains(' ') || told))
         .then(|| inner.trim_start_matches("$ ").to_owned())
-}
-
-/// The commands in a block of code: the lines behind a prompt, where it has prompts.
-fn command_of(code: &str) -> String {
-    let prompted: Vec<&str> =
-        code.lines().filter_map(|line| line.trim_start().strip_prefix("$ ")).collect();
-    if prompted.is_empty() { code.trim().to_owned() } else { prompted.join("\n") }
 }

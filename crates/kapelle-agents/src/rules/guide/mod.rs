@@ -1,13 +1,14 @@
 //! `guide-extractor`: the steps that a page tells its reader to take.
 //!
 //! **Invariant:** steps come in the order of the page, each is a slice of it, and what is a note or
-//! a warning stays with its step. A list of numbers is taken as it is; elsewhere a step is a
-//! sentence that tells the reader to do something, or a command.
+//! a warning stays with its step. A list of numbers is taken whole if most of it tells the reader to do
+//! something; elsewhere a step is a sentence that does, beside another, or a command for a shell.
 
 mod collect;
 mod imperative;
 mod read;
 mod sections;
+mod shell;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::rules::guide::imperative::is_told;
+use super::imperative::{is_told, may_be_told};
+use super::shell;
 use crate::text::{Block, Kind, Language, Terms, plain};
 
 /// What a word of the task counts in the heading of a section, beside one in its text.
@@ -79,10 +80,11 @@ pub(super) fn choose(text: &str, blocks: &[Block], task: &str, language: Languag
 /// Whether there may be a step in it.
 fn tells(text: &str, block: &Block, language: Language) -> bool {
     match block.kind {
-        Kind::Code => true,
-        Kind::Item { number, .. } => {
-            number.is_some() || is_told(&plain(&text[block.range.clone()]), language.code())
+        Kind::Code => shell::commands(text, block).is_some(),
+        Kind::Item { number: Some(_), .. } => {
+            may_be_told(&text[block.range.clone()], language.code())
         }
+        Kind::Item { .. } => is_told(&plain(&text[block.range.clone()]), language.code()),
         Kind::Paragraph => is_told(&plain(&text[block.range.clone()]), language.code()),
         Kind::Heading(_) | Kind::Row => false,
     }

@@ -20,7 +20,7 @@ fn told(steps: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn a_numbered_list_is_taken_as_it_is() {
+fn a_numbered_list_that_tells_is_taken_whole() {
     let steps = steps(json!({"markdown": PAGE, "task": "installing on linux"}));
     assert_eq!(
         told(&steps),
@@ -84,4 +84,49 @@ fn headings_and_other_languages_tell_too() {
     let french = "Le serveur est petit et il est dans la boîte. Ouvrez le fichier. Il est vide. Ensuite, cliquez sur « Enregistrer ».";
     assert_eq!(told(&steps(json!({"text": french}))).len(), 2);
     assert_eq!(steps(json!({"text": ""})), [] as [Value; 0]);
+}
+
+#[test]
+fn only_what_a_shell_takes_is_a_command() {
+    let page = |name: &str, code: &str| {
+        let markdown = format!("To install, run the tool.\n\n```{name}\n{code}\n```\n");
+        steps(json!({ "markdown": markdown }))
+    };
+    for (name, code) in [
+        ("rust", "fn main(){}"),
+        ("toml", "[profile.dev]\nopt-level = 1"),
+        ("", "fn main() {\n}"),
+        ("", "tls.cert = /etc/tern.pem"),
+        ("", "{ \"port\": 80 }"),
+        ("text", "Everything is well."),
+        ("python", "$ nothing"),
+    ] {
+        assert!(page(name, code).iter().all(|step| step.get("command").is_none()), "{name} {code}");
+    }
+    for (name, code) in
+        [("", "cargo run"), ("sh", "tool --now"), ("console", "$ tool"), ("", "./tool --now")]
+    {
+        let steps = page(name, code);
+        assert_eq!(steps[0]["command"], code.trim_start_matches("$ "), "{steps:?}");
+    }
+    let own = "Look with `ternctl status all`.\n\n```\nternctl drain\n```\n\nThat is it.";
+    assert_eq!(steps(json!({ "markdown": own }))[1]["command"], "ternctl drain");
+}
+
+#[test]
+fn what_tells_nobody_to_do_something_is_no_guide() {
+    let mended =
+        "# Bugs\n\n1. The parser no longer loops.\n2. Colours were wrong.\n3. Crash on exit.\n";
+    assert_eq!(told(&steps(json!({ "markdown": mended }))), [] as [&str; 0]);
+    let some = "# Do it\n\n1. Open the lid.\n2. Frobnicate the wheel.\n3. Close the lid.\n";
+    assert_eq!(
+        told(&steps(json!({ "markdown": some }))).len(),
+        3,
+        "an unknown verb among known ones"
+    );
+    let asked =
+        "# Is it slow?\n\nIt waits. Send many at once. It is fast then.\n\n# Why?\n\nAsk the log.";
+    assert_eq!(told(&steps(json!({ "markdown": asked }))), [] as [&str; 0]);
+    let german = "# Öffnen\n\nDas ist die Anleitung für den Deckel und das Rad.\n\n1. Deckel öffnen\n2. Rad prüfen\n";
+    assert_eq!(told(&steps(json!({ "markdown": german }))).len(), 2);
 }
