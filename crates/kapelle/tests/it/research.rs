@@ -180,6 +180,11 @@ fn pages_that_cannot_be_read_are_named_and_without_any_the_run_fails() {
     let last = folder.run(&format!("{run} {some}")).expect(0).last();
     let report = artifact(&folder, &last, "report.md");
     assert!(report.contains("## What could not be read\n\n- gone.html"), "{report}");
+    let said = last["output"].as_str().unwrap();
+    assert!(
+        said.contains(" in 1 page.\n1 page could not be read: ") && said.contains("gone.html"),
+        "{said}"
+    );
     let none = folder.run(&format!(r#"{run} pages=["gone.html"]"#)).expect(1).last();
     assert!(none["detail"].as_str().unwrap().contains("gone.html"), "{none}");
 }
