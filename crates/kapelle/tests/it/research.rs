@@ -46,9 +46,10 @@ fn artifact(folder: &Folder, last: &Json, name: &str) -> String {
 
 /// The contradictions of a report: what it is about with its values in a line, the quotes below it.
 fn contradictions(report: &str) -> Vec<&str> {
-    let told = report.split_once("## What the sources do not agree on").unwrap().1;
-    let told = told.split_once("\n## ").unwrap().0;
-    told.split("\n- **").skip(1).collect()
+    let sections = report.split("\n## ").filter(|section| {
+        section.starts_with("What the sources do not") || section.starts_with("What else the")
+    });
+    sections.flat_map(|section| section.split("\n- **").skip(1)).collect()
 }
 
 /// Whether `told` gives each value of `wanted` with a link to the page that says so.

@@ -37,8 +37,11 @@ pub(super) fn write(report: &Report<'_>) -> String {
         .add(&format!("<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"));
     writer.add(&format!("<h1>{title}</h1>\n"));
     writer.answer();
-    writer.told("What the sources do not agree on", &report.contradictions);
+    let (matter, others) = report.contradictions.split_at(report.matter);
+    writer.told("What the sources do not agree on", matter);
     writer.steps();
+    let also = if matter.is_empty() { "What" } else { "What else" };
+    writer.told(&format!("{also} the sources do not agree on"), others);
     writer.evidence();
     writer.told("What several sources say", &report.facts);
     writer.list();

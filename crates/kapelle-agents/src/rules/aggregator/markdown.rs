@@ -12,8 +12,11 @@ pub(super) fn write(report: &Report<'_>) -> String {
     let sources = report.pages.iter().enumerate().map(|(at, page)| Cited::of(at, page)).collect();
     let mut writer = Writer { report, sources, out: String::new() };
     writer.answer();
-    writer.told("What the sources do not agree on", &report.contradictions);
+    let (matter, others) = report.contradictions.split_at(report.matter);
+    writer.told("What the sources do not agree on", matter);
     writer.steps();
+    let also = if matter.is_empty() { "What" } else { "What else" };
+    writer.told(&format!("{also} the sources do not agree on"), others);
     writer.evidence();
     writer.told("What several sources say", &report.facts);
     writer.sources();

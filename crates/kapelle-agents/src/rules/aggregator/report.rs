@@ -118,7 +118,10 @@ pub(super) struct Report<'a> {
     pub(super) answer: Vec<Quote>,
     /// Contradictions that touch the answer, by their place in the list.
     pub(super) doubts: Vec<usize>,
+    /// Those that matter to the question come first.
     pub(super) contradictions: Vec<Told>,
+    /// How many of them matter to it.
+    pub(super) matter: usize,
     pub(super) facts: Vec<Told>,
     pub(super) evidence: Vec<Quote>,
     pub(super) summary: Vec<Sentence>,
@@ -210,7 +213,12 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
         let told = groups.iter().filter(move |group| group.is_contradiction() == contradicts);
         told.map(|group| tell(group, &all))
     };
-    let contradictions: Vec<Told> = tell(true).collect();
+    let mut contradictions: Vec<Told> = tell(true).collect();
+    let matters = |told: &Told, terms: &mut Terms| {
+        told.touches(&answer) || question.is_none_or(|question| told.is_about(question, terms))
+    };
+    contradictions.sort_by_cached_key(|told| !matters(told, &mut terms));
+    let matter = contradictions.iter().take_while(|told| matters(told, &mut terms)).count();
     let doubts =
         (0..contradictions.len()).filter(|at| contradictions[*at].touches(&answer)).collect();
     let mut summary = summary(input.summary.as_ref(), &answer, pages);
@@ -228,6 +236,7 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
         doubts,
         facts: tell(false).take(FACTS).collect(),
         contradictions,
+        matter,
         evidence,
         summary,
         steps: guide.map_or_else(Vec::new, steps),
@@ -286,6 +295,15 @@ fn tell(group: &Group, all: &[Claim]) -> Told {
 }
 
 impl Told {
+    /// Whether half of what it is about is asked for.
+    fn is_about(&self, question: &str, terms: &mut Terms) -> bool {
+        let language = Language::of(None, question);
+        let asked = asked(question, language, terms);
+        let subject = terms.of(&self.subject, language);
+        let said = subject.iter().filter(|term| asked.contains(term)).count();
+        said > 0 && 2 * said >= subject.len()
+    }
+
     /// Whether one of its sentences is in one of `quotes`.
     fn touches(&self, quotes: &[Quote]) -> bool {
         let mut said = self.values.iter().flat_map(|value| &value.1);

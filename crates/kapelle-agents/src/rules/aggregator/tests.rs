@@ -239,3 +239,19 @@ fn where_nothing_answers_nothing_more_is_told() {
     let text = &files[0].1;
     assert!(text.contains("do not answer this") && !text.contains("More on this"), "{text}");
 }
+
+#[test]
+fn what_matters_to_the_question_stands_before_the_steps_and_the_rest_behind() {
+    let (_, files) = report(&json!({
+        "documents": documents(&PAGES), "question": "How long are finished jobs kept?",
+        "guide": {"title": "Finished jobs kept", "steps": [{"instruction": "Stop the program."}]}
+    }));
+    for text in [&files[0].1, &files[1].1] {
+        let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words}: {text}"));
+        let (before, steps) = (place("What the sources do not agree on"), place("Steps"));
+        let behind = place("What else the sources do not agree on");
+        assert!(before < steps && steps < behind, "{text}");
+        assert!(text[before..steps].contains("30 days") && !text[before..steps].contains("3.8"));
+        assert!(text[behind..].contains("3.8"), "{text}");
+    }
+}
