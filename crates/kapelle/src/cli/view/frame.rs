@@ -71,7 +71,8 @@ impl Layout {
             (_, true) => "wave ".len() + digits + 2,
             (_, false) => digits + 1,
         };
-        let id_max = if wide { look.columns / 3 } else { look.columns.saturating_sub(gutter + 10) };
+        // Beside it stand a mark, the gaps and the time; the last column of a line stays free.
+        let id_max = if wide { look.columns / 3 } else { look.columns.saturating_sub(gutter + 11) };
         let agent = if wide { board.widths.1.min(look.columns / 6) } else { 0 };
         Self { look, gutter, id: board.widths.0.min(id_max.max(4)), agent }
     }

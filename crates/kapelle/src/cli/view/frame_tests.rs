@@ -278,3 +278,21 @@ fn what_a_list_grows_is_counted_and_seen_where_it_belongs() {
     );
     assert_eq!(board.total(), 13);
 }
+
+#[test]
+fn a_long_name_leaves_room_for_the_time_on_a_narrow_terminal() {
+    let workflow = "
+id: names
+tasks:
+  - { id: a-step-with-a-very-long-name-that-goes-on-and-on-and-on-and-on, agentName: echo, input: { value: 1 } }
+";
+    let mut board = board(workflow, None);
+    let name = "a-step-with-a-very-long-name-that-goes-on-and-on-and-on-and-on";
+    start(&mut board, 0, name);
+    end(&mut board, 64_000, name);
+    for columns in [40, 59] {
+        let picture = seen(&board, columns, 24, 65_432);
+        let line = picture.lines().nth(1).unwrap();
+        assert!(line.ends_with(" 1m04s"), "{columns}: {picture}");
+    }
+}
