@@ -92,7 +92,7 @@ fn the_notes_of_a_run_are_its_own() {
     );
     for store in ["--store memory", "", ""] {
         let last = folder.run(&format!("{store} run workflow.yaml --json")).expect(0).last();
-        assert_eq!(last["output"]["look"]["of"], 1, "{last}");
+        assert_eq!(last["output"]["of"], 1, "{last}");
     }
 }
 

@@ -48,6 +48,16 @@ impl Terminal {
         }
     }
 
+    /// Waits until the screen has these texts, in this order: a picture may come in pieces.
+    #[track_caller]
+    pub(crate) fn wait_for_order(&mut self, texts: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while !in_order(&self.seen(), texts) {
+            let goes_on = Instant::now() < deadline && self.read();
+            assert!(goes_on, "no {texts:?} in this order in:\n{}", self.seen());
+        }
+    }
+
     /// What is on the screen now.
     pub(crate) fn seen(&self) -> String {
         self.parser.screen().contents()
@@ -109,6 +119,12 @@ impl Drop for Terminal {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Whether `seen` has these texts, in this order.
+pub(crate) fn in_order(seen: &str, texts: &[&str]) -> bool {
+    let places: Vec<_> = texts.iter().map(|text| seen.find(text)).collect();
+    !places.contains(&None) && places.is_sorted()
 }
 
 fn size(columns: u16, rows: u16) -> Winsize {
