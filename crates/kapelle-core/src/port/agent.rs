@@ -395,7 +395,10 @@ impl Agents {
     #[must_use]
     pub fn performer(&self, name: &str, definition: Option<&Json>) -> Option<&Arc<Registered>> {
         let by = definition.and_then(|definition| definition.get("by")?.as_str());
-        self.get(by.unwrap_or(name))
+        let own = self.get(name);
+        // One that can be what its definition says brings along what that does not: whom to ask.
+        let can = |agent: &&Arc<Registered>| by.is_none() || agent.agent.definition().is_some();
+        own.filter(can).or_else(|| self.get(by?))
     }
 
     /// All agents, by name.

@@ -7,6 +7,7 @@ mod api;
 mod approve;
 mod bench;
 mod check;
+mod code_review;
 mod doctor;
 mod fake_model;
 mod fault;
