@@ -1,5 +1,6 @@
 //! Steps, collected block by block.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::imperative::{is_told, may_be_told};
@@ -89,14 +90,12 @@ fn told_items(text: &str, blocks: &[Block], code: &str) -> Vec<bool> {
 /// something, as an answer to a question does, is no guide.
 fn without_strays(found: Vec<Step>) -> Vec<Step> {
     let prose = |step: &Step| step.indent.is_none() && !step.heading && step.command.is_none();
-    let alone: Vec<bool> = found
-        .iter()
-        .map(|step| {
-            prose(step) && found.iter().filter(|one| one.section == step.section).count() < 2
-        })
-        .collect();
-    let mut alone = alone.into_iter();
-    found.into_iter().filter(|_| !alone.next().unwrap_or(false)).collect()
+    let place = |step: &Step| step.section.as_ref().map(|section| section.start);
+    let mut in_section: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    for step in &found {
+        *in_section.entry(place(step)).or_default() += 1;
+    }
+    found.into_iter().filter(|step| !prose(step) || in_section[&place(step)] > 1).collect()
 }
 
 struct Collector<'a> {
