@@ -208,27 +208,33 @@ impl History {
             key: format!("key-{}", self.below(6)).into(),
             content: Digest::of(&[u8::from(self.one_in(2))]),
         });
-        let rows = (0..self.below(3)).map(|_| self.row(&tenant, run)).collect();
+        // A run that is not in the list is a damaged one: its first entry brings it there.
+        let listed = (first_seq == 1).then(|| self.listed(&tenant, run));
+        let more = self.below(3);
+        let rows = (0..more).map(|_| self.row(&tenant, run));
+        let rows = listed.into_iter().chain(rows).collect();
         Addition { key, entry, rows }
+    }
+
+    fn listed(&mut self, tenant: &Tenant, run: RunId) -> Row {
+        let open = !self.one_in(3);
+        let at = Timestamp(i64::from(self.below(1_000)));
+        Row::Run(RunRow {
+            tenant: tenant.clone(),
+            run,
+            workflow: if self.one_in(2) { "left" } else { "right" }.into(),
+            task_id: self.one_in(2).then(|| "task".into()),
+            status: if open { "running" } else { "failed" }.into(),
+            open,
+            created_at: at,
+            updated_at: at,
+            ended_at: (!open).then_some(at),
+        })
     }
 
     fn row(&mut self, tenant: &Tenant, run: RunId) -> Row {
         match self.below(5) {
-            0..=2 => {
-                let open = !self.one_in(3);
-                let at = Timestamp(i64::from(self.below(1_000)));
-                Row::Run(RunRow {
-                    tenant: tenant.clone(),
-                    run,
-                    workflow: if self.one_in(2) { "left" } else { "right" }.into(),
-                    task_id: self.one_in(2).then(|| "task".into()),
-                    status: if open { "running" } else { "failed" }.into(),
-                    open,
-                    created_at: at,
-                    updated_at: at,
-                    ended_at: (!open).then_some(at),
-                })
-            }
+            0..=2 => self.listed(tenant, run),
             3 => Row::Payload(self.payload()),
             _ => {
                 let staged = self.below(4) as usize;
