@@ -41,9 +41,10 @@ pub(crate) enum Kind {
     Tokens,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Buckets {
     buckets: Vec<Bucket>,
+    silent: bool,
     /// When each refused body, and any at all, was told to wait, and until when.
     told: HashMap<Option<[u8; 32]>, (u64, u64)>,
 }
@@ -106,7 +107,7 @@ impl Limiter {
     /// Notes that the key was told to wait.
     pub(crate) fn told(&mut self, key: &str, body: [u8; 32], now_ms: u64, wait_ms: u64) {
         let buckets = self.0.entry(key.to_owned());
-        let buckets = buckets.or_insert_with(|| Buckets { buckets: vec![], told: HashMap::new() });
+        let buckets = buckets.or_default();
         buckets.told.retain(|_, (_, until)| now_ms < *until);
         for who in [None, Some(body)] {
             let told = buckets.told.entry(who).or_insert((now_ms, 0));
@@ -117,7 +118,8 @@ impl Limiter {
     }
 
     pub(crate) fn levels(&self, key: &str) -> Vec<Level> {
-        self.0.get(key).into_iter().flat_map(|buckets| &buckets.buckets).map(Bucket::told).collect()
+        let told = self.0.get(key).filter(|buckets| !buckets.silent);
+        told.into_iter().flat_map(|buckets| &buckets.buckets).map(Bucket::told).collect()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -126,7 +128,7 @@ impl Limiter {
 
     fn of(&mut self, key: &str, limits: &Limits, now_ms: u64) -> &mut Buckets {
         let buckets = self.0.entry(key.to_owned());
-        let buckets = buckets.or_insert_with(|| Buckets { buckets: vec![], told: HashMap::new() });
+        let buckets = buckets.or_default();
         if buckets.buckets.is_empty() {
             let kinds = [
                 (Kind::Requests, limits.requests),
@@ -137,6 +139,7 @@ impl Limiter {
             let bucket =
                 |(kind, limit): (Kind, Option<Limit>)| Some(Bucket::new(kind, limit?, now_ms));
             buckets.buckets = kinds.into_iter().filter_map(bucket).collect();
+            buckets.silent = limits.silent;
         }
         buckets
     }

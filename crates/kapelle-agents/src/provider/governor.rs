@@ -99,10 +99,13 @@ impl Bucket {
     fn told(&mut self, told: &Told, on_its_way: f64, now: Instant) {
         let missing = (told.limit - told.left).max(0.0);
         let seconds = told.reset.as_secs_f64();
+        // Limits are of a minute or longer. What is told besides makes it only slower: an answer that
+        // comes late, or a burst that is smaller than the limit, would have it seem far too fast.
+        let minute = told.limit / 60.0;
         let refill = if seconds > 0.0 && missing > 0.0 {
-            missing / seconds
+            minute.min(missing / seconds)
         } else {
-            self.0.map_or(told.limit / 60.0, |level| level.refill)
+            self.0.map_or(minute, |level| level.refill)
         };
         let left = told.left - on_its_way;
         self.0 = Some(Level { left, limit: told.limit, refill, at: now });
@@ -369,9 +372,9 @@ mod tests {
     async fn runs_have_their_turns_one_after_the_other() {
         let governor = Governor::default();
         let told = [
-            ("x-ratelimit-limit-requests", "1"),
+            ("x-ratelimit-limit-requests", "60"),
             ("x-ratelimit-remaining-requests", "0"),
-            ("x-ratelimit-reset-requests", "1s"),
+            ("x-ratelimit-reset-requests", "60s"),
         ];
         governor.heard(&headers(&told));
         let order = Arc::new(Mutex::new(Vec::new()));

@@ -121,6 +121,8 @@ pub struct Limits {
     pub output_tokens: Option<Limit>,
     /// Tokens of both.
     pub tokens: Option<Limit>,
+    /// No header tells of them, only a 429: many servers of one's own are like that.
+    pub silent: bool,
 }
 
 /// A bucket that fills at an even pace.

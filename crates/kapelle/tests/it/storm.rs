@@ -11,16 +11,19 @@ use kapelle_agents::provider::{KeySource, LIMITS, Models, Prices, Provider, Wire
 use kapelle_api::NewRun;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Call, Desk, Failure, Safety};
-use kapelle_fake::{Fake, Script};
+use kapelle_fake::{Counts, Fake, Script};
 use serde_json::json;
 
 /// So many runs, each of five steps, unless `KAPELLE_STORM_RUNS` says another number.
 const RUNS: usize = 20;
 
-/// 500 for a tenth of the requests, a tenth cut, a twentieth malformed, and fewer a second than are wanted.
+/// Fewer requests a second than are wanted.
+const TOLD: &str = "limits: {requests: {per_minute: 6000, burst: 20}}";
+const SILENT: &str = "limits: {requests: {per_minute: 6000, burst: 20}, silent: true}";
+
+/// 500 for a tenth of the requests, a tenth cut, a twentieth malformed.
 const STORM: &str = r#"
 seed: 5
-limits: {requests: {per_minute: 6000, burst: 20}}
 faults:
   - {status: 500, probability: 0.1}
   - {cut: true, probability: 0.1}
@@ -69,9 +72,25 @@ fn workflow() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_runs_end_whatever_the_provider_does_and_nothing_is_done_twice() {
-    let runs = std::env::var("KAPELLE_STORM_RUNS").ok().and_then(|n| n.parse().ok());
-    let runs: usize = runs.unwrap_or(RUNS);
-    let fake = Fake::start(Script::parse(STORM).unwrap()).unwrap();
+    let counts = storm(TOLD).await;
+    let wanted = 6 * runs() as u64;
+    assert!(counts.requests * 2 <= wanted * 3, "{wanted} answers took {counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_tells_of_its_limits_only_by_refusing_is_not_pressed_either() {
+    let counts = storm(SILENT).await;
+    assert!(counts.status.contains_key(&429), "{counts:?}");
+}
+
+fn runs() -> usize {
+    std::env::var("KAPELLE_STORM_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(RUNS)
+}
+
+/// What the provider counted.
+async fn storm(limits: &str) -> Counts {
+    let runs = runs();
+    let fake = Fake::start(Script::parse(&format!("{STORM}{limits}")).unwrap()).unwrap();
     let egress = Arc::new(Egress::with_limits(Policy::Operator, LIMITS));
     let key = KeySource::Command(vec!["echo".into(), "k".into()]);
     let base = fake.url().parse().unwrap();
@@ -101,8 +120,6 @@ async fn all_runs_end_whatever_the_provider_does_and_nothing_is_done_twice() {
         assert_eq!(end["verdict"], "completed", "{end:#}");
     }
     let counts = fake.counts();
-    let wanted = 6 * runs as u64;
-    assert!(counts.requests * 2 <= wanted * 3, "{wanted} answers took {counts:?}");
     // A request may cross with the word to wait on its way, and only then.
     let late: Vec<_> = fake.journal().into_iter().filter_map(|entry| entry.early).collect();
     assert!(late.iter().all(|early| early.since_ms < 500), "{late:?}");
@@ -110,4 +127,5 @@ async fn all_runs_end_whatever_the_provider_does_and_nothing_is_done_twice() {
     let notes = note.1.lock().unwrap();
     assert_eq!(notes.len(), runs, "one for each run");
     assert!(notes.values().all(|times| *times == 1), "{notes:?}");
+    counts
 }
