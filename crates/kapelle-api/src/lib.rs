@@ -27,7 +27,7 @@ pub use run::{
     Approval, Artifact, Decision, NewRun, Node, Page, Resolution, Resolve, Run, RunSummary,
     RunsQuery, Step, Submitted, Told, Wish,
 };
-pub use why::{Attempt, Chosen, Cost, Help, Line, Why};
+pub use why::{Attempt, Chosen, Cost, Help, Line, ModelCall, Why};
 
 /// A JSON value.
 pub type Json = serde_json::Value;

@@ -1,5 +1,7 @@
 //! Why a run or a step stands where it stands.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -24,6 +26,9 @@ pub struct Why {
     /// The step's attempts, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
+    /// The step's calls of models, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<ModelCall>,
     /// Of a run: the steps on which there is something to say, those first that hold it up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Line>,
@@ -75,6 +80,34 @@ pub struct Attempt {
     /// Why there was another one after it, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<String>,
+}
+
+/// One call of a model that was answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCall {
+    /// Who answered: `provider/model`.
+    pub model: String,
+    /// Where the key of the call was found; none: there was no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The provider's name for its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Tokens read anew.
+    pub fresh_tokens: u64,
+    /// Tokens read out of the provider's cache.
+    pub cached_tokens: u64,
+    /// Tokens read anew and put into the cache.
+    pub stored_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// What it cost in billionths of a dollar; none: its price is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nano_usd: Option<i64>,
+    /// What the prompt was made of, in bytes: `instructions`, `tools`, `task`, `said` by the model
+    /// before, `told` by tools.
+    #[serde(default)]
+    pub prompt: BTreeMap<String, u64>,
 }
 
 /// A step in a line.

@@ -10,7 +10,7 @@ use kapelle_core::port::agent::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Tokens, Trouble};
+use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Role, Tokens, Tool, Trouble};
 
 /// What a model said, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,9 +20,53 @@ pub(super) struct Said {
     pub(super) reply: Reply,
     /// Who was asked: `provider/model`.
     pub(super) by: Box<str>,
+    /// Whose key it was: where that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Box<str>>,
+    /// What the prompt was made of.
+    #[serde(default)]
+    made: Made,
     /// What it cost; `None` if nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cost_nanos: Option<i64>,
+}
+
+/// What a prompt is made of, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    /// The system prompt.
+    instructions: usize,
+    /// The tools that may be called, with their schemas.
+    tools: usize,
+    /// What the step asks, with its input.
+    task: usize,
+    /// What the model said before.
+    said: usize,
+    /// What tools told.
+    told: usize,
+}
+
+impl Made {
+    fn of(prompt: &Prompt) -> Self {
+        let tool = |tool: &Tool| tool.description.len() + tool.input.to_string().len();
+        let mut made = Self {
+            instructions: prompt.system.as_deref().map_or(0, str::len),
+            tools: prompt.tools.iter().map(tool).sum(),
+            ..Self::default()
+        };
+        for (role, part) in
+            prompt.turns.iter().flat_map(|turn| turn.parts.iter().map(|p| (turn.role, p)))
+        {
+            match (role, part) {
+                (Role::User, Part::Text { text }) => made.task += text.len(),
+                (_, Part::Text { text }) => made.said += text.len(),
+                (_, Part::ToolResult { text, .. }) => made.told += text.len(),
+                (_, Part::ToolCall { input, .. }) => made.said += input.to_string().len(),
+                (_, Part::Raw { block }) => made.said += block.to_string().len(),
+            }
+        }
+        made
+    }
 }
 
 /// What a call used that certainly failed.
@@ -125,7 +169,8 @@ impl Asking<'_> {
                 line.governor.heard(&headers);
                 leave.is_well();
                 let cost_nanos = self.cost(choice, &reply.tokens);
-                Ok(Said { reply, by: name.into(), cost_nanos })
+                let key = line.provider.source().map(|source| source.to_string().into());
+                Ok(Said { reply, by: name.into(), key, made: Made::of(&prompt), cost_nanos })
             }
             Err(Trouble { failure, headers }) => {
                 line.governor.heard(&headers);

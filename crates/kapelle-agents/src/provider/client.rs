@@ -86,6 +86,12 @@ impl Provider {
         self
     }
 
+    /// Where its key is found.
+    #[must_use]
+    pub fn source(&self) -> Option<&KeySource> {
+        self.source.as_ref()
+    }
+
     /// The request for `prompt`: what a record of the call is looked up by.
     #[must_use]
     pub fn body(&self, prompt: &Prompt) -> Json {

@@ -68,7 +68,8 @@ pub(crate) fn amount(of: &api::Amount) -> String {
     text
 }
 
-fn dollars(nanos: i64) -> String {
+/// Billionths of a dollar as dollars.
+pub(crate) fn dollars(nanos: i64) -> String {
     let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
     let short = text.trim_end_matches('0');
     let cents = text.find('.').map_or(0, |dot| dot + 3);

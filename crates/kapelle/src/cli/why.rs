@@ -2,6 +2,7 @@
 
 use kapelle_api::Why;
 
+use super::bill::dollars;
 use super::exit::{Exit, Stop};
 use super::out;
 use super::session::{Settings, quoted, with_reader};
@@ -12,7 +13,7 @@ pub(crate) struct Args {
     run: String,
     /// Only this step
     step: Option<String>,
-    /// Print one JSON object: `{"run", "step", "status", "reasons", "unblock", "agent", "attempts", "steps", "cost"}`
+    /// Print one JSON object: `{"run", "step", "status", "reasons", "unblock", "agent", "attempts", "calls", "steps", "cost"}`
     #[arg(long)]
     json: bool,
 }
@@ -47,6 +48,9 @@ fn written(why: &Why, settings: &Settings) -> String {
     }
     if !why.attempts.is_empty() {
         text += &format!("\n{}", out::table(&attempts(why)));
+    }
+    if !why.calls.is_empty() {
+        text += &format!("\n{}", out::table(&calls(why)));
     }
     if !why.steps.is_empty() {
         let mut rows = vec![["STEP", "STATUS", "WHY"].map(str::to_owned).to_vec()];
@@ -86,6 +90,29 @@ fn attempts(why: &Why) -> Vec<Vec<String>> {
             out::duration(attempt.elapsed_ms),
             attempt.outcome.clone(),
             out::shown(&format!("{}{then}", failure.unwrap_or_default()), 160),
+        ]);
+    }
+    rows
+}
+
+fn calls(why: &Why) -> Vec<Vec<String>> {
+    let heads = ["MODEL", "KEY", "READ", "CACHED", "WRITTEN", "COST", "THE PROMPT, IN BYTES"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for call in &why.calls {
+        let read = call.fresh_tokens + call.cached_tokens + call.stored_tokens;
+        // In the order in which a model reads them.
+        let made = ["instructions", "tools", "task", "said", "told"].into_iter().filter_map(|of| {
+            let bytes = call.prompt.get(of).filter(|bytes| **bytes > 0)?;
+            Some(format!("{of} {bytes}"))
+        });
+        rows.push(vec![
+            call.model.clone(),
+            call.key.as_deref().map_or_else(|| "none".to_owned(), |key| out::shown(key, 60)),
+            read.to_string(),
+            call.cached_tokens.to_string(),
+            call.output_tokens.to_string(),
+            call.nano_usd.map_or_else(|| "unknown".to_owned(), dollars),
+            made.collect::<Vec<_>>().join(", "),
         ]);
     }
     rows

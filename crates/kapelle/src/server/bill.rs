@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api as api;
+use kapelle_core::StepNo;
 use kapelle_core::plan::Budget;
 use kapelle_core::run::{Command, EffectState, Ledger, Outcome, Run, Sum};
 
@@ -83,26 +84,52 @@ fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {
 async fn models(app: &App, run: &Run) -> Result<Vec<api::ModelSpending>, Problem> {
     let mut models: BTreeMap<String, api::ModelSpending> = BTreeMap::new();
     for view in run.view() {
-        for effect in run.effects(view.no).into_values() {
-            let EffectState::Recorded(Outcome::Done(value)) = &effect.state else { continue };
-            if &*effect.id.name != MODEL_EFFECT {
-                continue;
-            }
-            let record = app.engine().value(app.tenant(), run, value).await?;
-            let name = record["by"].as_str().unwrap_or("unknown").to_owned();
-            let of = models.entry(name.clone()).or_default();
-            let figure = |name: &str| record["tokens"][name].as_u64().unwrap_or(0);
-            of.model = name;
+        for call in calls(app, run, view.no).await? {
+            let of = models.entry(call.model.clone()).or_default();
+            of.model = call.model;
             of.calls += 1;
-            of.fresh_tokens += figure("fresh");
-            of.cached_tokens += figure("cached");
-            of.stored_tokens += figure("stored") + figure("stored_long");
-            of.output_tokens += figure("written");
-            match record["cost_nanos"].as_i64() {
+            of.fresh_tokens += call.fresh_tokens;
+            of.cached_tokens += call.cached_tokens;
+            of.stored_tokens += call.stored_tokens;
+            of.output_tokens += call.output_tokens;
+            match call.nano_usd {
                 Some(nanos) => of.nano_usd += nanos,
                 None => of.unpriced_calls += 1,
             }
         }
     }
     Ok(models.into_values().collect())
+}
+
+/// The calls of models that a step has on record, in their order.
+pub(super) async fn calls(
+    app: &App,
+    run: &Run,
+    step: StepNo,
+) -> Result<Vec<api::ModelCall>, Problem> {
+    let mut calls = Vec::new();
+    for effect in run.effects(step).into_values() {
+        let EffectState::Recorded(Outcome::Done(value)) = &effect.state else { continue };
+        if &*effect.id.name == MODEL_EFFECT {
+            calls.push(call(&*app.engine().value(app.tenant(), run, value).await?));
+        }
+    }
+    Ok(calls)
+}
+
+fn call(record: &kapelle_core::Json) -> api::ModelCall {
+    let text = |name: &str| record[name].as_str().map(str::to_owned);
+    let tokens = |name: &str| record["tokens"][name].as_u64().unwrap_or(0);
+    let made = record["made"].as_object().into_iter().flatten();
+    api::ModelCall {
+        model: text("by").unwrap_or_else(|| "unknown".to_owned()),
+        key: text("key"),
+        request: text("request"),
+        fresh_tokens: tokens("fresh"),
+        cached_tokens: tokens("cached"),
+        stored_tokens: tokens("stored") + tokens("stored_long"),
+        output_tokens: tokens("written"),
+        nano_usd: record["cost_nanos"].as_i64(),
+        prompt: made.filter_map(|(of, bytes)| Some((of.clone(), bytes.as_u64()?))).collect(),
+    }
 }

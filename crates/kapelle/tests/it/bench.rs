@@ -57,10 +57,17 @@ fn a_line_of_a_workload_says_all_that_it_promises() {
 #[test]
 fn in_memory_all_is_measured_that_needs_no_folder() {
     let folder = Folder::new();
-    let lines = folder.run("--store memory bench --json --seconds 0 --steps 20 --runs 2").expect(0);
+    let lines = folder.run("--store memory bench --json --seconds 0 --steps 2 --runs 2").expect(0);
     let lines = lines.events();
     let names: Vec<_> = lines.iter().map(|line| line["workload"].as_str().unwrap()).collect();
-    assert_eq!(names, ["chain", "fanout", "layers", "many", "sleep", "rank", "summarize"]);
+    let all = ["chain", "fanout", "layers", "many", "sleep", "rank", "summarize", "model"];
+    assert_eq!(names, all);
+    let model = lines.last().unwrap();
+    assert!(model["of_limit"].as_f64().unwrap() > 0.0, "{model}");
+    for part in ["call", "raw_call", "event", "raw_event"] {
+        assert!(model[part]["p50_ms"].as_f64().unwrap() > 0.0, "{model}");
+    }
+    assert_eq!(model["streams"]["steps"], 1_000, "{model}");
 }
 
 #[test]

@@ -97,6 +97,29 @@ fn a_budget_holds_over_a_kill_and_is_raised_to_go_on() {
 }
 
 #[test]
+fn why_says_of_each_call_who_answered_by_which_key_and_what_it_was_asked() {
+    let (folder, fake) = (Folder::new(), start("rules: [{answer: [{text: 'seen'}]}]"));
+    let step = "{ id: ask, agentName: model, prompt: 'Look at it.', input: { text: 'a text' } }";
+    folder.write("workflow.yaml", &format!("id: one\ntasks: [{step}]"));
+    let id = run_of(&run(&folder, &fake, "run . --json").expect(0).events()[0]);
+    let line = format!("why {id} ask");
+    let why = folder.run(&format!("{line} --json")).expect(0).json();
+    let call = &why["calls"][0];
+    let usage = fake.journal()[0].usage.clone().unwrap();
+    assert_eq!(call["fresh_tokens"], usage["input_tokens"], "{why:#}");
+    assert_eq!(call["output_tokens"], usage["output_tokens"], "{why:#}");
+    assert!(call["nano_usd"].as_u64().unwrap() > 0, "{why:#}");
+    assert_eq!(call["key"], "the environment variable `ANTHROPIC_API_KEY`");
+    assert!(call["request"].as_str().unwrap().starts_with("req_"), "{why:#}");
+    let asked = fake.journal()[0].body["messages"][0]["content"][0]["text"].clone();
+    assert_eq!(call["prompt"]["task"], asked.as_str().unwrap().len(), "{why:#}");
+    assert!(call["prompt"]["instructions"].as_u64().unwrap() > 0, "{why:#}");
+    let shown = folder.run(&line).expect(0).out;
+    assert!(shown.contains("anthropic/claude-") && shown.contains(", task "), "{shown}");
+    assert!(!shown.contains(CANARY), "{shown}");
+}
+
+#[test]
 fn a_recorded_call_is_not_made_again_after_a_kill() {
     let folder = Folder::new();
     let fake = start(

@@ -6,6 +6,7 @@
 mod agents;
 mod counted;
 mod limits;
+mod models;
 mod recover;
 mod rounds;
 mod start;
@@ -22,7 +23,7 @@ use serde::{Serialize, Serializer};
 use super::exit::{Exit, Stop};
 use super::out;
 use super::session::Settings;
-use crate::node::Place;
+use crate::node::{Place, known_agents};
 use workload::{Shape, Workload};
 
 #[derive(Debug, clap::Args)]
@@ -30,13 +31,13 @@ pub(crate) struct Args {
     /// What to measure [default: all; with `--store memory` those that need no folder]
     #[arg(long, value_enum, value_delimiter = ',')]
     workload: Vec<Workload>,
-    /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, fanout 10000, sleep 50]
+    /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, model 10, fanout 10000, sleep 50]
     #[arg(long, value_name = "N", value_parser = up_to(99_998))]
     steps: Option<usize>,
-    /// How many runs a round has, or are open; several numbers are measured one after another [default: 1, many and recover 1000, waiting 10000]
+    /// How many runs a round has, or are open; several numbers are measured one after another [default: 1, model 200, many and recover 1000, waiting 10000]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = up_to(1_000_000))]
     runs: Vec<usize>,
-    /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, fanout 1000, sleep 10]
+    /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, model 200, fanout 1000, sleep 10]
     #[arg(long, value_name = "N", value_parser = up_to(100_000))]
     concurrency: Option<usize>,
     /// At least how long each workload is repeated; what bare SQLite takes beside it does not count
@@ -221,7 +222,17 @@ async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Measured,
             agents::measure(folder, work, at_least).await
         }
         Workload::Waiting => waiting::measure(folder, shape).await,
-        _ => rounds::measure(folder, shape, settings, at_least).await,
+        Workload::Model => {
+            let fake = models::Fake::start()?;
+            let parts = fake.parts(at_least).await?;
+            let measured =
+                rounds::measure(folder, shape, settings, fake.agents()?, at_least).await?;
+            Ok(Measured { parts, ..measured })
+        }
+        _ => {
+            let agents = known_agents(&std::sync::Arc::default());
+            rounds::measure(folder, shape, settings, agents, at_least).await
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use kapelle_core::port::Nodes;
+use kapelle_core::port::{Agents, Nodes};
 use kapelle_core::run::Verdict;
 use kapelle_core::{RunId, Tenant};
 use kapelle_engine::{Engine, NewRun, Options, Parts, PreparedPlan};
@@ -23,7 +23,6 @@ use super::workload::Shape;
 use super::{Measured, number};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::Settings;
-use crate::node::known_agents;
 
 /// Of how many runs of a round the steps' times are read.
 const SAMPLE: usize = 20;
@@ -43,6 +42,7 @@ pub(super) async fn measure(
     folder: Option<&Path>,
     shape: &Shape,
     settings: &Settings,
+    agents: Agents,
     at_least: Duration,
 ) -> Result<Measured, Stop> {
     let (journal, nodes): (_, Arc<dyn Nodes>) = match folder {
@@ -51,7 +51,7 @@ pub(super) async fn measure(
     };
     let mut bare = folder.map(Bare::create).transpose()?;
     let journal = Arc::new(journal);
-    let parts = Parts { journal: journal.clone(), nodes, agents: known_agents(&Arc::default()) };
+    let parts = Parts { journal: journal.clone(), nodes, agents };
     let node = &settings.config.node;
     let loops = (node.loops > 0).then_some(node.loops);
     let engine = Engine::open(parts, Options { loops, slots: node.slots, ..Options::default() });
@@ -148,7 +148,7 @@ impl Sum {
         let steps = self.runs * shape.steps_of_a_run();
         let seconds = self.ours.as_secs_f64();
         let bare = has_limit.then_some(self.bare.as_secs_f64());
-        let limit = shape.ideal().map(|ideal| ideal * number(self.runs)).or(bare);
+        let limit = shape.ideal().map(|ideal| ideal * number(self.runs / shape.runs)).or(bare);
         Measured {
             runs: self.runs,
             commits: self.commits,

@@ -6,7 +6,7 @@ use kapelle_core::port::Agents;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Args;
+use super::{Args, number};
 use crate::cli::exit::Stop;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -34,12 +34,14 @@ pub(super) enum Workload {
     Rank,
     /// The agent `summarizer` on 100 KiB of text
     Summarize,
+    /// Calls of a model that take 500 ms each, ten one after another in each of many runs at once; what Kapelle adds to a call and to an event, and a thousand streams
+    Model,
     /// What the disk and SQLite do by themselves
     Limits,
 }
 
 impl Workload {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Chain,
         Self::Fanout,
         Self::Layers,
@@ -51,6 +53,7 @@ impl Workload {
         Self::Read,
         Self::Rank,
         Self::Summarize,
+        Self::Model,
         Self::Limits,
     ];
 
@@ -75,6 +78,8 @@ pub(super) struct Shape {
 
 /// How long a step of [`Workload::Sleep`] waits.
 pub(super) const NAP_MS: usize = 100;
+/// How long a call of [`Workload::Model`] takes.
+pub(super) const CALL_MS: usize = 500;
 /// How many steps of [`Workload::Layers`] stand side by side.
 const WIDTH: usize = 10;
 
@@ -85,6 +90,7 @@ impl Shape {
             Workload::Fanout => (10_000, 1, 1_000),
             Workload::Many => (5, 1_000, 50),
             Workload::Sleep => (50, 1, 10),
+            Workload::Model => (10, 200, 200),
             Workload::Start
             | Workload::Limits
             | Workload::Read
@@ -123,6 +129,7 @@ impl Shape {
             Workload::Fanout => fanout(self.steps),
             Workload::Layers => layers(self.steps),
             Workload::Sleep => (0..self.steps).map(nap).collect(),
+            Workload::Model => (0..self.steps).map(call).collect(),
             _ => (0..self.steps).map(|n| step(n, n.checked_sub(1))).collect(),
         };
         checked(&steps, self.in_flight(), agents)
@@ -136,11 +143,14 @@ impl Shape {
         }
     }
 
-    /// The seconds that a run takes at least.
+    /// The seconds that a round takes at least.
     pub(super) fn ideal(&self) -> Option<f64> {
-        let naps = self.steps.div_ceil(self.concurrency) * NAP_MS;
-        let naps = u32::try_from(naps).unwrap_or(u32::MAX);
-        (self.workload == Workload::Sleep).then(|| f64::from(naps) / 1e3)
+        let waits = match self.workload {
+            Workload::Sleep => self.runs * self.steps.div_ceil(self.concurrency) * NAP_MS,
+            Workload::Model => self.runs.div_ceil(self.concurrency) * self.steps * CALL_MS,
+            _ => return None,
+        };
+        Some(number(waits) / 1e3)
     }
 }
 
@@ -178,6 +188,12 @@ fn layers(steps: usize) -> Vec<Json> {
     let before =
         |n: usize| (n / WIDTH * WIDTH).checked_sub(WIDTH).map(|first| first..first + WIDTH);
     (0..steps).map(|n| step(n, before(n).into_iter().flatten())).collect()
+}
+
+fn call(n: usize) -> Json {
+    let needs: Vec<String> = n.checked_sub(1).into_iter().map(name).collect();
+    let work = json!({ "agent": { "agent": "model", "prompt": "nap" } });
+    json!({ "id": name(n), "needs": needs, "work": work })
 }
 
 fn nap(n: usize) -> Json {

@@ -12,9 +12,9 @@ use kapelle_api as api;
 use kapelle_core::run::{Run, StepStatus};
 use kapelle_core::{StepNo, Timestamp};
 
-use super::App;
 use super::problem::Problem;
 use super::runs::status_of;
+use super::{App, bill};
 use reasons::Told;
 use tale::Tale;
 
@@ -51,6 +51,7 @@ pub(super) async fn of_run(
         unblock,
         agent: None,
         attempts: Vec::new(),
+        calls: Vec::new(),
         steps: lines,
         more_steps: steps.len().saturating_sub(LINES_MAX) as u64,
         cost: tale.cost(told.now),
@@ -80,6 +81,7 @@ pub(super) async fn of_step(
         agent: told.agent(no),
         cost: tale.cost(told.now),
         attempts: tale.attempts(&run, no, told.now),
+        calls: bill::calls(&app, &run, no).await?,
         steps: Vec::new(),
         more_steps: 0,
     }))
