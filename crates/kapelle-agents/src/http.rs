@@ -68,6 +68,10 @@ impl Agent for Http {
         false
     }
 
+    fn is_outside(&self) -> bool {
+        true
+    }
+
     fn on_unknown(&self, _action: &str, input: &Json) -> OnUnknown {
         let method = input["method"].as_str().unwrap_or_default().to_ascii_uppercase();
         let harmless = matches!(&*method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS");

@@ -6,6 +6,7 @@
 //! As a library, start with [`open`]; `examples/library.rs` is a whole program.
 
 #[doc(hidden)]
+mod cassette;
 pub mod cli;
 mod config;
 mod library;

@@ -92,6 +92,7 @@ impl Builder {
             tools: Arc::default(),
             agents: self.agents,
             shelf: Arc::default(),
+            tape: None,
             reachable: Reachable::Yes,
             // A program of somebody else ends when it likes: every answer is the error from then on.
             on_poisoned: None,

@@ -15,6 +15,7 @@ use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
 use kapelle_engine::{Engine, Options, Parts};
 use kapelle_store::{Alone, Member, Memory, Sqlite};
 
+use crate::cassette::Tape;
 use crate::roster::Roster;
 use crate::server::App;
 use crate::server::socket::Socket;
@@ -79,6 +80,8 @@ pub(crate) struct Setup {
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Agents of files.
     pub(crate) shelf: Arc<Shelf>,
+    /// Where outside calls are recorded, or answered from.
+    pub(crate) tape: Option<Arc<Tape>>,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
     /// What to do as soon as the store must not be touched any more.
@@ -145,7 +148,7 @@ impl Node {
         let built_in =
             kapelle_agents::Options { launcher, kids, egress, web, memory, models, tools };
         let built_in = built_in_agents(setup.launcher.is_some(), built_in);
-        let roster = Roster::new(built_in, setup.agents, setup.shelf, (asked, called));
+        let roster = Roster::new(built_in, setup.agents, setup.shelf, (asked, called), setup.tape);
         let agents = roster.agents()?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
         let app = App::new(engine, setup.place.folder().map(Path::to_path_buf), roster);
@@ -211,7 +214,7 @@ pub(crate) fn known_agents(shelf: &Arc<Shelf>) -> Agents {
         tools: Arc::default(),
     };
     let built_in = built_in_agents(true, built_in);
-    let roster = Roster::new(built_in, Vec::new(), shelf.clone(), Default::default());
+    let roster = Roster::new(built_in, Vec::new(), shelf.clone(), Default::default(), None);
     roster.agents().expect("the schemas of our own agents are right")
 }
 

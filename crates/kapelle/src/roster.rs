@@ -14,6 +14,8 @@ use kapelle_agents::provider::Models;
 use kapelle_core::port::agent::BadCard;
 use kapelle_core::port::{Agent, Agents};
 
+use crate::cassette::{Tape, Taped};
+
 /// The files are looked at so often at the most.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,8 @@ pub(crate) struct Roster {
     shelf: Arc<Shelf>,
     models: Arc<Models>,
     tools: Arc<Tools>,
+    /// Where their calls are recorded, or answered from.
+    tape: Option<Arc<Tape>>,
     looked: Mutex<Looked>,
 }
 
@@ -41,25 +45,24 @@ impl Roster {
         own: Vec<Arc<dyn Agent>>,
         shelf: Arc<Shelf>,
         (models, tools): (Arc<Models>, Arc<Tools>),
+        tape: Option<Arc<Tape>>,
     ) -> Self {
         let shelved = shelf.look();
         tell(&Shelved::default(), &shelved);
         let looked = Mutex::new(Looked { at: Instant::now(), shelved });
-        Self { built_in, own, shelf, models, tools, looked }
+        Self { built_in, own, shelf, models, tools, tape, looked }
     }
 
     /// The agents as they were last found.
     pub(crate) fn agents(&self) -> Result<Agents, BadCard> {
         let shelved = self.shelved();
         let mut agents = Agents::default();
-        for agent in &self.built_in {
-            agents.register(agent.clone())?;
-        }
-        for file in &shelved.agents {
-            agents.register(self.thinking(file))?;
-        }
-        for agent in &self.own {
-            agents.register(agent.clone())?;
+        let thinking = shelved.agents.iter().map(|file| self.thinking(file));
+        for agent in self.built_in.iter().cloned().chain(thinking).chain(self.own.iter().cloned()) {
+            agents.register(match &self.tape {
+                Some(tape) => Taped::of(agent, tape),
+                None => agent,
+            })?;
         }
         Ok(agents)
     }

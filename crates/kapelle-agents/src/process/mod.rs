@@ -73,6 +73,10 @@ impl Agent for Process {
         false
     }
 
+    fn is_outside(&self) -> bool {
+        true
+    }
+
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
         expect_action("process", "run", &call.action)?;
         let input = Input::read(&call.input)?;

@@ -41,6 +41,11 @@ pub trait Agent: Send + Sync {
         true
     }
 
+    /// Whether a call is itself what happens outside, and no effect in it has that on record.
+    fn is_outside(&self) -> bool {
+        false
+    }
+
     /// What makes it what it is, where that may change while a run goes on: an object whose `by` names
     /// the agent that works by any such object. A run keeps what it was at its start, to its end.
     fn definition(&self) -> Option<Json> {

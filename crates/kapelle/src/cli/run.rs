@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kapelle_api as api;
 
@@ -11,6 +12,7 @@ use super::follow::{People, Wanted, follow};
 use super::session::Settings;
 use super::view::View;
 use super::{detached, input, out};
+use crate::cassette::Tape;
 use crate::node::Node;
 use crate::server::artifacts::{folder_of, places};
 
@@ -36,6 +38,12 @@ pub(crate) struct Args {
     /// Every step waits for a person's word before it starts
     #[arg(long)]
     manual: bool,
+    /// Keep what the outside answers in this file: models, tools, pages, processes, HTTP
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["detach", "replay"])]
+    record: Option<PathBuf>,
+    /// Take what the outside answers out of this file, and ask nobody
+    #[arg(long, value_name = "FILE", conflicts_with = "detach")]
+    replay: Option<PathBuf>,
     #[command(flatten)]
     how: How,
 }
@@ -62,7 +70,8 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
     if args.detach {
         return detached::submit(&new, settings).await;
     }
-    let node = settings.open().await?;
+    let tape = tape(&args)?;
+    let node = settings.open_with(tape.clone()).await?;
     let submitted = match node.app.client().submit(&new).await {
         Ok(submitted) => submitted,
         Err(error) => {
@@ -71,8 +80,22 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
         }
     };
     let view = View::new(args.how.json, 1);
+    if let (Some(tape), Ok(run)) = (&tape, submitted.id.parse()) {
+        tape.is_about(run);
+    }
     let wanted = Wanted { run: submitted.id, fresh: !submitted.existing };
-    follow(node, settings, vec![wanted], args.how.people(), view).await
+    let end = follow(node, settings, vec![wanted], args.how.people(), view).await;
+    if let Some(tape) = tape {
+        out::say(&tape.summary());
+    }
+    end
+}
+
+/// The cassette, if one is wanted.
+fn tape(args: &Args) -> Result<Option<Arc<Tape>>, Stop> {
+    let recorded = args.record.as_deref().map(Tape::record);
+    let tape = recorded.or_else(|| args.replay.as_deref().map(Tape::play)).transpose();
+    Ok(tape.map_err(Stop::usage)?.map(Arc::new))
 }
 
 fn new_run(args: &Args, settings: &Settings) -> Result<api::NewRun, Stop> {

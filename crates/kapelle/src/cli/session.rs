@@ -10,6 +10,7 @@ use kapelle_engine::Options;
 
 use super::exit::{Exit, Stop};
 use super::{agent_folders, out};
+use crate::cassette::Tape;
 use crate::config::Config;
 use crate::node::{self, Node, Place, Reachable, Setup};
 
@@ -72,13 +73,18 @@ impl Settings {
 
     /// This process as a node that works on what it is asked for; the store is made if there is none.
     pub(crate) async fn open(&self) -> Result<Node, Stop> {
-        self.start(self.place.clone(), Reachable::Yes, self.options()).await
+        self.open_with(None).await
+    }
+
+    /// The same with a cassette for outside calls.
+    pub(crate) async fn open_with(&self, tape: Option<Arc<Tape>>) -> Result<Node, Stop> {
+        self.start(self.place.clone(), Reachable::Yes, self.options(), tape).await
     }
 
     /// The same where nobody watches what it does.
     pub(crate) async fn open_unwatched(&self) -> Result<Node, Stop> {
         let options = Options { watched: false, ..self.options() };
-        self.start(self.place.clone(), Reachable::Yes, options).await
+        self.start(self.place.clone(), Reachable::Yes, options, None).await
     }
 
     /// The same on a store that must be there.
@@ -90,13 +96,13 @@ impl Settings {
     /// The same for a command that is done at once: nobody will ask it for anything.
     pub(crate) async fn look(&self) -> Result<Node, Stop> {
         self.expect_store()?;
-        self.start(self.place.clone(), Reachable::No, self.options()).await
+        self.start(self.place.clone(), Reachable::No, self.options(), None).await
     }
 
     /// The same for one that only reads: beside a locked store too, a read-only or a full one.
     async fn read(&self) -> Result<Node, Stop> {
         self.expect_store()?;
-        self.start(self.place.clone(), Reachable::Reads, self.options()).await
+        self.start(self.place.clone(), Reachable::Reads, self.options(), None).await
     }
 
     /// Refuses to go on where there is no store.
@@ -112,7 +118,7 @@ impl Settings {
 
     /// A node without a store.
     pub(crate) async fn without_store(&self) -> Result<Node, Stop> {
-        self.start(Place::Memory, Reachable::No, self.options()).await
+        self.start(Place::Memory, Reachable::No, self.options(), None).await
     }
 
     fn options(&self) -> Options {
@@ -126,13 +132,17 @@ impl Settings {
         place: Place,
         reachable: Reachable,
         options: Options,
+        tape: Option<Arc<Tape>>,
     ) -> Result<Node, Stop> {
         let launcher = std::env::current_exe()?;
         let (agents, web) = (Vec::new(), self.config.web.settings());
         // Who only reads starts no step, and need not wait for thousands of files.
         let reads = reachable == Reachable::Reads;
         let shelf = if reads { Arc::default() } else { self.shelf.clone() };
-        let models = self.config.asked().map_err(|error| Stop::new(Exit::Config, error))?;
+        let plays = tape.as_ref().is_some_and(|tape| tape.plays());
+        let config = &self.config;
+        let models = if plays { config.asked_by_nobody() } else { config.asked() };
+        let models = models.map_err(|error| Stop::new(Exit::Config, error))?;
         let setup = Setup {
             place,
             store: None,
@@ -143,6 +153,7 @@ impl Settings {
             tools: std::sync::Arc::new(self.config.models.tools()),
             agents,
             shelf,
+            tape,
             reachable,
             on_poisoned: Some(end_at_once),
         };

@@ -373,6 +373,7 @@ mod tests {
             tools: Default::default(),
             agents,
             shelf: Arc::default(),
+            tape: None,
             reachable,
             on_poisoned,
         };

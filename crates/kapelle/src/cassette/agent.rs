@@ -1,0 +1,232 @@
+//! An agent whose calls to the outside are recorded, or answered from a cassette.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use kapelle_core::port::Agent;
+use kapelle_core::port::agent::{
+    Answer, ArtifactSink, BoxFuture, Call, Card, Desk, Effect, EffectWork, Failure, FailureKind,
+    OnUnknown, PaidWork, Progress, Usage,
+};
+use kapelle_core::{Artifact, Digest, Json};
+use serde_json::json;
+
+use super::{Asked, End, Made, Tape, Told, lock};
+
+/// The longest artifact that is recorded, in bytes.
+const ARTIFACT_MAX: usize = 64 << 20;
+
+/// An agent with a cassette.
+pub(crate) struct Taped {
+    agent: Arc<dyn Agent>,
+    tape: Arc<Tape>,
+}
+
+impl Taped {
+    /// The agent; one that does nothing outside as it is.
+    pub(crate) fn of(agent: Arc<dyn Agent>, tape: &Arc<Tape>) -> Arc<dyn Agent> {
+        if agent.is_immediate() {
+            return agent;
+        }
+        Arc::new(Self { agent, tape: tape.clone() })
+    }
+
+    /// The whole call, which is itself what happens outside.
+    async fn outside(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
+        let name = format!("{}.{}", self.card().name, call.action);
+        let asked = Asked::new(name, &json!({"input": call.input, "prompt": call.prompt}));
+        let step = call.step.to_string();
+        match self.tape.take(&step, &asked) {
+            Some(End::Answer(told)) => return played(told, desk).await,
+            Some(End::Failure(failure)) => return Err(failure),
+            None => {}
+        }
+        let desk = TapedDesk::new(desk, &self.tape, &step);
+        let answer = self.agent.perform(call, &desk).await;
+        let end = match &answer {
+            Err(failure) => End::Failure(failure.clone()),
+            Ok(answer) => {
+                let (value, used) = (answer.value.clone(), answer.usage);
+                let artifacts = std::mem::take(&mut *lock(&desk.made));
+                End::Answer(Told { value, used, artifacts })
+            }
+        };
+        self.tape.put(&step, asked, end);
+        answer
+    }
+}
+
+/// A recorded answer, with its artifacts made anew.
+async fn played(told: Told, desk: &dyn Desk) -> Result<Answer, Failure> {
+    let mut artifacts = Vec::new();
+    for made in told.artifacts {
+        let content = STANDARD.decode(&made.content).map_err(|error| {
+            let message = format!("artifact `{}` of the cassette: {error}", made.name);
+            Failure::new(FailureKind::Diverged, "odd_cassette", message)
+        })?;
+        let mut sink = desk.artifact(&made.name, &made.media_type).await?;
+        sink.write(content.into()).await?;
+        artifacts.push(sink.finish().await?);
+    }
+    Ok(Answer { value: told.value, usage: told.used, artifacts, ..Answer::default() })
+}
+
+#[async_trait]
+impl Agent for Taped {
+    fn card(&self) -> &Card {
+        self.agent.card()
+    }
+
+    fn on_unknown(&self, action: &str, input: &Json) -> OnUnknown {
+        self.agent.on_unknown(action, input)
+    }
+
+    fn is_one_service(&self) -> bool {
+        self.agent.is_one_service()
+    }
+
+    fn is_outside(&self) -> bool {
+        self.agent.is_outside()
+    }
+
+    fn definition(&self) -> Option<Json> {
+        self.agent.definition()
+    }
+
+    async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
+        if !self.tape.is_of(call.run).await {
+            return self.agent.perform(call, desk).await;
+        }
+        if self.is_outside() {
+            return self.outside(call, desk).await;
+        }
+        let step = call.step.to_string();
+        self.agent.perform(call, &TapedDesk::new(desk, &self.tape, &step)).await
+    }
+}
+
+/// A desk whose outside calls are recorded, or answered from the cassette.
+struct TapedDesk<'d> {
+    desk: &'d dyn Desk,
+    tape: &'d Arc<Tape>,
+    step: &'d str,
+    /// The artifacts that were made at it.
+    made: Arc<Mutex<Vec<Made>>>,
+}
+
+impl<'d> TapedDesk<'d> {
+    fn new(desk: &'d dyn Desk, tape: &'d Arc<Tape>, step: &'d str) -> Self {
+        Self { desk, tape, step, made: Arc::default() }
+    }
+
+    /// How `work` ends, or ended when it was recorded.
+    async fn call(
+        &self,
+        asked: Asked,
+        key: Box<str>,
+        work: PaidWork<'_>,
+    ) -> (Result<Json, Failure>, Usage) {
+        match self.tape.take(self.step, &asked) {
+            Some(End::Answer(told)) => (Ok(told.value), told.used.unwrap_or_default()),
+            Some(End::Failure(failure)) => (Err(failure), Usage::default()),
+            None => {
+                let (result, used) = work(key).await;
+                let end = match &result {
+                    Ok(value) => {
+                        let (value, artifacts) = (value.clone(), Vec::new());
+                        End::Answer(Told { value, used: Some(used), artifacts })
+                    }
+                    Err(failure) => End::Failure(failure.clone()),
+                };
+                self.tape.put(self.step, asked, end);
+                (result, used)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Desk for TapedDesk<'_> {
+    fn progress(&self, progress: Progress) {
+        self.desk.progress(progress);
+    }
+
+    async fn cancelled(&self) {
+        self.desk.cancelled().await;
+    }
+
+    fn effect<'a>(
+        &'a self,
+        effect: Effect,
+        work: EffectWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let asked = Asked::new(effect.name.clone(), &effect.input);
+        let free: PaidWork<'a> =
+            Box::new(|key| Box::pin(async move { (work(key).await, Usage::default()) }));
+        let taped = move |key: Box<str>| -> BoxFuture<'a, Result<Json, Failure>> {
+            Box::pin(async move { self.call(asked, key, free).await.0 })
+        };
+        self.desk.effect(effect, Box::new(taped))
+    }
+
+    fn paid<'a>(
+        &'a self,
+        effect: Effect,
+        reserve: Usage,
+        work: PaidWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let asked = Asked::new(effect.name.clone(), &effect.input);
+        let taped = move |key: Box<str>| -> BoxFuture<'a, (Result<Json, Failure>, Usage)> {
+            Box::pin(self.call(asked, key, work))
+        };
+        self.desk.paid(effect, reserve, Box::new(taped))
+    }
+
+    async fn artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+    ) -> Result<Box<dyn ArtifactSink>, Failure> {
+        let sink = self.desk.artifact(name, media_type).await?;
+        let (tape, made, media_type) = (self.tape.clone(), self.made.clone(), media_type.into());
+        Ok(Box::new(Copied { sink, tape, made, media_type, content: Vec::new() }))
+    }
+
+    async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
+        self.desk.get(digest, max).await
+    }
+}
+
+/// An artifact whose content is kept for the cassette too.
+struct Copied {
+    sink: Box<dyn ArtifactSink>,
+    tape: Arc<Tape>,
+    made: Arc<Mutex<Vec<Made>>>,
+    media_type: Box<str>,
+    content: Vec<u8>,
+}
+
+#[async_trait]
+impl ArtifactSink for Copied {
+    async fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
+        if self.content.len() <= ARTIFACT_MAX {
+            self.content.extend_from_slice(&piece);
+        }
+        self.sink.write(piece).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Artifact, Failure> {
+        let Self { sink, tape, made, media_type, content } = *self;
+        let artifact = sink.finish().await?;
+        let name = artifact.name.clone();
+        if content.len() > ARTIFACT_MAX {
+            tape.spoil(format!("artifact `{name}` has {} bytes", artifact.len));
+        }
+        let content = STANDARD.encode(content);
+        lock(&made).push(Made { name, media_type, content });
+        Ok(artifact)
+    }
+}
