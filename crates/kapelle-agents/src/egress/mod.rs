@@ -177,15 +177,27 @@ impl Egress {
     /// Asks once. `None`: it was sent elsewhere, and `way` tells where to.
     pub async fn go(&self, way: &mut Way) -> Result<Option<Response>, Error> {
         let (answer, peer) = self.once(&way.request, way.policy).await?;
+        // Wherever the way leads from here, whoever answered wants it.
+        way.policy = way.policy.after(peer);
         let Some(next) = redirect::target(&way.request, &answer)? else { return Ok(Some(answer)) };
+        self.turn(way, answer.status, next)?;
+        Ok(None)
+    }
+
+    /// Leads `way` on to `next`, as what came at its end says: no further than a redirect may.
+    pub fn lead(&self, way: &mut Way, next: Url) -> Result<(), Error> {
+        self.turn(way, StatusCode::SEE_OTHER, next)
+    }
+
+    fn turn(&self, way: &mut Way, status: StatusCode, next: Url) -> Result<(), Error> {
+        redirect::check(&way.request, &next)?;
         let Some(left) = way.redirects_left.checked_sub(1) else {
             let max = self.limits.redirects_max;
             return Err(Error::TooManyRedirects { host: host_of(&next), max });
         };
         way.redirects_left = left;
-        way.policy = way.policy.after(peer);
-        redirect::follow(&mut way.request, answer.status, next);
-        Ok(None)
+        redirect::follow(&mut way.request, status, next);
+        Ok(())
     }
 
     /// The way of another request that comes before the next one of `way`, and may go no further

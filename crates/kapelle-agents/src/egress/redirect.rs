@@ -24,11 +24,16 @@ pub(super) fn target(request: &Request, answer: &Response) -> Result<Option<Url>
     let bad = |why| Error::BadUrl { url: String::from_utf8_lossy(location.as_bytes()).into(), why };
     let text = location.to_str().map_err(|_| bad("a redirect that is no text"))?;
     let next = request.url.join(text).map_err(|_| bad("a redirect to what is no URL"))?;
+    Ok(Some(next))
+}
+
+/// Refuses what leads from a safe connection to another.
+pub(super) fn check(request: &Request, next: &Url) -> Result<(), Error> {
     if request.url.scheme() == "https" && next.scheme() != "https" {
         let why = "a redirect from https to less".into();
-        return Err(Error::Denied { host: host_of(&next), why });
+        return Err(Error::Denied { host: host_of(next), why });
     }
-    Ok(Some(next))
+    Ok(())
 }
 
 /// Makes of `request` the one that goes to `next`: as browsers do, a POST becomes a GET unless the status says

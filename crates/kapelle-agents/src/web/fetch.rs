@@ -1,6 +1,6 @@
 //! Gets what is at an address: politely from a host, carefully from a folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::input::{Target, shown};
 use super::pace::{Host, Hosts};
 use super::robots::Rules;
 use super::{Fetched, Media, Settings, file};
@@ -21,6 +22,25 @@ const ON_THE_WAY_MAX: usize = 32;
 /// How much of a `robots.txt` is read, in bytes.
 const ROBOTS_MAX: usize = 512 << 10;
 const ACCEPT: &str = "text/html,application/xhtml+xml,text/*;q=0.8,*/*;q=0.1";
+
+/// How often a page may lead on to another one.
+pub(super) const LEADS_MAX: u32 = 5;
+
+/// Where a page is looked for, from the address that was given on.
+#[derive(Debug)]
+pub(super) enum Road {
+    Web {
+        way: Box<Way>,
+        /// How long it may still take.
+        time: Duration,
+    },
+    File {
+        path: PathBuf,
+        root: Option<PathBuf>,
+        /// How often it may still lead on.
+        left: u32,
+    },
+}
 
 /// Gets pages.
 #[derive(Debug)]
@@ -37,19 +57,57 @@ impl Fetcher {
         Self { egress, settings, hosts, on_the_way }
     }
 
-    /// The page at `url`, as soon as its host may be asked, and each that it is sent to.
-    pub(super) async fn fetch(&self, url: &Url) -> Result<Fetched, Failure> {
-        let mut way = self.egress.way(request(url.clone()));
-        let mut time = self.settings.page_time;
+    /// Where the page at `target` begins to be looked for.
+    pub(super) fn road(&self, target: Target) -> Road {
+        match target {
+            Target::Web(url) => {
+                let way = Box::new(self.egress.way(request(url)));
+                Road::Web { way, time: self.settings.page_time }
+            }
+            Target::File { path, root } => Road::File { path, root, left: LEADS_MAX },
+        }
+    }
+
+    /// The page at the end of `way`, as soon as its host may be asked, and each that it is sent to.
+    pub(super) async fn fetch(
+        &self,
+        way: &mut Way,
+        time: &mut Duration,
+    ) -> Result<Fetched, Failure> {
         loop {
             way.check().map_err(http::failure)?;
             let host = self.hosts.get(way.url(), self.settings.at_once);
             let _turn = host.turn().await;
-            self.check_robots(&host, &way).await?;
+            self.check_robots(&host, way).await?;
             let gap = host.gap(self.settings.gap).await;
             host.wait(gap).await?;
-            if let Some(answer) = self.go(&mut way, &mut time).await? {
+            if let Some(answer) = self.go(way, time).await? {
                 return page_of(&host, answer);
+            }
+        }
+    }
+
+    /// Goes on to where a page says that it is now: as far as a redirect may, and from a file only
+    /// to a file.
+    pub(super) fn lead(&self, road: &mut Road, to: Url) -> Result<(), Failure> {
+        match road {
+            Road::Web { way, .. } => self.egress.lead(way, to).map_err(http::failure),
+            Road::File { left: 0, .. } => {
+                let message =
+                    format!("files lead from one to the next more than {LEADS_MAX} times");
+                Err(Failure::new(FailureKind::Refused, "too_many_redirects", message))
+            }
+            Road::File { path, left, .. } => {
+                let Ok(next) = to.to_file_path() else {
+                    let message = format!(
+                        "the file `{}` sends its readers to `{}`, which is none",
+                        path.display(),
+                        shown(&to)
+                    );
+                    return Err(Failure::new(FailureKind::Refused, "moved", message));
+                };
+                (*path, *left) = (next, *left - 1);
+                Ok(())
             }
         }
     }
@@ -172,8 +230,7 @@ fn fetched(answer: Response) -> Result<Fetched, Failure> {
 }
 
 fn no_page(url: &Url, why: &str) -> Failure {
-    let shown: String = url.as_str().chars().take(200).collect();
-    Failure::new(FailureKind::Refused, "not_a_page", format!("`{shown}` {why}"))
+    Failure::new(FailureKind::Refused, "not_a_page", format!("`{}` {why}", shown(url)))
 }
 
 /// What bytes are that nobody says it of; `None` if they are no text.

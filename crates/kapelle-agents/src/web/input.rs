@@ -64,6 +64,11 @@ impl Input {
     }
 }
 
+/// An address as messages have it.
+pub(super) fn shown(url: &Url) -> String {
+    url.as_str().chars().take(200).collect()
+}
+
 impl Target {
     /// What `given` means in a run whose folder is `root`.
     fn of(given: &str, root: &str) -> Result<Self, Failure> {

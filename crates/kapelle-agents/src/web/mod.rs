@@ -19,6 +19,7 @@ mod language;
 mod pace;
 mod page;
 mod parts;
+mod refresh;
 mod robots;
 mod schema;
 mod sheet;
@@ -44,7 +45,7 @@ use url::Url;
 
 use crate::egress::{Egress, Limits, Policy};
 use crate::input::{cancelled, invalid};
-use fetch::Fetcher;
+use fetch::{Fetcher, Road};
 use gathered::Gathered;
 use input::{Input, Target};
 
@@ -115,6 +116,15 @@ enum Media {
     Text,
 }
 
+/// What is at an address.
+#[derive(Debug)]
+enum Found {
+    /// What was asked for.
+    Page(Json),
+    /// Nothing but where it is now.
+    Lead(Url),
+}
+
 /// Reads pages. Clones keep one pace together.
 #[derive(Clone, Debug)]
 pub struct Web {
@@ -131,7 +141,7 @@ impl Web {
         let limits = Limits {
             idle: settings.page_time,
             body_max: settings.page_max,
-            redirects_max: 5,
+            redirects_max: fetch::LEADS_MAX,
             ..Limits::default()
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -148,13 +158,27 @@ impl Web {
 
     /// Reads one page: the work of its effect.
     async fn page(&self, target: Target, action: Action) -> Result<Json, Failure> {
+        let mut road = self.fetcher.road(target);
+        loop {
+            match self.look(&mut road, action).await? {
+                Found::Page(page) => return Ok(page),
+                Found::Lead(to) => self.fetcher.lead(&mut road, to)?,
+            }
+        }
+    }
+
+    /// Looks at what is at the end of `road`.
+    async fn look(&self, road: &mut Road, action: Action) -> Result<Found, Failure> {
         let fetcher = Arc::clone(&self.fetcher);
-        let get: Box<dyn FnOnce() -> Result<Fetched, Failure> + Send> = match target {
-            Target::Web(url) => {
-                let fetched = fetcher.fetch(&url).await?;
+        let get: Box<dyn FnOnce() -> Result<Fetched, Failure> + Send> = match road {
+            Road::Web { way, time } => {
+                let fetched = fetcher.fetch(way, time).await?;
                 Box::new(move || Ok(fetched))
             }
-            Target::File { path, root } => Box::new(move || fetcher.open(&path, root.as_deref())),
+            Road::File { path, root, .. } => {
+                let (path, root) = (path.clone(), root.clone());
+                Box::new(move || fetcher.open(&path, root.as_deref()))
+            }
         };
         let permit = Arc::clone(&self.readers).acquire_owned().await;
         let permit = permit.expect("it is never closed");

@@ -8,12 +8,13 @@ use url::Url;
 
 use super::charset::decode;
 use super::content::Content;
+use super::input::shown;
 use super::language::language;
 use super::parts::Parts;
 use super::tag::Tag;
 use super::tree::{Error, Id, Kind, Tree};
 use super::write::{absolute, write};
-use super::{Action, Fetched, Media};
+use super::{Action, Fetched, Found, Media, refresh};
 use crate::text::squeeze;
 
 /// The longest title, in characters.
@@ -22,20 +23,28 @@ const TITLE_MAX: usize = 300;
 const JSON_MAX: usize = 256 << 10;
 
 /// Reads what was fetched. Takes time, not memory: call it where that may be.
-pub(super) fn read(fetched: &Fetched, action: Action) -> Result<Json, Failure> {
+pub(super) fn read(fetched: &Fetched, action: Action) -> Result<Found, Failure> {
     let text = decode(&fetched.bytes, fetched.charset.as_deref());
     if fetched.media == Media::Text {
-        return Ok(plain(fetched, text, action));
+        return plain(fetched, text, action).map(Found::Page);
     }
     let tree = Tree::parse(&text).map_err(failure)?;
     drop(text);
     let head = Head::of(&tree, &fetched.url);
+    if let Some(to) = refresh::target(&tree, &head.base, &fetched.url) {
+        return Ok(Found::Lead(to));
+    }
     let content = match action {
         Action::Read => Content::main(&tree),
         Action::Links | Action::Headings => Content::whole(&tree),
     };
     let parts = write(&tree, &content, &head.base);
-    Ok(answer(&fetched.url, &head, parts, action))
+    if action == Action::Read && refresh::is_note(&parts.text) && parts.links.len() == 1 {
+        let (url, to) = (shown(&fetched.url), &parts.links[0].url);
+        let message = format!("`{url}` says only where it is now: `{to}`");
+        return Err(Failure::new(FailureKind::Refused, "moved", message));
+    }
+    answer(&fetched.url, &head, parts, action).map(Found::Page)
 }
 
 fn failure(error: Error) -> Failure {
@@ -48,7 +57,7 @@ fn failure(error: Error) -> Failure {
 }
 
 /// A file or an answer without markup.
-fn plain(fetched: &Fetched, text: String, action: Action) -> Json {
+fn plain(fetched: &Fetched, text: String, action: Action) -> Result<Json, Failure> {
     let name = fetched.url.path_segments().and_then(|mut parts| parts.next_back());
     let title = text.lines().map(str::trim).find(|line| !line.is_empty());
     let title = title.map(|line| line.trim_start_matches(['#', ' '])).or(name);
@@ -59,7 +68,11 @@ fn plain(fetched: &Fetched, text: String, action: Action) -> Json {
     answer(&fetched.url, &head, parts, action)
 }
 
-fn answer(url: &Url, head: &Head, parts: Parts, action: Action) -> Json {
+fn answer(url: &Url, head: &Head, parts: Parts, action: Action) -> Result<Json, Failure> {
+    if action == Action::Read && parts.text.trim().is_empty() {
+        let message = format!("`{}` holds no text", shown(url));
+        return Err(Failure::new(FailureKind::Refused, "no_text", message));
+    }
     let mut page = Map::new();
     page.insert("url".into(), json!(url.as_str()));
     page.insert("title".into(), json!(head.title));
@@ -83,7 +96,7 @@ fn answer(url: &Url, head: &Head, parts: Parts, action: Action) -> Json {
             page.insert("markdown".into(), Json::String(parts.markdown));
         }
     }
-    Json::Object(page)
+    Ok(Json::Object(page))
 }
 
 /// What a page says of itself.

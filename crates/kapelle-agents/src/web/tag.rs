@@ -127,5 +127,6 @@ pub(super) fn is_read(attribute: &str) -> bool {
             | "datetime"
             | "type"
             | "start"
+            | "http-equiv"
     )
 }

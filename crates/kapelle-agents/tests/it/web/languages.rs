@@ -118,7 +118,8 @@ fn no_bytes_are_a_reason_to_panic() {
         for action in ["read", "links"] {
             let root: &Path = folder.path();
             let end = runtime.block_on(perform(&agent, action, json!({"url": "x.html"}), root));
-            prop_assert!(end.is_ok(), "{end:?}");
+            let is_empty = end.as_ref().is_err_and(|failure| &*failure.code == "no_text");
+            prop_assert!(end.is_ok() || is_empty, "{end:?}");
         }
         Ok(())
     });

@@ -3,6 +3,7 @@
 mod generate;
 mod hostile;
 mod languages;
+mod moved;
 mod polite;
 mod read;
 mod roots;
