@@ -25,7 +25,7 @@ struct Given {
 /// The input of every action.
 #[derive(Debug)]
 pub(super) struct Input {
-    /// The addresses as given, and what they mean.
+    /// The addresses as given, but for credentials, and what they mean.
     pub(super) targets: Vec<(String, Target)>,
     /// Whether one page was asked for, not a list of them.
     pub(super) is_single: bool,
@@ -57,7 +57,7 @@ impl Input {
         };
         let target = |given: String| {
             let target = Target::of(&given, &call.root)?;
-            Ok((given, target))
+            Ok((target.open_name(given), target))
         };
         let targets = list.into_iter().map(target).collect::<Result<_, Failure>>()?;
         Ok(Self { targets, is_single, partial: given.partial })
@@ -69,10 +69,24 @@ pub(super) fn shown(url: &Url) -> String {
     url.as_str().chars().take(200).collect()
 }
 
+/// `url` without credentials.
+fn open(url: &Url) -> Url {
+    let mut open = url.clone();
+    // A URL that can hold none holds none.
+    open.set_password(None).ok();
+    open.set_username("").ok();
+    open
+}
+
+/// What is no address that is read, without what may be credentials.
+fn after_credentials(given: &str) -> &str {
+    given.rsplit_once('@').map_or(given, |(_, rest)| rest)
+}
+
 impl Target {
     /// What `given` means in a run whose folder is `root`.
     fn of(given: &str, root: &str) -> Result<Self, Failure> {
-        let shown: String = given.chars().take(200).collect();
+        let shown: String = after_credentials(given).chars().take(200).collect();
         let bad = |why: &str| invalid("bad_url", format!("`{shown}`: {why}"));
         if given.len() > URL_MAX {
             return Err(bad("it is too long"));
@@ -101,11 +115,39 @@ impl Target {
         Some(Self::File { path, root })
     }
 
+    /// The address as `given`, but for what nobody else may see.
+    fn open_name(&self, given: String) -> String {
+        match self {
+            Self::Web(url) if open(url) != *url => open(url).into(),
+            Self::Web(_) | Self::File { .. } => given,
+        }
+    }
+
     /// What tells it from another one, as recorded.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Web(url) => url.to_string(),
+            Self::Web(url) => open(url).into(),
             Self::File { path, .. } => path.display().to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_in_no_name_and_no_message() {
+        for given in ["http://me:canary@host/x", "HTTP:me:canary@host/x", "https:/canary@host/x"] {
+            let target = Target::of(given, "/").unwrap();
+            let names = target.name() + &target.open_name(given.into());
+            assert!(!names.contains("canary") && names.contains("host/x"), "{names}");
+        }
+        for given in ["me:canary@host/x", "http://me:canary@host:99999/x", "http://me:canary@/"] {
+            let message = Target::of(given, "/").unwrap_err().to_string();
+            assert!(!message.contains("canary"), "{message}");
+        }
+        let file = Target::of("notes@home.txt", "/").unwrap();
+        assert_eq!(file.open_name("notes@home.txt".into()), "notes@home.txt");
     }
 }

@@ -1,5 +1,7 @@
 //! The `web` agent in the real binary: pages that were read are not fetched again.
 
+use serde_json::{Value as Json, json};
+
 use crate::pages::Server;
 use crate::support::Folder;
 
@@ -35,4 +37,40 @@ fn twelve_pages_killed_after_the_fifth_are_seven_more() {
     let store = folder.path().join(".kapelle");
     let journal = std::fs::metadata(store.join("kapelle.db")).unwrap().len();
     assert!(journal < 4 << 20, "{journal} bytes");
+}
+
+#[test]
+fn credentials_of_an_address_are_nowhere() {
+    const CANARY: &str = "canary-7f3a";
+    let (server, folder) = (Server::start(vec![b"<p>A page.".to_vec()]), Folder::new());
+    folder.write("there.html", "<p>here");
+    let task = |id, urls: Json| {
+        json!({"id": id, "agentName": "web", "action": "read", "onFailure": "continue",
+        "input": {"urls": urls, "partial": true}})
+    };
+    let tasks = [task("some", json!("{{ inputs.some }}")), task("bad", json!("{{ inputs.bad }}"))];
+    let inputs = json!({"some": {"type": "array"}, "bad": {"type": "array"}});
+    folder.write("x.json", &json!({"id": "x", "inputs": inputs, "tasks": tasks}).to_string());
+    let secret = |rest: &str| format!("http://me:{CANARY}@{rest}");
+    let there = secret(server.urls()[0].trim_start_matches("http://"));
+    let inputs = json!({
+        "some": [there, "there.html"], "bad": [secret("127.0.0.1:99999/"), "there.html"]
+    });
+    folder.write("inputs.json", &inputs.to_string());
+
+    let done = folder.run("run x.json --inputs inputs.json --json").expect(0);
+    // A run keeps what it was given, and only its first event has that.
+    let rest: String = done.out.lines().skip(1).collect();
+    assert!(rest.contains("there.html") && !(rest + &done.err).contains(CANARY), "{}", done.out);
+    let run = done.last()["run"].as_str().unwrap().to_owned();
+    let open = server.urls()[0].as_str().to_owned();
+    let shown = folder.run(&format!("runs show {run} --json")).expect(0).json();
+    assert_eq!(shown["steps"][0]["output"]["failed"][0]["url"], open, "{shown}");
+    assert!(!shown["steps"].to_string().contains(CANARY), "{shown}");
+    let plain = folder.run("run x.json --inputs inputs.json").expect(0);
+    let why = folder.run(&format!("why {run} bad")).expect(0);
+    for told in [plain.out, plain.err, why.out, why.err] {
+        assert!(!told.contains(CANARY), "{told}");
+    }
+    assert_eq!(server.asked(), [0]);
 }
