@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kapelle_core::Json;
 use kapelle_core::port::agent::{
     Action, Agent, Answer, Call, Card, Desk, Effect, Failure, FailureKind, Progress, Safety,
 };
+use kapelle_core::{DURATION_PATTERN, Json};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -78,7 +78,7 @@ fn input_schema() -> Json {
             "value": {"description": "the answer"},
             "delay": {
                 "description": "how long to wait before the answer, or before each effect",
-                "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]
+                "type": ["string", "integer"], "pattern": DURATION_PATTERN, "minimum": 0
             },
             "fail": {
                 "description": "fails the first `times` attempts",

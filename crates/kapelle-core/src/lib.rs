@@ -14,9 +14,10 @@ pub mod run;
 mod suggest;
 mod time;
 mod value;
+mod violation;
 pub mod workflow;
 
 pub use digest::{Digest, Digester};
 pub use ids::{Attempt, BadId, Epoch, NodeId, RunId, Shard, StepId, StepNo, Tenant};
-pub use time::{Timestamp, parse_duration};
+pub use time::{DURATION_PATTERN, Timestamp, parse_duration};
 pub use value::{Artifact, INLINE_MAX, Json, Payload, ROW_MAX, Value, canonical};

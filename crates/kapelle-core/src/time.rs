@@ -35,6 +35,9 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// What a duration looks like that [`parse_duration`] reads, for JSON Schemas; one may still be too long.
+pub const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$";
+
 /// Reads a duration as people write it: `10ms`, `30s`, `5m`, `24h`, `7d`, or several in a row
 /// as in `1h30m`. `None` if it is none, negative, or over 100 years.
 #[must_use]

@@ -1,7 +1,7 @@
 //! The JSON Schemas of what the actions take and give.
 
-use kapelle_core::Json;
 use kapelle_core::port::agent::Action as Described;
+use kapelle_core::{DURATION_PATTERN, Json};
 use serde_json::json;
 
 use super::Action;
@@ -64,7 +64,7 @@ fn store() -> Json {
             },
             "ttl": {
                 "description": "how long they are kept (`30d`), or milliseconds; for ever if absent",
-                "type": ["string", "integer"], "minimum": 0
+                "type": ["string", "integer"], "pattern": DURATION_PATTERN, "minimum": 0
             },
             "trust": trust("whose words they are, the least trusted first")
         }

@@ -13,6 +13,7 @@ use super::{Plan, Step, Work};
 use crate::expr::{self, ExprError, ExprErrorKind, Uses};
 use crate::port::Agents;
 use crate::problem::{Code, Problem, Severity};
+use crate::violation::{meant, tell, tell_all, violations};
 use crate::{Json, suggest};
 
 /// The most steps that a plan may be written with.
@@ -83,13 +84,15 @@ impl<'a> Check<'a> {
             let place = Place::Input(name.clone());
             match jsonschema::validator_for(schema) {
                 Err(error) => {
-                    let message =
-                        format!("the schema of input `{name}` is no JSON Schema: {error}");
+                    let message = format!(
+                        "the schema of input `{name}` is no JSON Schema: {}",
+                        tell_all(&error)
+                    );
                     self.add(place, Code::BadSchema, message);
                 }
                 Ok(validator) => {
                     let Some(default) = schema.get("default") else { continue };
-                    for wrong in crate::port::agent::violations(&validator, default) {
+                    for wrong in violations(&validator, Some(schema), default) {
                         let message = format!("the default of input `{name}` is wrong: {wrong}");
                         self.add(place.clone(), Code::BadSchema, message);
                     }
@@ -115,7 +118,8 @@ impl<'a> Check<'a> {
         if let Some(schema) = &step.output
             && let Err(error) = jsonschema::validator_for(schema)
         {
-            let message = format!("the output of `{}` is no JSON Schema: {error}", step.id);
+            let wrong = tell_all(&error);
+            let message = format!("the output of `{}` is no JSON Schema: {wrong}", step.id);
             self.add(at(Field::Output), Code::BadSchema, message);
         }
         let referred = self.references(step, index);
@@ -315,9 +319,11 @@ impl<'a> Check<'a> {
         };
         let Some(schema) = registered.input_schema(&found.name) else { return };
         for error in schema.iter_errors(input).take(20) {
-            let pointer = error.instance_path().to_string();
-            if !excused(input, &pointer, &error) {
-                self.findings.extend(of_input(agent, &found.input, index, &pointer, &error));
+            if excused(input, error.instance_path().as_str(), &error) {
+                continue;
+            }
+            for error in meant(&error) {
+                self.findings.extend(of_input(agent, &found.input, index, error));
             }
         }
     }
@@ -401,10 +407,10 @@ fn of_input(
     agent: &str,
     schema: &Json,
     index: usize,
-    pointer: &str,
     error: &jsonschema::ValidationError<'_>,
 ) -> Vec<Finding> {
     use jsonschema::error::ValidationErrorKind as Kind;
+    let pointer = error.instance_path().as_str();
     let at = |pointer: String| Place::Step(index, Field::Input, pointer);
     if let Kind::AdditionalProperties { unexpected } = error.kind() {
         let known = schema["properties"].as_object().filter(|_| pointer.is_empty());
@@ -422,11 +428,11 @@ fn of_input(
         return unexpected.iter().map(one).collect();
     }
     let message = match error.kind() {
-        Kind::Required { property } => {
+        Kind::Required { property } if pointer.is_empty() => {
             let name = property.as_str().unwrap_or_default();
             format!("the agent `{agent}` needs `{name}` in its input")
         }
-        _ => format!("the agent `{agent}` does not take this input: {error}"),
+        _ => format!("the agent `{agent}` does not take this input: {}", tell(error, Some(schema))),
     };
     vec![Finding::new(at(pointer.to_owned()), Code::BadInput, message)]
 }

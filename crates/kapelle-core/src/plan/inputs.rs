@@ -2,6 +2,7 @@
 
 use super::Plan;
 use crate::problem::{Code, Problem};
+use crate::violation::{meant, tell};
 use crate::{Json, suggest};
 
 /// `given` with the defaults of the plan's inputs filled in, in the plan's order.
@@ -49,12 +50,13 @@ fn wrong(name: &str, schema: &Json, value: &Json) -> Vec<Problem> {
         let message = format!("the schema of input `{name}` is no JSON Schema");
         return vec![Problem::error(Code::BadSchema, format!("inputs.{name}"), message)];
     };
-    let problem = |error: jsonschema::ValidationError<'_>| {
-        let path = super::finding::dotted(&error.instance_path().to_string());
-        let message = format!("the input `{name}` is wrong: {error}");
+    let problem = |error: &jsonschema::ValidationError<'_>| {
+        let path = super::finding::dotted(error.instance_path().as_str());
+        let message = format!("the input `{name}` is wrong: {}", tell(error, Some(schema)));
         Problem::error(Code::WrongInput, format!("inputs.{name}{path}"), message)
     };
-    validator.iter_errors(value).take(20).map(problem).collect()
+    let errors: Vec<_> = validator.iter_errors(value).take(20).collect();
+    errors.iter().flat_map(meant).map(problem).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::violation::{tell_all, violations};
 use crate::{Artifact, Attempt, Digest, Json, RunId, StepId, Tenant};
 
 /// A future that can be sent and named.
@@ -434,36 +435,22 @@ impl Registered {
         self.inputs.get(action)
     }
 
-    /// What is wrong with `input` for `action`: a line each, with its path. Empty if nothing is.
+    /// What is wrong with `input` for `action`: a line each, with its field. Empty if nothing is.
     #[must_use]
     pub fn check_input(&self, action: &str, input: &Json) -> Vec<String> {
-        self.inputs.get(action).map_or_else(Vec::new, |schema| violations(schema, input))
+        let schema = self.action(Some(action)).map(|action| &action.input);
+        let validator = self.inputs.get(action);
+        validator.map_or_else(Vec::new, |validator| violations(validator, schema, input))
     }
 }
 
-/// What is wrong with `value` by a JSON Schema, a line each, with its path. Empty if nothing is.
+/// What is wrong with `value` by a JSON Schema, a line each, with its field. Empty if nothing is.
 #[must_use]
 pub fn wrong_with(schema: &Json, value: &Json) -> Vec<String> {
     match jsonschema::validator_for(schema) {
-        Ok(schema) => violations(&schema, value),
-        Err(error) => vec![format!("the schema is no JSON Schema: {error}")],
+        Ok(validator) => violations(&validator, Some(schema), value),
+        Err(error) => vec![format!("the schema is no JSON Schema: {}", tell_all(&error))],
     }
-}
-
-/// What is wrong with `value`, a line each, with its path.
-pub(crate) fn violations(schema: &jsonschema::Validator, value: &Json) -> Vec<String> {
-    // Cheaper than looking for what is wrong, and the rule.
-    if schema.is_valid(value) {
-        return Vec::new();
-    }
-    schema
-        .iter_errors(value)
-        .take(20)
-        .map(|error| {
-            let path = error.instance_path().to_string();
-            if path.is_empty() { error.to_string() } else { format!("`{path}`: {error}") }
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -528,8 +515,8 @@ mod tests {
         agents.register(echo("echo", &["say"], &input)).unwrap();
         let wrong = |input: Json| agents.get("echo").unwrap().check_input("say", &input);
         assert_eq!(wrong(json!({"n": 1})), [""; 0]);
-        assert_eq!(wrong(json!({"n": "x"})), ["`/n`: \"x\" is not of type \"integer\""]);
-        assert_eq!(wrong(json!(7)), ["7 is not of type \"object\""]);
+        assert_eq!(wrong(json!({"n": "x"})), ["`n` must be an integer, and is a text"]);
+        assert_eq!(wrong(json!(7)), ["it must be an object, and is a number"]);
         let bad = agents.register(echo("bad", &["say"], &json!({"type": 7}))).unwrap_err();
         assert!(
             bad.to_string().starts_with("agent `bad`, action `say`: the input schema"),

@@ -10,6 +10,7 @@ use super::step::{EffectState, Status, Step};
 use super::{Run, Timer};
 use crate::plan::{OnTimeout, Retry, Work};
 use crate::port::agent::{Failure, FailureKind, OnUnknown, Safety, Usage};
+use crate::violation::violations;
 use crate::{Attempt, Json, RunId, StepId, StepNo, Timestamp, Value};
 
 /// The code of a failure by which an answer did not have the form that the plan asks for.
@@ -98,7 +99,7 @@ impl Run {
 
     fn bad_output(&self, step: StepNo, json: &Json) -> Option<Failure> {
         let schema = self.plan.output_schema(self.steps[step.index()].spec)?;
-        let wrong = crate::port::agent::violations(schema, json);
+        let wrong = violations(schema, None, json);
         (!wrong.is_empty()).then(|| {
             let message = format!("the answer is not what `output` asks for: {}", wrong.join("; "));
             let mut failure = Failure::new(FailureKind::Invalid, BAD_OUTPUT, message);

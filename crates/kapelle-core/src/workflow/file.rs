@@ -10,9 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
 use crate::Json;
+use crate::time::DURATION_PATTERN;
 
-/// What a duration looks like.
-pub(super) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$";
 /// What an id looks like.
 pub(super) const ID: &str = "^[A-Za-z0-9_-]{1,64}$";
 
@@ -282,7 +281,7 @@ macro_rules! schema_by_hand {
 
 schema_by_hand!(Duration, {
     "description": "As in `10ms`, `30s`, `5m`, `24h`, `1h30m`, or a number of milliseconds.",
-    "type": ["string", "integer"], "pattern": DURATION, "minimum": 0
+    "type": ["string", "integer"], "pattern": DURATION_PATTERN, "minimum": 0
 });
 
 /// A JSON Schema, as it was written.

@@ -11,6 +11,8 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use super::tree::Node;
 use super::{Problems, field_of, file};
 use crate::problem::{Code, Problem};
+use crate::time::DURATION_PATTERN;
+use crate::violation::types;
 use crate::{Json, suggest};
 
 /// The fields of the format that this version does not have, by where they stand.
@@ -199,7 +201,7 @@ fn wrong_value(pointer: &str, kind: &Kind, value: &Json, text: &str) -> Problem 
             Problem::error(Code::BadValue, field, message)
                 .hint(hint.or_else(|| Some(format!("it is one of {list}"))))
         }
-        Kind::Pattern { pattern } if pattern == file::DURATION => {
+        Kind::Pattern { pattern } if pattern == DURATION_PATTERN => {
             let message = format!("{shown} is no duration");
             Problem::error(Code::BadDuration, field, message)
         }
@@ -223,28 +225,6 @@ fn wrong_value(pointer: &str, kind: &Kind, value: &Json, text: &str) -> Problem 
             Problem::error(Code::BadValue, field, message)
         }
     }
-}
-
-/// What types a field takes, in words.
-fn types(kind: &TypeKind) -> String {
-    let names: Vec<String> = match kind {
-        TypeKind::Single(one) => vec![one.to_string()],
-        TypeKind::Multiple(set) => set.iter().map(|one| one.to_string()).collect(),
-    };
-    let words: Vec<_> = names
-        .iter()
-        .filter(|name| *name != "null")
-        .map(|name| match name.as_str() {
-            "array" => "a list",
-            "object" => "an object",
-            "string" => "a text",
-            "boolean" => "`true` or `false`",
-            "integer" => "an integer",
-            "number" => "a number",
-            other => other,
-        })
-        .collect();
-    words.join(" or ")
 }
 
 /// YAML reads some texts as something else: say how to keep them.

@@ -36,6 +36,35 @@ fn all_problems_are_told_in_one_go() {
 }
 
 #[test]
+fn an_input_that_no_agent_takes_is_told_in_plain_words_before_the_run() {
+    let folder = Folder::new();
+    folder.write(
+        "workflow.yaml",
+        "id: x\ntasks:\n  - { id: a, agentName: memory, action: store, input: { text: t, ttl: -3d } }\n  \
+         - { id: b, agentName: process, input: { parse: text } }\n  \
+         - { id: c, agentName: summarizer, input: { text: t, documents: [] } }\n  \
+         - { id: d, agentName: echo, input: { delay: soon } }\n  \
+         - { id: e, agentName: walkthrough-generator, input: { guide: 7 } }\n",
+    );
+    let text = folder.run("check workflow.yaml").expect(2).out;
+    for told in [
+        "`ttl` must be a duration such as `30s` or `1h30m`, and is `-3d`",
+        "it needs `argv` or `shell`",
+        "only one of `text` and `documents` may be given",
+        "`delay` must be a duration",
+        "`guide` must be ",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    for jargon in ["schemas listed", "oneOf", "anyOf", "is not of type", "required property"] {
+        assert!(!text.contains(jargon), "{jargon}\n{text}");
+    }
+    // Who submits it all the same is told so, too, before anything begins.
+    let refused = folder.run("run workflow.yaml").expect(2);
+    assert!(refused.err.contains("`ttl` must be a duration"), "{}", refused.err);
+}
+
+#[test]
 fn what_cannot_be_read_as_a_workflow_is_a_clear_error() {
     let folder = Folder::new();
     folder.write("deep.yaml", &"[".repeat(10_000));
