@@ -341,7 +341,7 @@ fn show(run: api::Run, json: bool) -> Result<(), Stop> {
 }
 
 async fn events(client: &Client, run: &str, mut after: u64, json: bool) -> Result<(), Stop> {
-    let mut view = if json { View::Json } else { View::plain() };
+    let mut view = if json { View::Json } else { View::listed() };
     loop {
         let page = client.events_page(run, after).await?;
         for event in &page.items {

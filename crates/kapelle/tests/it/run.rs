@@ -162,10 +162,14 @@ tasks:
 "#,
     );
     let done = folder.run("run workflow.yaml").expect(1);
-    assert!(done.out.contains("bad: failed (exit_3)"), "{}", done.out);
-    assert!(done.out.contains("no luck"), "{}", done.out);
-    assert!(done.out.contains("after: skipped: it needs `bad`"), "{}", done.out);
-    assert!(done.out.contains("other: completed"), "{}", done.out);
+    // How it goes is talk, what came of it is data.
+    assert!(done.err.contains("bad: failed (exit_3)"), "{}", done.err);
+    assert!(done.err.contains("after: skipped: it needs `bad`"), "{}", done.err);
+    assert!(done.err.contains("other: completed"), "{}", done.err);
+    assert!(done.out.starts_with("run ") && done.out.contains("no luck"), "{}", done.out);
+    let run = done.out.split(' ').nth(1).unwrap();
+    let listed = folder.run(&format!("runs events {run}")).expect(0);
+    assert!(listed.out.contains("other: completed") && listed.err.is_empty(), "{listed:?}");
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn the_last_words_on_a_failed_run_name_the_inputs_that_its_step_read() {
         told.contains("--from read\n           with another input: --input page=…\n"),
         "{told}"
     );
-    let run = told.split_once("\nrun ").unwrap().1.split(' ').next().unwrap();
+    let run = told.strip_prefix("run ").unwrap().split(' ').next().unwrap();
     folder.write("there.html", "<p>here");
     let fork = format!("runs fork {run} --from read --input page=there.html");
     let told = folder.run(&fork).expect(0).out;

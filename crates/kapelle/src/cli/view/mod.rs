@@ -23,7 +23,9 @@ use plain::Plain;
 pub(crate) enum View {
     /// One JSON object a line, on stdout.
     Json,
-    /// One line per event that matters, on stdout.
+    /// One line per event that matters, on stdout: what was asked for.
+    Listed(Plain),
+    /// The same while a run goes on, on stderr; the end on stdout.
     Plain(Plain),
     /// Its steps and how far it is, on stderr; the end on stdout.
     Live(Box<Live>),
@@ -59,9 +61,9 @@ impl View {
         }
     }
 
-    /// Plain lines of one run.
-    pub(crate) fn plain() -> Self {
-        Self::Plain(Plain::new(1))
+    /// The events of one run as lines.
+    pub(crate) fn listed() -> Self {
+        Self::Listed(Plain::new(1))
     }
 
     /// Whether it is of use to know the plan.
@@ -80,7 +82,13 @@ impl View {
     pub(crate) fn event(&mut self, event: &Event) -> io::Result<()> {
         match self {
             Self::Json => out::json(event),
-            Self::Plain(plain) => plain.line(event).map_or(Ok(()), |line| out::line(&line)),
+            Self::Listed(plain) => plain.line(event).map_or(Ok(()), |line| out::line(&line)),
+            Self::Plain(plain) => {
+                if let Some(line) = plain.line(event) {
+                    out::say(&line);
+                }
+                Ok(())
+            }
             Self::Live(live) => {
                 live.event(event);
                 Ok(())
@@ -99,7 +107,7 @@ impl View {
             // The last event was the last line.
             (Self::Json, Ending::Completed(..)) => Ok(()),
             (Self::Json, Ending::Paused(event, _)) => out::json(event),
-            (Self::Plain(plain), _) => {
+            (Self::Listed(plain) | Self::Plain(plain), _) => {
                 let ends = plain.ends().of(ending.run());
                 out::text(&summary::summary(&ending, command, ends))
             }
