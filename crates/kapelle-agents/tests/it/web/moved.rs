@@ -113,7 +113,8 @@ async fn a_page_without_anything_to_read_is_none() {
         (moved, "moved"),
         ("<script>location = 'new.html'</script>", "no_text"),
         ("<div id=app></div>", "no_text"),
-        (" ", "no_text"),
+        ("<title>T</title>", "no_text"),
+        ("", "no_text"),
     ] {
         assert_eq!(code(read_file(html).await), (FailureKind::Refused, why.into()), "{html}");
     }
