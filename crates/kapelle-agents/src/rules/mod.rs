@@ -20,6 +20,7 @@ mod similar;
 pub(crate) mod summarizer;
 pub(crate) mod walkthrough;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -53,7 +54,25 @@ pub(crate) struct Verb {
     pub(crate) description: &'static str,
     pub(crate) input: Json,
     pub(crate) output: Json,
-    pub(crate) work: fn(&Json) -> Result<Made, Failure>,
+    pub(crate) work: Work,
+}
+
+/// What an action does with its input.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    /// The same wherever the run stands.
+    Anywhere(fn(&Json) -> Result<Made, Failure>),
+    /// Calls files by their way from the run's folder.
+    From(fn(&Json, &Path) -> Result<Made, Failure>),
+}
+
+impl Work {
+    fn of(self, call: &Call) -> Result<Made, Failure> {
+        match self {
+            Self::Anywhere(work) => work(&call.input),
+            Self::From(work) => work(&call.input, Path::new(&*call.root)),
+        }
+    }
 }
 
 /// What an action made.
@@ -108,7 +127,7 @@ impl Agent for Rules {
 
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
         let work = self.verb(&call.action)?.work;
-        let made = tokio::task::spawn_blocking(move || work(&call.input));
+        let made = tokio::task::spawn_blocking(move || work.of(&call));
         let made = tokio::select! {
             // Stopped before it began: so nobody waits for what nobody wants.
             biased;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::choose::{Chosen, Wanted, candidates, choose};
 use super::document::{self, Document, Page};
-use super::{Made, Rules, Verb};
+use super::{Made, Rules, Verb, Work};
 use crate::input::{invalid, read};
 use crate::text::{Terms, plain};
 
@@ -35,7 +35,7 @@ pub(crate) fn agent() -> Rules {
                 "of": {"description": "how many sentences there were", "type": "integer", "minimum": 0}
             }
         }),
-        work: summarize,
+        work: Work::Anywhere(summarize),
     };
     Rules::new("summarizer", "Summarizes texts by their own sentences", vec![verb])
 }

@@ -1,5 +1,7 @@
 //! How a source is named and linked in a report.
 
+use std::path::Path;
+
 use url::Url;
 
 use crate::rules::document::Page;
@@ -11,14 +13,19 @@ pub(super) struct Cited {
     pub(super) title: String,
     /// Where it is, if it is somewhere a reader can go.
     pub(super) url: Option<String>,
-    /// Where it is, in words.
+    /// Where it is, in words: of a file, the way from the run's folder.
     pub(super) place: String,
     pub(super) published: Option<String>,
 }
 
 impl Cited {
+    /// All pages, as a run in `folder` calls them.
+    pub(super) fn all(pages: &[Page<'_>], folder: &Path) -> Vec<Self> {
+        pages.iter().enumerate().map(|(index, page)| Self::of(index, page, folder)).collect()
+    }
+
     /// The page at `index`, which has the next number.
-    pub(super) fn of(index: usize, page: &Page<'_>) -> Self {
+    fn of(index: usize, page: &Page<'_>, folder: &Path) -> Self {
         let number = index + 1;
         let name = page.document.name();
         let title = page.document.title.as_deref().map(squeeze).filter(|title| !title.is_empty());
@@ -28,7 +35,7 @@ impl Cited {
             number,
             title: title.unwrap_or_else(nameless),
             url: linked(page.document.url().unwrap_or(name)),
-            place: squeeze(name),
+            place: below(name, folder).unwrap_or_else(|| squeeze(name)),
             published: page
                 .document
                 .published
@@ -37,6 +44,14 @@ impl Cited {
                 .map(Into::into),
         }
     }
+}
+
+/// The way from `folder` to the file at `address`, if it is below.
+fn below(address: &str, folder: &Path) -> Option<String> {
+    let path = Url::parse(address).ok()?.to_file_path().ok()?;
+    let real = || path.strip_prefix(folder.canonicalize().ok()?).ok();
+    let way = path.strip_prefix(folder).ok().or_else(real)?;
+    Some(squeeze(way.to_str()?))
 }
 
 /// The address, if a click on it does no more than open a page.

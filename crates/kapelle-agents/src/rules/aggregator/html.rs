@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** what comes from a page is text, wherever it stands.
 
-use super::cite::Cited;
 use super::report::{Part, Quote, Report, Told};
 use super::timeline::Timeline;
 
@@ -28,8 +27,7 @@ figure.run .soft{fill:var(--soft)}figure.run line{stroke:var(--line)}figcaption{
 
 /// The report.
 pub(super) fn write(report: &Report<'_>) -> String {
-    let sources = report.pages.iter().enumerate().map(|(at, page)| Cited::of(at, page)).collect();
-    let mut writer = Writer { report, sources, out: String::new() };
+    let mut writer = Writer { report, out: String::new() };
     let title = safe(&report.title);
     writer.add("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     writer.add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
@@ -54,7 +52,6 @@ pub(super) fn write(report: &Report<'_>) -> String {
 
 struct Writer<'a> {
     report: &'a Report<'a>,
-    sources: Vec<Cited>,
     out: String,
 }
 
@@ -188,13 +185,13 @@ impl Writer<'_> {
     fn list(&mut self) {
         self.head("Sources");
         self.add("<ol class=\"sources\">\n");
-        for source in std::mem::take(&mut self.sources) {
+        for source in &self.report.sources {
             let title = safe(&source.title);
             let title = match &source.url {
                 Some(url) => format!("<a href=\"{}\">{title}</a>", safe(url)),
                 None => title,
             };
-            let mut more = vec![source.place, source.published.unwrap_or_default()];
+            let mut more = vec![&*source.place, source.published.as_deref().unwrap_or_default()];
             more.retain(|said| !said.is_empty() && *said != source.title);
             let more = safe(&more.join(" · "));
             self.add(&format!(
@@ -230,7 +227,7 @@ impl Writer<'_> {
     }
 
     fn mark_of(&self, page: usize) -> String {
-        let number = self.sources[page].number;
+        let number = self.report.sources[page].number;
         format!("<sup><a href=\"#s{number}\">[{number}]</a></sup>")
     }
 }

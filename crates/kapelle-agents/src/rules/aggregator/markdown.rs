@@ -2,15 +2,12 @@
 //!
 //! **Invariant:** what comes from a page cannot make a heading, a link or markup of its own.
 
-use std::fmt::Write as _;
-
 use super::cite::Cited;
 use super::report::{Part, Quote, Report, Told};
 
 /// The report.
 pub(super) fn write(report: &Report<'_>) -> String {
-    let sources = report.pages.iter().enumerate().map(|(at, page)| Cited::of(at, page)).collect();
-    let mut writer = Writer { report, sources, out: String::new() };
+    let mut writer = Writer { report, out: String::new() };
     writer.answer();
     let (matter, others) = report.contradictions.split_at(report.matter);
     writer.told("What the sources do not agree on", matter);
@@ -21,12 +18,12 @@ pub(super) fn write(report: &Report<'_>) -> String {
     writer.told("What several sources say", &report.facts);
     writer.sources();
     writer.unread();
+    writer.links();
     writer.out
 }
 
 struct Writer<'a> {
     report: &'a Report<'a>,
-    sources: Vec<Cited>,
     out: String,
 }
 
@@ -122,7 +119,7 @@ impl Writer<'_> {
                 self.line(&format!("\n   {fence}\n{}\n   {fence}\n", lines.join("\n")));
             }
             if let Some(warning) = &step.warning {
-                self.line(&format!("   **Careful:** {}", safe(warning)));
+                self.line(&format!("\n   **Careful:** {}\n", safe(warning)));
             }
         }
     }
@@ -145,19 +142,30 @@ impl Writer<'_> {
 
     fn sources(&mut self) {
         self.head("Sources");
-        for source in std::mem::take(&mut self.sources) {
-            let title = safe(&source.title);
-            let mut line = format!("{}. ", source.number);
-            match &source.url {
-                Some(url) => write!(line, "[{title}](<{}>)", url.replace(['<', '>'], "")),
-                None if source.place == source.title => write!(line, "{title}"),
-                None => write!(line, "{title}, {}", safe(&source.place)),
+        for source in &self.report.sources {
+            let number = source.number;
+            let mut line = match &source.url {
+                Some(_) => format!("{number}. [{}][{number}]", safe(&source.title)),
+                None => format!("{number}. {}", safe(&source.title)),
+            };
+            // A web page's address is what its link says already.
+            let is_said = source.url.as_deref() == Some(&source.place);
+            if !is_said && source.place != source.title && !source.place.is_empty() {
+                line.push_str(&format!(", {}", safe(&source.place)));
             }
-            .expect("a text takes all that is written");
             if let Some(published) = &source.published {
                 line.push_str(&format!(", {}", safe(published)));
             }
             self.line(&line);
+        }
+    }
+
+    /// Where the numbers lead, once for each, so that lines can be read as they are.
+    fn links(&mut self) {
+        let linked = |source: &Cited| Some((source.number, source.url.clone()?));
+        for (at, (number, url)) in self.report.sources.iter().filter_map(linked).enumerate() {
+            let space = if at == 0 { "\n" } else { "" };
+            self.line(&format!("{space}[{number}]: <{}>", url.replace(['<', '>'], "")));
         }
     }
 
@@ -178,9 +186,9 @@ impl Writer<'_> {
     }
 
     fn mark_of(&self, page: usize) -> String {
-        let source = &self.sources[page];
+        let source = &self.report.sources[page];
         match &source.url {
-            Some(url) => format!("[[{}]](<{}>)", source.number, url.replace(['<', '>'], "")),
+            Some(_) => format!("[[{}]]", source.number),
             None => format!("[{}]", source.number),
         }
     }

@@ -12,7 +12,7 @@ mod timeline;
 
 use serde_json::json;
 
-use super::{Rules, Verb, document};
+use super::{Rules, Verb, Work, document};
 
 /// The agent.
 pub(crate) fn agent() -> Rules {
@@ -22,14 +22,14 @@ pub(crate) fn agent() -> Rules {
             description: "Makes one value of several: what is equal once, what differs named",
             input: merge::input_schema(),
             output: merge::output_schema(),
-            work: merge::work,
+            work: Work::Anywhere(merge::work),
         },
         Verb {
             name: "report",
             description: "Writes a report on documents: answer, contradictions, evidence, sources",
             input: report::input_schema(),
             output: output_schema(),
-            work: report::work,
+            work: Work::From(report::work),
         },
     ];
     let description =

@@ -2,6 +2,7 @@
 //! agree on, then the evidence, then the sources.
 
 use std::ops::Range;
+use std::path::Path;
 
 use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::answer::{answer, of_all};
+use super::cite::Cited;
 use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
@@ -129,6 +131,8 @@ pub(super) struct Report<'a> {
     /// The page that the steps are of, if it is one of these.
     pub(super) steps_of: Option<usize>,
     pub(super) pages: &'a [Page<'a>],
+    /// The same, as a reader sees them.
+    pub(super) sources: Vec<Cited>,
     pub(super) unread: &'a [Unread],
     pub(super) run: Option<&'a Timeline>,
 }
@@ -172,11 +176,11 @@ pub(super) struct Step {
     pub(super) warning: Option<String>,
 }
 
-pub(super) fn work(input: &Json) -> Result<Made, Failure> {
+pub(super) fn work(input: &Json, folder: &Path) -> Result<Made, Failure> {
     let input: Input = read(input)?;
     document::check(&input.documents)?;
     let pages = Page::all(&input.documents);
-    let report = make(&input, &pages);
+    let report = make(&input, &pages, folder);
     let value = report.value();
     let wanted = |format| input.formats.as_ref().is_none_or(|formats| formats.contains(&format));
     let mut files = Vec::new();
@@ -195,7 +199,7 @@ pub(super) fn work(input: &Json) -> Result<Made, Failure> {
     Ok(Made { value, files })
 }
 
-fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
+fn make<'a>(input: &'a Input, pages: &'a [Page<'a>], folder: &Path) -> Report<'a> {
     let mut terms = Terms::default();
     let question = input.question.as_deref().filter(|question| !question.trim().is_empty());
     let near = question.map_or_else(Vec::new, |question| near(question, pages, &mut terms));
@@ -242,6 +246,7 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>]) -> Report<'a> {
         steps: guide.map_or_else(Vec::new, steps),
         steps_of: guide.and_then(|guide| page_of(guide, pages)),
         pages,
+        sources: Cited::all(pages, folder),
         unread: &input.unread,
         run: input.run.as_ref(),
     }
@@ -271,7 +276,8 @@ fn evidence(near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote
     let mut taken: Vec<usize> = Vec::new();
     for at in 0..near.len() {
         let repeats = taken.iter().any(|other| vectors[at].likeness(&vectors[*other]) > THE_SAME);
-        if !repeats && taken.len() < EVIDENCE {
+        let says = first_words(&pages[near[at].page], &near[at].passage.range).is_some();
+        if says && !repeats && taken.len() < EVIDENCE {
             taken.push(at);
         }
     }
@@ -284,6 +290,23 @@ fn evidence(near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote
         }
     };
     taken.iter().map(quote).collect()
+}
+
+/// The first sentence or two of the prose in `range`: of its first paragraph, or else of a list.
+fn first_words(page: &Page<'_>, range: &Range<usize>) -> Option<Range<usize>> {
+    const LONG: usize = 320;
+    const PARAGRAPH_MIN: usize = 60;
+    let of = |is: fn(Kind) -> bool| {
+        let blocks = page.blocks.iter().filter(move |block| is(block.kind));
+        let inside = blocks.map(|b| b.range.start.max(range.start)..b.range.end.min(range.end));
+        inside.filter(|part| part.start < part.end && part.len() >= PARAGRAPH_MIN)
+    };
+    let is_item = |kind| matches!(kind, Kind::Item { .. });
+    let prose = of(|kind| kind == Kind::Paragraph).next().or_else(|| of(is_item).next())?;
+    let first = sentences(page.text, prose.clone());
+    let fits = |range: &&Range<usize>| range.end - prose.start <= LONG;
+    let last = first.iter().take_while(fits).last().or(first.first());
+    Some(prose.start..last.map_or(prose.end, |range| range.end))
 }
 
 fn tell(group: &Group, all: &[Claim]) -> Told {
@@ -430,7 +453,7 @@ impl Report<'_> {
         self.evidence.iter().filter(move |quote| !quoted(quote))
     }
 
-    /// The first sentence or two of a passage, of its first paragraph.
+    /// The first sentence or two of a passage.
     pub(super) fn short(&self, quote: &Quote) -> String {
         let range = self.short_range(quote);
         let more = if range.end < quote.range.end { " …" } else { "" };
@@ -438,15 +461,8 @@ impl Report<'_> {
     }
 
     fn short_range(&self, quote: &Quote) -> Range<usize> {
-        const LONG: usize = 320;
-        const PARAGRAPH_MIN: usize = 60;
-        let text = self.pages[quote.page].text;
-        let paragraph = text[quote.range.clone()].find("\n\n").filter(|at| *at >= PARAGRAPH_MIN);
-        let end = paragraph.map_or(quote.range.end, |at| quote.range.start + at);
-        let first = sentences(text, quote.range.start..end);
-        let fits = |range: &&Range<usize>| range.end - quote.range.start <= LONG;
-        let last = first.iter().take_while(fits).last().or(first.first());
-        quote.range.start..last.map_or(end, |range| range.end)
+        let first = first_words(&self.pages[quote.page], &quote.range);
+        first.unwrap_or_else(|| quote.range.clone())
     }
 
     pub(super) fn heading(&self, quote: &Quote) -> Option<String> {

@@ -1,5 +1,7 @@
 //! A report on real prose: the answer first, planted contradictions found, none invented.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -53,7 +55,7 @@ fn documents(pages: &[(&str, &str)]) -> Value {
 }
 
 fn report(input: &Value) -> (Value, Vec<(&'static str, String)>) {
-    let made = report::work(input).unwrap();
+    let made = report::work(input, Path::new("/run")).unwrap();
     (made.value, made.files.into_iter().map(|file| (file.name, file.text)).collect())
 }
 
@@ -254,4 +256,49 @@ fn what_matters_to_the_question_stands_before_the_steps_and_the_rest_behind() {
         assert!(text[before..steps].contains("30 days") && !text[before..steps].contains("3.8"));
         assert!(text[behind..].contains("3.8"), "{text}");
     }
+}
+
+#[test]
+fn files_are_called_by_their_way_from_the_folder_of_the_run() {
+    let text = PAGES[1].1;
+    let (_, files) = report(&json!({
+        "documents": [
+            {"url": "file:///run/docs/a%20b.html", "title": "Settings", "text": text},
+            {"url": "file:///elsewhere/c.html", "title": "Others", "text": PAGES[2].1}
+        ],
+        "question": "Which port does Harbor listen on by default?"
+    }));
+    let (markdown, html) = (&files[0].1, &files[1].1);
+    assert!(markdown.contains("by default; firewalls must let it through. [[1]]"), "{markdown}");
+    let (body, links) = markdown.split_once("\n[1]: ").unwrap();
+    assert!(body.contains("1. [Settings][1], docs/a b.html\n"), "{body}");
+    assert!(!body.contains("/run"), "{body}");
+    assert!(
+        links.starts_with("<file:///run/docs/a%20b.html>\n[2]: <file:///elsewhere/"),
+        "{links}"
+    );
+    assert!(html.contains("<small>docs/a b.html</small>"), "{html}");
+}
+
+#[test]
+fn code_and_tables_are_no_evidence_by_themselves() {
+    let page = |code: &str| {
+        format!(
+            "# Backups\n\n```sh\n{code}\n```\n\n| backup | when |\n|---|---|\n| full | night |\n"
+        )
+    };
+    let prose =
+        "The backup of the queue is a copy of its folder, and it is taken while the server runs.";
+    let (_, files) = report(&json!({
+        "documents": [
+            {"url": "https://docs.example/1", "markdown": page("harbor backup queue\nharbor backup thaw")},
+            {"url": "https://docs.example/2", "markdown": page("harbor backup") + prose},
+            {"url": "https://docs.example/3", "markdown": format!("# More\n\nA second backup of the queue, on another \
+                machine, costs little and has saved many a weekend.")}
+        ],
+        "question": "How is a backup of the queue taken?"
+    }));
+    let evidence = between(&files[0].1, "## Evidence", "## Sources");
+    assert!(evidence.contains("has saved many a weekend"), "{evidence}");
+    assert!(!evidence.contains("harbor backup") && !evidence.contains("full"), "{evidence}");
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::document::{self, Document, Page};
 use super::rank::{Ranked, rank};
 use super::salient::{keywords, overall};
-use super::{Made, Rules, Verb};
+use super::{Made, Rules, Verb, Work};
 use crate::input::read;
 use crate::text::{Terms, words};
 use filter::Filters;
@@ -42,7 +42,7 @@ pub(crate) fn agent() -> Rules {
                     "passages": passages
                 }
             }),
-            work: analyze,
+            work: Work::Anywhere(analyze),
         },
         Verb {
             name: "rank",
@@ -60,14 +60,14 @@ pub(crate) fn agent() -> Rules {
                     }
                 }
             }),
-            work: ranked,
+            work: Work::Anywhere(ranked),
         },
         Verb {
             name: "filter",
             description: "Keeps documents by language, date, length, domain and pattern",
             input: input_schema(&["documents", "filters"]),
             output: filter::output_schema(),
-            work: filtered,
+            work: Work::Anywhere(filtered),
         },
     ];
     Rules::new("analyzer", "Finds what matters in documents: passages, keywords, filters", verbs)

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{self, Document};
-use super::{Made, Rules, Verb};
+use super::{Made, Rules, Verb, Work};
 use crate::Web;
 use crate::input::{invalid, read as read_input};
 use crate::text::{Language, Offsets, plain};
@@ -43,7 +43,7 @@ pub(crate) fn agent(web: Web) -> Guide {
                 "steps": {"type": "array", "items": step_schema()}
             }
         }),
-        work: extract,
+        work: Work::Anywhere(extract),
     };
     let description = "Extracts step-by-step guides from pages";
     Guide { rules: Rules::new("guide-extractor", description, vec![verb]), web }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::guide::{is_told, step_schema, strip_lead};
-use super::{File, Made, Rules, Verb};
+use super::{File, Made, Rules, Verb, Work};
 use crate::input::read;
 use page::Page;
 
@@ -26,7 +26,7 @@ pub(crate) fn agent() -> Rules {
                       that it is done",
         input: input_schema(),
         output: output_schema(),
-        work: generate,
+        work: Work::Anywhere(generate),
     };
     Rules::new("walkthrough-generator", "Makes walkthroughs of guides", vec![verb])
 }
