@@ -80,6 +80,11 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// So many of something, as people say it.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// A number of bytes as people read it.
 pub(crate) fn bytes(bytes: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);

@@ -121,10 +121,10 @@ fn calls(why: &Why) -> Vec<Vec<String>> {
 fn cost(why: &Why) -> String {
     let cost = &why.cost;
     let mut text = format!(
-        "\ncost  {} from the first attempt on, {} at work in {} attempts, {} bytes in, {} out",
+        "\ncost  {} from the first attempt on, {} at work in {}, {} bytes in, {} out",
         out::duration(cost.elapsed_ms),
         out::duration(cost.working_ms),
-        cost.attempts,
+        out::counted(cost.attempts, "attempt"),
         cost.input_bytes,
         cost.output_bytes
     );

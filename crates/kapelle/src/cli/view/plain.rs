@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kapelle_api::{self as api, Event, EventKind};
 
 use crate::cli::bill::amount;
-use crate::cli::out::{duration, shown};
+use crate::cli::out::{counted, duration, shown};
 
 /// How much of a message is shown.
 const MESSAGE_MAX: usize = 300;
@@ -95,7 +95,8 @@ fn words(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::RunCreated { workflow, .. } => format!("created from `{workflow}`"),
         EventKind::RunForked { parent, from, taken, .. } => {
-            format!("forked from {parent} at `{from}`: {taken} steps taken over")
+            let taken = counted(*taken as u64, "step");
+            format!("forked from {parent} at `{from}`: {taken} taken over")
         }
         EventKind::RunAdopted {} => "taken over by another process".to_owned(),
         EventKind::RunPaused { by, reason, .. } => {
@@ -138,7 +139,7 @@ fn words(kind: &EventKind) -> Option<String> {
             let comment = if comment.is_empty() { comment } else { format!(": {comment}") };
             format!("{word} by {by}{comment}")
         }
-        EventKind::StepsGrown { count } => format!("{count} steps added"),
+        EventKind::StepsGrown { count } => format!("{} added", counted(*count as u64, "step")),
         EventKind::RunStarted {}
         | EventKind::StepsDropped { .. }
         | EventKind::EffectStarted { .. }
