@@ -80,7 +80,6 @@ fn twelve_messy_pages_are_answered_from_with_their_contradictions() {
     let wanted = expected["contradictions"].as_array().unwrap();
     let missed: Vec<_> = wanted
         .iter()
-        .filter(|wanted| wanted["found"] != false)
         .filter(|wanted| !told.iter().any(|told| names(&report, told, wanted)))
         .collect();
     assert!(wanted.len() >= 6 && missed.is_empty(), "{missed:?}\n{report}");

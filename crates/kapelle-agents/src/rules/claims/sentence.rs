@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::about::About;
 use super::value::{Dimension, Found, Question, Value, values};
 use crate::rules::document::Page;
+use crate::rules::guide::is_told;
 use crate::text::{Kind, Terms, sentences, words};
 
 /// The most claims that are taken from one page.
@@ -178,7 +179,7 @@ impl Reader<'_> {
         let since = set_apart(text, &mut all);
         all.retain(|found| !is_denied(&text[..found.range.start]));
         if all.is_empty() {
-            all.extend(flag(text));
+            all.extend(flag(text).or_else(|| order(text, self.page.language.code())));
         }
         if all.len() > VALUES_MAX {
             return;
@@ -193,6 +194,11 @@ impl Reader<'_> {
             match &first {
                 Some(first) if about.said.len() < 2 => about.borrow(first),
                 _ => (),
+            }
+            if let Value::Flag(_, Question::First) = value.value {
+                // `Stop the others, and the leader last`: what is done is said once.
+                let does = words(text).next().map_or("", |(range, _)| &text[range]);
+                about.borrow(&About::of(does, &(0..0), self.page.language, terms));
             }
             if matches!(value.value, Value::Version(_)) {
                 about.said.retain(|said| !matches!(&*said.word, "version" | "versions"));
@@ -414,6 +420,20 @@ fn flag(text: &str) -> Option<Found> {
         return Some(Found { value: Value::Flag(yes != denied, question), range: range.clone() });
     }
     None
+}
+
+/// What an instruction says of when it is a thing's turn: `stop the leader last`.
+fn order(text: &str, code: &str) -> Option<Found> {
+    const NAME_MAX: usize = 2;
+    let words: Vec<(Range<usize>, &str)> = words(text).collect();
+    let at = words.iter().enumerate().position(|(at, (range, word))| {
+        let named = words[..at].iter().rev().skip(1).take(NAME_MAX).any(|(_, word)| *word == "the");
+        let ends = text[range.end..].chars().next().is_none_or(|next| ",.;:".contains(next));
+        matches!(*word, "first" | "last") && named && ends
+    })?;
+    let (range, word) = &words[at];
+    let value = Value::Flag(*word == "first", Question::First);
+    is_told(text, code).then(|| Found { value, range: range.clone() })
 }
 
 /// Whether a thing follows: `is on the disk` says where, `is on by default` says that it is.

@@ -178,10 +178,21 @@ fn what_only_looks_like_a_contradiction_is_none() {
             "| measured | p50 | p90 | p99 | runs |\n|---|---|---|---|---|\n| restart | 2 s | 3 s | 4 s | 20 |",
         ),
         ("The default port is not 9090.", "The default port is 8080."),
+        ("Stop the leader first.", "Stop the follower last."),
+        ("Start the leader last.", "The leader was the first, and the follower the last."),
     ];
     for (one, other) in cases {
         let found = found(&[one, other]);
         assert!(found.iter().all(|group| !group.contains('!')), "{one} {other} {found:?}");
     }
     assert_eq!(found(&["The default port is 8080. The default port is 9090."]), [] as [String; 0]);
+}
+
+#[test]
+fn instructions_may_differ_on_whose_turn_is_when() {
+    let found = found(&[
+        "Upgrade the standby brokers one by one, and the coordinator last. It takes a while.",
+        "Upgrade the coordinator first, then the other brokers one by one.",
+    ]);
+    assert_eq!(found, ["last ! first"]);
 }

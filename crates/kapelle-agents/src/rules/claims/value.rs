@@ -53,6 +53,8 @@ pub(crate) enum Question {
     Supported,
     Required,
     Allowed,
+    /// Whether it comes first; no: last.
+    First,
 }
 
 impl Value {
