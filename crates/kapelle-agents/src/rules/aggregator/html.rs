@@ -167,16 +167,16 @@ impl Writer<'_> {
 
     fn evidence(&mut self) {
         let report = self.report;
-        for (at, quote) in report.more_evidence().enumerate() {
+        for (at, one) in report.more_evidence().enumerate() {
             if at == 0 {
                 self.head("Evidence");
             }
-            let lead = report.lead(quote);
+            let lead = report.lead(&one.quote);
             let heading = lead.map_or_else(String::new, |lead| format!("<b>{}</b> ", safe(&lead)));
             let line = format!(
                 "<blockquote>{heading}{} {}</blockquote>\n",
-                safe(&self.report.short(quote)),
-                self.mark(quote)
+                safe(&report.short(one)),
+                self.mark(&one.quote)
             );
             self.add(&line);
         }

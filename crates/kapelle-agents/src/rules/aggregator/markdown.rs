@@ -119,23 +119,24 @@ impl Writer<'_> {
                 self.line(&format!("\n   {fence}\n{}\n   {fence}\n", lines.join("\n")));
             }
             if let Some(warning) = &step.warning {
-                self.line(&format!("\n   **Careful:** {}\n", safe(warning)));
+                let space = if step.command.is_some() { "" } else { "\n" };
+                self.line(&format!("{space}   **Careful:** {}\n", safe(warning)));
             }
         }
     }
 
     fn evidence(&mut self) {
         let report = self.report;
-        for (at, quote) in report.more_evidence().enumerate() {
+        for (at, one) in report.more_evidence().enumerate() {
             if at == 0 {
                 self.head("Evidence");
             }
-            let lead = report.lead(quote);
+            let lead = report.lead(&one.quote);
             let heading = lead.map_or_else(String::new, |lead| format!("**{}** ", safe(&lead)));
             self.line(&format!(
                 "> {heading}{} {}\n",
-                safe(&self.report.short(quote)),
-                self.mark(quote)
+                safe(&report.short(one)),
+                self.mark(&one.quote)
             ));
         }
     }

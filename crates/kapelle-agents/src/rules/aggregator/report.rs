@@ -125,7 +125,7 @@ pub(super) struct Report<'a> {
     /// How many of them matter to it.
     pub(super) matter: usize,
     pub(super) facts: Vec<Told>,
-    pub(super) evidence: Vec<Quote>,
+    pub(super) evidence: Vec<Evidence>,
     pub(super) summary: Vec<Sentence>,
     pub(super) steps: Vec<Step>,
     /// The page that the steps are of, if it is one of these.
@@ -143,6 +143,12 @@ pub(super) struct Quote {
     pub(super) page: usize,
     pub(super) range: Range<usize>,
     pub(super) heading: Option<Range<usize>>,
+}
+
+/// A passage, and what of it is told.
+pub(super) struct Evidence {
+    pub(super) quote: Quote,
+    told: Range<usize>,
 }
 
 /// What is said of one thing: values, each with who says it.
@@ -265,7 +271,7 @@ fn near(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Ranked> {
 }
 
 /// Of these the ones that answer the question best, those that say the same once.
-fn evidence(near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote> {
+fn evidence(near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Evidence> {
     let stems: Vec<_> = near
         .iter()
         .map(|one| {
@@ -274,35 +280,41 @@ fn evidence(near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote
         .collect();
     let (vectors, _) = vectors(&stems);
     let mut taken: Vec<usize> = Vec::new();
-    for at in 0..near.len() {
+    let mut found = Vec::new();
+    for (at, one) in near.iter().enumerate() {
         let repeats = taken.iter().any(|other| vectors[at].likeness(&vectors[*other]) > THE_SAME);
-        let says = first_words(&pages[near[at].page], &near[at].passage.range).is_some();
-        if says && !repeats && taken.len() < EVIDENCE {
-            taken.push(at);
+        if repeats || taken.len() == EVIDENCE {
+            continue;
         }
+        let Some(told) = telling(one, &pages[one.page], terms) else { continue };
+        let (range, heading) = (one.passage.range.clone(), one.passage.heading.clone());
+        taken.push(at);
+        found.push(Evidence { quote: Quote { page: one.page, range, heading }, told });
     }
-    let quote = |at: &usize| {
-        let one = &near[*at];
-        Quote {
-            page: one.page,
-            range: one.passage.range.clone(),
-            heading: one.passage.heading.clone(),
-        }
-    };
-    taken.iter().map(quote).collect()
+    found
 }
 
-/// The first sentence or two of the prose in `range`: of its first paragraph, or else of a list.
-fn first_words(page: &Page<'_>, range: &Range<usize>) -> Option<Range<usize>> {
+/// The first sentence or two of the paragraph or item of a passage that has most of the question;
+/// `None` where it has no prose.
+fn telling(one: &Ranked, page: &Page<'_>, terms: &mut Terms) -> Option<Range<usize>> {
     const LONG: usize = 320;
-    const PARAGRAPH_MIN: usize = 60;
-    let of = |is: fn(Kind) -> bool| {
-        let blocks = page.blocks.iter().filter(move |block| is(block.kind));
-        let inside = blocks.map(|b| b.range.start.max(range.start)..b.range.end.min(range.end));
-        inside.filter(|part| part.start < part.end && part.len() >= PARAGRAPH_MIN)
-    };
-    let is_item = |kind| matches!(kind, Kind::Item { .. });
-    let prose = of(|kind| kind == Kind::Paragraph).next().or_else(|| of(is_item).next())?;
+    const PROSE_MIN: usize = 60;
+    let range = &one.passage.range;
+    let mut best: Option<(usize, Range<usize>)> = None;
+    let prose =
+        page.blocks.iter().filter(|b| matches!(b.kind, Kind::Paragraph | Kind::Item { .. }));
+    for block in prose {
+        let part = block.range.start.max(range.start)..block.range.end.min(range.end);
+        if part.start + PROSE_MIN > part.end {
+            continue;
+        }
+        let said = terms.of(&page.text[part.clone()], page.language);
+        let asked = one.terms.iter().filter(|term| said.contains(term)).count();
+        if best.as_ref().is_none_or(|(most, _)| asked > *most) {
+            best = Some((asked, part));
+        }
+    }
+    let (_, prose) = best?;
     let first = sentences(page.text, prose.clone());
     let fits = |range: &&Range<usize>| range.end - prose.start <= LONG;
     let last = first.iter().take_while(fits).last().or(first.first());
@@ -440,29 +452,22 @@ impl Report<'_> {
     }
 
     /// The evidence that the answer does not quote already, in full.
-    pub(super) fn more_evidence(&self) -> impl Iterator<Item = &Quote> {
-        let quoted = |quote: &Quote| {
-            let short = self.short_range(quote);
+    pub(super) fn more_evidence(&self) -> impl Iterator<Item = &Evidence> {
+        let quoted = |one: &Evidence| {
             let holds = |said: &Quote| {
-                said.page == quote.page
-                    && said.range.start <= short.start
-                    && short.end <= said.range.end
+                said.page == one.quote.page
+                    && said.range.start <= one.told.start
+                    && one.told.end <= said.range.end
             };
             self.answer.iter().any(holds)
         };
-        self.evidence.iter().filter(move |quote| !quoted(quote))
+        self.evidence.iter().filter(move |one| !quoted(one))
     }
 
-    /// The first sentence or two of a passage.
-    pub(super) fn short(&self, quote: &Quote) -> String {
-        let range = self.short_range(quote);
-        let more = if range.end < quote.range.end { " …" } else { "" };
-        format!("{}{more}", plain(&self.pages[quote.page].text[range]))
-    }
-
-    fn short_range(&self, quote: &Quote) -> Range<usize> {
-        let first = first_words(&self.pages[quote.page], &quote.range);
-        first.unwrap_or_else(|| quote.range.clone())
+    /// What is told of a passage: a sentence or two.
+    pub(super) fn short(&self, one: &Evidence) -> String {
+        let more = if one.told.end < one.quote.range.end { " …" } else { "" };
+        format!("{}{more}", plain(&self.pages[one.quote.page].text[one.told.clone()]))
     }
 
     pub(super) fn heading(&self, quote: &Quote) -> Option<String> {
@@ -479,10 +484,10 @@ impl Report<'_> {
     fn value(&self) -> Json {
         let mut value = json!({
             "title": self.title,
-            "answer": self.quotes(&self.answer),
+            "answer": self.quotes(self.answer.iter()),
             "contradictions": self.all_told(&self.contradictions),
             "facts": self.all_told(&self.facts),
-            "evidence": self.quotes(&self.evidence),
+            "evidence": self.quotes(self.evidence.iter().map(|one| &one.quote)),
             "sources": self.sources(),
         });
         if let Some(question) = self.question {
@@ -494,7 +499,7 @@ impl Report<'_> {
         value
     }
 
-    fn quotes(&self, quotes: &[Quote]) -> Json {
+    fn quotes<'q>(&self, quotes: impl Iterator<Item = &'q Quote>) -> Json {
         let show = |quote: &Quote| {
             let mut shown = self.pages[quote.page].quote(&quote.range);
             if let Some(heading) = self.heading(quote) {
@@ -502,12 +507,12 @@ impl Report<'_> {
             }
             Json::Object(shown)
         };
-        quotes.iter().map(show).collect()
+        quotes.map(show).collect()
     }
 
     fn all_told(&self, told: &[Told]) -> Json {
         let values = |told: &Told| -> Json {
-            let show = |(value, quotes): &(Box<str>, Vec<Quote>)| json!({"value": value, "sources": self.quotes(quotes)});
+            let show = |(value, quotes): &(Box<str>, Vec<Quote>)| json!({"value": value, "sources": self.quotes(quotes.iter())});
             told.values.iter().map(show).collect()
         };
         told.iter().map(|told| json!({"subject": told.subject, "values": values(told)})).collect()

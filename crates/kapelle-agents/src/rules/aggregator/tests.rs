@@ -293,12 +293,13 @@ fn code_and_tables_are_no_evidence_by_themselves() {
         "documents": [
             {"url": "https://docs.example/1", "markdown": page("harbor backup queue\nharbor backup thaw")},
             {"url": "https://docs.example/2", "markdown": page("harbor backup") + prose},
-            {"url": "https://docs.example/3", "markdown": format!("# More\n\nA second backup of the queue, on another \
-                machine, costs little and has saved many a weekend.")}
+            {"url": "https://docs.example/3", "markdown": format!("# More\n\nHarbor is a small \
+                thing, and it has few files, which is all on them.\n\nA second backup of the queue, on another \
+                machine, costs little.")}
         ],
         "question": "How is a backup of the queue taken?"
     }));
     let evidence = between(&files[0].1, "## Evidence", "## Sources");
-    assert!(evidence.contains("has saved many a weekend"), "{evidence}");
+    assert!(evidence.contains("A second backup of the queue"), "{evidence}");
     assert!(!evidence.contains("harbor backup") && !evidence.contains("full"), "{evidence}");
 }
