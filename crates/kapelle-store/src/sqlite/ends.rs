@@ -21,6 +21,7 @@ use kapelle_core::port::journal::Error;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::{Fault, Phase, classify};
+use super::pages;
 use super::schema::level_of;
 use super::unusable;
 use super::write::{HISTORY, Place, end_of, last_of};
@@ -141,7 +142,15 @@ impl Ends {
             let mut missing = Vec::new();
             // Where nothing is noted there may be no tables yet.
             for (place, note) in (0..).zip(notes).filter(|(_, note)| is_noted(note)) {
-                let there = place_of(conn, place)?;
+                let there = match place_of(conn, place) {
+                    Ok(there) => there,
+                    Err(error) => {
+                        // A page that is refused whenever it is read, which is no reason to refuse all.
+                        let page = pages::refused().ok_or(error)?;
+                        tracing::error!("how far shard {place} goes cannot be read: {page}");
+                        continue;
+                    }
+                };
                 let [pos, epoch] = note.map(Option::unwrap_or_default);
                 if there[0] < pos || there[1] < epoch {
                     missing.push(format!(

@@ -9,6 +9,7 @@ use kapelle_core::port::journal::Error;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
 
+use super::pages;
 use super::space::Space;
 
 /// What was being done.
@@ -53,9 +54,12 @@ pub(super) fn classify(error: &rusqlite::Error, phase: Phase, file: &Arc<str>) -
         let message = format!("{error} ({phase:?})").to_lowercase().into();
         Fault::Poison(Error::Poisoned { file: file(), message })
     };
-    let rusqlite::Error::SqliteFailure(failure, _) = error else {
-        return if phase == Phase::Read { Fault::Damaged(error.to_string()) } else { poison() };
-    };
+    if phase == Phase::Read
+        && let Some(what) = damage(error)
+    {
+        return Fault::Damaged(what);
+    }
+    let rusqlite::Error::SqliteFailure(failure, _) = error else { return poison() };
     if phase == Phase::Rollback {
         return poison();
     }
@@ -71,9 +75,6 @@ pub(super) fn classify(error: &rusqlite::Error, phase: Phase, file: &Arc<str>) -
         (ErrorCode::NotADatabase, Phase::Open) => unavailable(
             "it is no store, or its head is damaged: restore it from a backup, or choose another folder",
         ),
-        (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, Phase::Read) => {
-            Fault::Damaged(error.to_string())
-        }
         (ErrorCode::DatabaseCorrupt, Phase::Open) => unavailable("restore it from a backup"),
         (ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly, _)
             if phase != Phase::Commit =>
@@ -86,7 +87,27 @@ pub(super) fn classify(error: &rusqlite::Error, phase: Phase, file: &Arc<str>) -
     }
 }
 
-/// The same, where a write that failed may have met a quota: to SQLite only a full disk is full.
+/// What is wrong, where `error` says that what was read makes no sense. It harms who asked for it,
+/// nobody else.
+pub(super) fn damage(error: &rusqlite::Error) -> Option<String> {
+    let is_page = match error {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+            _ => return None,
+        },
+        _ => false,
+    };
+    let page = pages::refused().filter(|_| is_page);
+    Some(page.unwrap_or_else(|| error.to_string()))
+}
+
+/// The refusal of what would need it.
+pub(super) fn damaged(file: &Arc<str>, what: &str) -> Error {
+    let message = format!("it is damaged: {what}; restore it from a backup").into();
+    Error::Unavailable { file: Arc::clone(file), message }
+}
+
+/// The same as [`classify`], where a write that failed may have met a quota: to SQLite only a full disk is full.
 pub(super) fn classify_full(
     error: &rusqlite::Error,
     phase: Phase,

@@ -19,6 +19,7 @@ mod files;
 mod import;
 mod look;
 mod pace;
+mod pages;
 mod prune;
 mod read;
 mod schema;

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::Poison;
-use super::fault::{Fault, Phase, classify};
+use super::fault::{Fault, Phase, classify, damaged};
 use super::schema::{check_level, open_reader};
 use super::sum;
 use super::write::{POS_BITS, int, last_of};
@@ -26,7 +26,7 @@ const READERS: usize = 4;
 
 /// The connections that read.
 pub(super) struct Readers {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     file: Arc<str>,
     poison: Poison,
     idle: Mutex<Vec<Connection>>,
@@ -50,10 +50,7 @@ impl Readers {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let file = Arc::clone(&self.file);
-        let damaged = move |message: String| Error::Unavailable {
-            file,
-            message: format!("it is damaged: {message}; restore it from a backup").into(),
-        };
+        let damaged = move |message: String| damaged(&file, &message);
         self.read_or(damaged, work).await
     }
 
@@ -76,7 +73,7 @@ impl Readers {
         let readers = Arc::clone(self);
         let read = move || match readers.transaction(work) {
             Ok(done) => done,
-            Err(error) => Err(match classify(&error, Phase::Read, &readers.file) {
+            Err(fault) => Err(match fault {
                 Fault::Refused(error) | Fault::Ghost(error) => error,
                 Fault::Damaged(message) => damaged(message),
                 Fault::Poison(error) => readers.poison.take(error),
@@ -96,19 +93,19 @@ impl Readers {
     fn transaction<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Result<T, Error>> {
+    ) -> Result<Result<T, Error>, Fault> {
         if let Err(poisoned) = self.poison.check() {
             return Ok(Err(poisoned));
         }
+        let fault = |error| classify(&error, Phase::Read, &self.file);
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle().pop();
-        let conn = kept.map_or_else(|| open_reader(&self.path), Ok)?;
-        let done = self.within(&conn, work);
-        let fault = done.as_ref().err().map(|error| classify(error, Phase::Read, &self.file));
-        if matches!(fault, Some(Fault::Poison(_))) {
-            std::mem::forget(conn);
-        } else if fault.is_none() {
-            self.keep(conn);
+        let conn = kept.map_or_else(|| open_reader(&self.path).map_err(fault), Ok)?;
+        let done = self.within(&conn, work).map_err(fault);
+        match &done {
+            Ok(_) => self.keep(conn),
+            Err(Fault::Poison(_)) => std::mem::forget(conn),
+            Err(_) => {}
         }
         done
     }

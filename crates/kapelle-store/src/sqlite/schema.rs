@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::ends::Ends;
 use super::fault::{Fault, Phase, classify};
-use super::sum;
+use super::{pages, sum};
 
 /// What makes a store of the level before one of the next, the first from nothing.
 const LEVELS: &[&str] = &[
@@ -100,6 +100,9 @@ CREATE TABLE pruned (
     sum INTEGER
 ) STRICT;
 ",
+    // Pages have sums, which a version that knows nothing of them would not keep. A store that was
+    // made before has none, and goes on without.
+    "",
 ];
 
 /// Marks a database as ours: `Kapl`.
@@ -118,7 +121,7 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>, ends: &Ends) -> Result<C
     look_at(path, file)?;
     ends.expect_database(path, file)?;
     let open = || {
-        let conn = Connection::open_with_flags(
+        let conn = open_with(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE
                 | OpenFlags::SQLITE_OPEN_CREATE
@@ -131,7 +134,9 @@ pub(super) fn open_writer(path: &Path, file: &Arc<str>, ends: &Ends) -> Result<C
         conn.set_prepared_statement_cache_capacity(64);
         sum::register(&conn)?;
         if conn.query_row("PRAGMA page_count", [], |row| row.get::<_, u32>(0))? == 0 {
-            // Said before there is a page: what pruning frees can be given back to the disk.
+            // Said before there is a page, which the pragma makes: each has room for its sum, and what
+            // pruning frees can be given back to the disk.
+            pages::reserve(&conn);
             conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }
         // Pages of large transactions stay in memory, and those that every commit touches too.
@@ -171,10 +176,15 @@ fn switch_to_log(conn: &Connection) -> rusqlite::Result<String> {
     Ok(mode)
 }
 
+/// Opens a file of SQLite by the way that looks at the sums of its pages.
+fn open_with(path: impl AsRef<Path>, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, flags, pages::name())
+}
+
 /// Opens the database at `path`, which another connection has made ready, to copy its log.
 pub(super) fn open_copier(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = open_with(path, flags)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")?;
     Ok(conn)
@@ -192,7 +202,7 @@ pub(super) fn empty_log(conn: &Connection) -> rusqlite::Result<bool> {
 /// Opens the database at `path` for reading.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = open_with(path, flags)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.busy_timeout(PATIENCE)?;
@@ -225,7 +235,7 @@ pub(super) fn look_at(path: &Path, file: &Arc<str>) -> Result<(), Error> {
     // connection of this process holds on the file.
     let look = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        let conn = Connection::open_with_flags(immutable(path), flags)?;
+        let conn = open_with(immutable(path), flags)?;
         let read = |pragma| conn.query_row(pragma, [], |row| row.get::<_, u32>(0));
         Ok((read("PRAGMA application_id")?, read("PRAGMA user_version")?))
     };

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use kapelle_core::Payload;
-use kapelle_core::port::journal::Row;
+use kapelle_core::port::journal::{Addition, Row, Settled};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -37,9 +37,11 @@ impl Stored {
         self.dir.path().join("kapelle.db")
     }
 
-    /// Does something to the database behind the store's back.
+    /// Does something to the database behind the store's back, as another version of it might.
     fn tamper(&self, sql: &str) {
-        Connection::open(self.file()).unwrap().execute_batch(sql).unwrap();
+        let flags = rusqlite::OpenFlags::default();
+        let conn = Connection::open_with_flags_and_vfs(self.file(), flags, pages::name()).unwrap();
+        conn.execute_batch(sql).unwrap();
     }
 }
 
@@ -110,7 +112,7 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     let mut stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;
     stored.tamper("PRAGMA user_version = 9");
-    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 3, .. });
+    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 4, .. });
     // Also by those that have it open.
     let outcome = append(&*stored, vec![Part { shard: SHARD, epoch, runs: vec![] }]).await;
     assert!(newer(outcome.as_ref().unwrap_err()), "{outcome:?}");
@@ -370,6 +372,85 @@ async fn damage_is_named() {
     assert!(error.to_string().contains(&digest.hex()), "{error}");
     let all = told(stored.verify(|_| {}).await.unwrap()).join("\n");
     assert!(all.contains(&format!("`{digest}`: it is missing; restore it")), "{all}");
+}
+
+/// An index that hides a submit key: a turned bit is turned back, and more than one is refused.
+#[tokio::test]
+async fn a_submit_key_on_a_damaged_page_begins_no_second_run() {
+    for bits in [1_u8, 3] {
+        let mut stored = Stored::new();
+        let epoch = claim(&*stored, SHARD).await;
+        let with_key = |n| {
+            let key = Some(crate::contract::key("the key", "c"));
+            Addition { key, ..first(run(SHARD, n), epoch, "running") }
+        };
+        let part = |addition| vec![Part { shard: SHARD, epoch, runs: vec![addition] }];
+        add(&*stored, SHARD, epoch, vec![with_key(1)]).await;
+        // The log is emptied, so the page comes from the database.
+        stored.reopen();
+        stored.store = None;
+        let mut database = fs::read(stored.file()).unwrap();
+        let key = database.windows(7).position(|bytes| bytes == b"the key").unwrap();
+        // How many rows there are in the page, which is one: now none, or two.
+        database[key / 4096 * 4096 + 4] ^= bits;
+        fs::write(stored.file(), database).unwrap();
+
+        stored.reopen();
+        let again = append(&*stored, part(with_key(2))).await;
+        let found = stored.submitted(&tenant(), "the key").await;
+        if bits == 1 {
+            let twin = found.unwrap().unwrap();
+            assert_eq!(twin.run, run(SHARD, 1));
+            assert_eq!(again.unwrap(), [Settled::Done { left_out: vec![(0, twin)] }]);
+        } else {
+            for error in [again.unwrap_err(), found.unwrap_err()] {
+                let text = error.to_string();
+                assert!(
+                    text.contains("page ") && text.contains("kapelle.db` is not what was"),
+                    "{text}"
+                );
+            }
+        }
+        assert_eq!(stored.read(&tenant(), run(SHARD, 2), 1).await.unwrap(), []);
+        // Who needs nothing of that page goes on, in the same process.
+        add(&*stored, SHARD, epoch, vec![plain(run(SHARD, 1), epoch, 2, 1)]).await;
+        let damage = stored.verify(|_| {}).await.unwrap().damage;
+        assert!(damage.iter().any(|damage| damage.message.contains("age ")), "{damage:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_sums_of_its_pages_goes_on_without() {
+    let dir = tempfile::tempdir().unwrap();
+    // A database that has its first page already is as an older version makes it.
+    let old = Connection::open(dir.path().join("kapelle.db")).unwrap();
+    old.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").unwrap();
+    drop(old);
+    let mut stored = Stored { store: Some(Sqlite::open(dir.path()).unwrap()), dir };
+    let epoch = claim(&*stored, SHARD).await;
+    add(&*stored, SHARD, epoch, vec![first(run(SHARD, 1), epoch, "running")]).await;
+    stored.reopen();
+    stored.reopen();
+    let found = stored.verify(|_| {}).await.unwrap();
+    assert_eq!((found.without_sums, found.entries, found.damage), (true, 1, vec![]));
+    assert!(!Stored::new().verify(|_| {}).await.unwrap().without_sums);
+}
+
+/// Also a look at it may: the last one who closes it copies the log.
+#[tokio::test]
+async fn another_program_may_copy_the_log() {
+    let mut stored = Stored::new();
+    let epoch = claim(&*stored, SHARD).await;
+    add(&*stored, SHARD, epoch, vec![first(run(SHARD, 1), epoch, "running")]).await;
+    stored.reopen();
+    add(&*stored, SHARD, epoch, vec![first(run(SHARD, 2), epoch, "running")]).await;
+    stored.store = None;
+    drop(Connection::open(stored.file()).unwrap().query_one("SELECT * FROM shard", [], |_| Ok(())));
+    let log = stored.dir.path().join("kapelle.db-wal");
+    assert!(!log.exists(), "it is copied");
+    stored.reopen();
+    let found = stored.verify(|_| {}).await.unwrap();
+    assert_eq!((found.entries, found.damage), (2, vec![]));
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ use rusqlite::{Connection, Row, params};
 use self::chain::{Chain, Place, Read, entries, next};
 use super::files::checked;
 use super::read::PAGE;
-use super::{Sqlite, sum};
+use super::schema::open_reader;
+use super::{Sqlite, pages, sum};
 
 /// How many faults of one kind are told: of the structure, of a table's rows, of a payload's runs.
 const FAULTS_MAX: u32 = 50;
@@ -35,6 +36,8 @@ pub struct Verified {
     pub runs: u64,
     /// How many payloads were read.
     pub payloads: u64,
+    /// Whether the database's pages have no sums, as in a store that an older version made.
+    pub without_sums: bool,
     /// All that is not what was written; nothing, if the store is whole.
     pub damage: Vec<Damage>,
 }
@@ -95,14 +98,22 @@ impl Sqlite {
     }
 
     async fn structure(&self, found: &mut Verified) -> Result<(), Error> {
-        let lines = self.tried(|conn| {
-            let mut check = conn.prepare(&format!("PRAGMA integrity_check({FAULTS_MAX})"))?;
-            let lines = check.query_map([], |row| row.get::<_, String>(0))?;
-            lines.collect::<rusqlite::Result<Vec<_>>>()
-        });
-        let lines = lines.await?.unwrap_or_else(|message| vec![message.to_string()]);
-        let faults = lines.iter().filter(|line| *line != "ok");
-        found.damage.extend(faults.map(|line| self.damage(line)));
+        let path = self.readers.path.clone();
+        // A connection of its own: others have pages in memory already.
+        let look = move |_: &Connection| {
+            let conn = open_reader(&path)?;
+            let (lines, mended) = pages::mended(|| structure(&conn));
+            Ok((lines?, mended, pages::has_room(&conn)))
+        };
+        match self.tried(look).await? {
+            Ok((lines, mended, has_sums)) => {
+                found.without_sums = !has_sums;
+                let faults = lines.iter().filter(|line| *line != "ok");
+                found.damage.extend(faults.map(|line| self.damage(line)));
+                found.damage.extend(mended.into_iter().map(|page| self.mended(page)));
+            }
+            Err(message) => found.damage.push(self.damage(&message)),
+        }
         Ok(())
     }
 
@@ -304,12 +315,23 @@ impl Sqlite {
         Damage { file: Arc::clone(&self.file), run: None, seq: None, message }
     }
 
+    fn mended(&self, page: u32) -> Damage {
+        let message = format!("page {page} has {}", pages::MENDED).into();
+        Damage { file: Arc::clone(&self.file), run: None, seq: None, message }
+    }
+
     fn of_run(&self, place: &Place, message: &str) -> Damage {
         let Some(run) = place.id() else { return self.damage(message) };
         let message = format!("{message}; restore the store from a backup").into();
         let (file, seq) = (Arc::clone(&self.file), Some(place.seq.cast_unsigned()));
         Damage { file, run: Some(run), seq, message }
     }
+}
+
+/// What SQLite finds wrong.
+fn structure(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut check = conn.prepare(&format!("PRAGMA integrity_check({FAULTS_MAX})"))?;
+    check.query_map([], |row| row.get(0))?.collect()
 }
 
 /// What the database has of a payload, `None` if it is a file; or why it cannot be read.

@@ -13,6 +13,7 @@ use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::ends::End;
+use super::fault::damage;
 use super::files::Files;
 use super::sum;
 use crate::check::{self, Head};
@@ -296,12 +297,11 @@ impl Transaction<'_> {
     }
 }
 
-/// A row that makes no sense harms who needs it, nobody else.
+/// A row or a page that makes no sense harms who needs it, nobody else.
 fn of(stop: Stop, addition: &Addition) -> Stop {
-    match stop {
-        Stop::Sql(rusqlite::Error::SqliteFailure(..)) | Stop::Refused(_) => stop,
-        Stop::Sql(error) => Stop::Refused(check::corrupt(addition, error.to_string())),
-    }
+    let Stop::Sql(error) = &stop else { return stop };
+    let Some(what) = damage(error) else { return stop };
+    Stop::Refused(check::corrupt(addition, what))
 }
 
 /// The run that was submitted under `key`.

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::Poison;
 use super::checkpoint::Copier;
 use super::ends::Ends;
-use super::fault::{Fault, Phase, classify_full};
+use super::fault::{Fault, Phase, classify_full, damage, damaged};
 use super::files::Files;
 use super::pace::Pace;
 use super::prune::Gone;
@@ -276,7 +276,13 @@ impl Writer {
                 self.roll_back()?;
                 return Ok(Tried::Refused(at, error));
             }
-            Err((_, Stop::Sql(error))) => return Err(self.failed(&error, Phase::Write)),
+            Err((at, Stop::Sql(error))) => {
+                let Some(what) = damage(&error) else {
+                    return Err(self.failed(&error, Phase::Write));
+                };
+                self.roll_back()?;
+                return Ok(Tried::Refused(at, damaged(&self.file, &what)));
+            }
         }
         let begin = Instant::now();
         self.execute("COMMIT").map_err(|error| self.failed(&error, Phase::Commit))?;
