@@ -5,12 +5,16 @@
 //! before the command starts, and by every descendant until it ends.
 //!
 //! One thread, no async: it copies no output (the command writes to the parent's pipes itself).
-//! The other end is `process/launch.rs`.
+//! The other end is `process/launch.rs`. A command of a model stands behind a wall: [`confine`].
+
+pub(crate) mod confine;
+mod root;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -41,6 +45,9 @@ pub(crate) struct Spec {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) stdin: Option<String>,
     pub(crate) grace_ms: u64,
+    /// What it is confined to; absent: to nothing.
+    #[serde(default)]
+    pub(crate) confined: Option<confine::Walls>,
 }
 
 /// How it ended, to the parent, as JSON.
@@ -49,8 +56,21 @@ pub(crate) struct Spec {
 pub(crate) enum Report {
     Exited(i32),
     Killed(i32),
-    NotStarted { errno: i32, message: String },
+    NotStarted {
+        errno: i32,
+        message: String,
+    },
     NoLock(String),
+    /// It was to stand behind a wall of which this is missing.
+    NotConfined(String),
+}
+
+impl Report {
+    #[expect(clippy::needless_pass_by_value, reason = "it ends as one")]
+    fn not_started(error: io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(0);
+        Self::NotStarted { errno, message: error.to_string() }
+    }
 }
 
 /// Runs one command as the parent at the other end of stdin says, and leaves nothing behind.
@@ -58,6 +78,9 @@ pub(crate) enum Report {
 /// To be called before anything else when the first argument is [`ARG`]. Prints nothing.
 #[must_use]
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(2).is_some_and(|arg| arg == confine::STAGE) {
+        return confine::main();
+    }
     if supervise().is_ok() {
         return ExitCode::SUCCESS;
     }
@@ -74,6 +97,7 @@ fn supervise() -> io::Result<()> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
     std::fs::write("/proc/self/comm", NAME)?;
+    keep_to_ourselves()?;
     let mut parent = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     let spec = read_spec(&mut parent)?;
     let kids = std::env::var_os(KIDS);
@@ -82,15 +106,40 @@ fn supervise() -> io::Result<()> {
         // Only now: whoever finds the lock free knows that a child which has yet to take it will
         // see that its parent is dead, and start nothing.
         Ok(()) if hung_up(&parent)? => return Err(io::ErrorKind::BrokenPipe.into()),
-        Ok(()) => match start(&spec) {
-            Ok(main) => Watch { main, parent: &parent, end: None }.run(&spec)?,
-            Err(error) => Report::NotStarted {
-                errno: error.raw_os_error().unwrap_or(0),
-                message: error.to_string(),
-            },
-        },
+        Ok(()) => work(&spec, &parent)?,
     };
     parent.write_all(&serde_json::to_vec(&report)?)
+}
+
+/// What our parent left open by mistake is nothing for commands.
+fn keep_to_ourselves() -> io::Result<()> {
+    let open = std::fs::read_dir("/proc/self/fd")?;
+    let fds = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    for fd in fds.collect::<Vec<_>>().into_iter().filter(|fd| *fd > 2) {
+        #[expect(
+            unsafe_code,
+            reason = "nobody else knows these; one that is closed by now is an error"
+        )]
+        // SAFETY: it is used for this call alone, which neither reads, writes nor closes.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).ok();
+    }
+    Ok(())
+}
+
+/// Starts the command and waits for the end of all it started.
+fn work(spec: &Spec, parent: &UnixStream) -> io::Result<Report> {
+    let missing = spec.confined.as_ref().map(confine::missing).unwrap_or_default();
+    let started = match &spec.confined {
+        Some(walls) => confine::start(spec, walls)?,
+        None => start(spec).map_err(Report::not_started),
+    };
+    let report = match started {
+        Ok(main) => Watch { main, parent, end: None }.run(spec)?,
+        Err(report) => report,
+    };
+    confine::remove(&missing);
+    Ok(report)
 }
 
 fn read_spec(parent: &mut UnixStream) -> io::Result<Spec> {
@@ -122,6 +171,8 @@ fn hold(kids: &OsStr) -> io::Result<()> {
         .truncate(false)
         .mode(0o600)
         .open(kids)?;
+    // Whoever inherits it is to hold it, not to write there.
+    let file = File::open(kids).inspect(|_| drop(file))?;
     file.lock_shared()?;
     rustix::io::fcntl_setfd(&file, FdFlags::empty())?;
     // Never closed: the end of the process frees it.

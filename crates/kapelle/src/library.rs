@@ -89,7 +89,7 @@ impl Builder {
             launcher: self.launcher,
             web: kapelle_agents::web::Settings::default(),
             models: kapelle_agents::provider::Models::default(),
-            tools: Arc::default(),
+            tools: kapelle_agents::model::tool::Tools::default(),
             agents: self.agents,
             shelf: Arc::default(),
             tape: None,

@@ -8,6 +8,7 @@ use kapelle_agents::egress::Policy;
 use kapelle_agents::files::Shelf;
 use kapelle_agents::memory::Settings as Remembering;
 use kapelle_agents::model::tool::Tools;
+use kapelle_agents::model::tools::{Commands, Limits, run_command};
 use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
 use kapelle_core::port::agent::BadCard;
@@ -75,7 +76,7 @@ pub(crate) struct Setup {
     /// The models that can be asked.
     pub(crate) models: Models,
     /// What agents that think may call.
-    pub(crate) tools: Arc<Tools>,
+    pub(crate) tools: Tools,
     /// Agents beside those that ship.
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Agents of files.
@@ -143,7 +144,9 @@ impl Node {
         let memory = memory(setup.place.folder());
         let egress = Policy::Operator;
         let launcher = setup.launcher.clone().unwrap_or_default();
-        let (web, models, tools) = (setup.web, Arc::new(setup.models), setup.tools);
+        let tools =
+            with_commands(setup.tools, setup.launcher.clone(), kids.clone(), setup.place.folder());
+        let (web, models, tools) = (setup.web, Arc::new(setup.models), Arc::new(tools));
         let (asked, called) = (Arc::clone(&models), Arc::clone(&tools));
         let built_in =
             kapelle_agents::Options { launcher, kids, egress, web, memory, models, tools };
@@ -193,6 +196,18 @@ fn memory(folder: Option<&Path>) -> Remembering {
     let file = folder.map(memory_file);
     let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
     Remembering { file, ..Remembering::default() }
+}
+
+/// The same tools, and commands where something runs them.
+fn with_commands(
+    tools: Tools,
+    launcher: Option<PathBuf>,
+    kids: Option<PathBuf>,
+    store: Option<&Path>,
+) -> Tools {
+    let Some(launcher) = launcher else { return tools };
+    let (store, limits) = (store.map(Path::to_path_buf), Limits::default());
+    tools.with(run_command(Commands { launcher, kids, store, limits }))
 }
 
 /// The agents that ship, without `process` where nothing runs its children.

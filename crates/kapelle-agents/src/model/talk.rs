@@ -1,7 +1,9 @@
 //! A conversation: turns of the model and of its tools, until there is an answer.
 
 use futures_util::future::join_all;
-use kapelle_core::port::agent::{BoxFuture, Call, Desk, Effect, Failure, FailureKind, Usage};
+use kapelle_core::port::agent::{
+    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage,
+};
 use kapelle_core::{Json, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -54,11 +56,11 @@ impl<'a> Talk<'a> {
         call: &'a Call,
         desk: &'a dyn Desk,
     ) -> Self {
-        let tools = granted.values().map(|tool| {
-            let card = tool.card();
+        let tools = granted.values().map(|grant| {
+            let card = grant.tool.card();
             provider::Tool {
                 name: card.name.clone(),
-                description: card.description.clone(),
+                description: grant.description(),
                 input: card.input.clone(),
             }
         });
@@ -161,26 +163,25 @@ impl<'a> Talk<'a> {
     /// One call of a tool. What is not granted, or does not fit, is told to the model and recorded.
     fn effect(&self, wanted: &Wanted) -> BoxFuture<'a, Result<Told, Failure>> {
         let (call, desk) = (self.call, self.desk);
-        let tool = self.granted.get(&wanted.name).cloned();
+        let grant = self.granted.get(&wanted.name).cloned();
         let input = wanted.input.clone();
+        let denied = match &grant {
+            None => Some(format!("there is no tool `{}` for you", wanted.name)),
+            Some(grant) => grant.denied(&input),
+        };
         let effect = Effect {
             name: format!("tool:{}", wanted.name).into(),
-            safety: tool
-                .as_ref()
-                .map_or(kapelle_core::port::agent::Safety::Repeatable, |tool| tool.card().safety),
+            // What is not done is done again without harm.
+            safety: match &grant {
+                Some(grant) if denied.is_none() => grant.tool.card().safety,
+                _ => Safety::Repeatable,
+            },
             input: json!({"id": wanted.id, "input": input}),
-        };
-        let denied = match &tool {
-            None => Some(format!("there is no tool `{}` for you", wanted.name)),
-            Some(tool) => {
-                let wrong = kapelle_core::port::agent::wrong_with(&tool.card().input, &input);
-                (!wrong.is_empty()).then(|| format!("the input does not fit: {}", wrong.join("; ")))
-            }
         };
         let work = move |key: Box<str>| -> BoxFuture<'a, Result<Json, Failure>> {
             Box::pin(async move {
-                let told = match (denied, tool) {
-                    (None, Some(tool)) => tool.call(call, &input, &key, desk).await?,
+                let told = match (denied, grant) {
+                    (None, Some(grant)) => grant.tool.call(call, &input, &key, desk).await?,
                     (why, _) => Told::badly(why.unwrap_or_default()),
                 };
                 let record = Record { text: told.text, failed: told.failed };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kapelle_core::Json;
-use kapelle_core::port::agent::{Call, Desk, Failure, Safety};
+use kapelle_core::port::agent::{Call, Desk, Failure, Safety, wrong_with};
+
+use crate::files::tools::rule;
 
 /// The tools of those who ask for none: they only look, and only at what the run may see.
 pub const FOR_ALL: [&str; 5] =
@@ -37,6 +39,17 @@ pub trait Tool: Send + Sync {
         key: &str,
         desk: &dyn Desk,
     ) -> Result<Told, Failure>;
+
+    /// Whether it is granted by rules in brackets, such as `run_command(git log:*)`. If so, to grant it
+    /// without one is to grant nothing.
+    fn knows_rules(&self) -> bool {
+        false
+    }
+
+    /// Whether `rule`, which stood in such brackets, covers a call with `input`.
+    fn covers(&self, _rule: &str, _input: &Json) -> bool {
+        false
+    }
 }
 
 /// What a tool says of itself.
@@ -79,11 +92,21 @@ impl Told {
 #[derive(Default)]
 pub struct Tools {
     by_name: BTreeMap<Box<str>, Arc<dyn Tool>>,
-    grants: BTreeSet<Box<str>>,
+    grants: Vec<Box<str>>,
 }
 
-/// The tools that an agent was granted, with their schemas compiled.
-pub(super) type Granted = BTreeMap<Box<str>, Arc<dyn Tool>>;
+/// The tools that an agent was granted.
+pub(super) type Granted = BTreeMap<Box<str>, Grant>;
+
+/// A tool, and what it is granted for.
+#[derive(Clone)]
+pub(super) struct Grant {
+    pub(super) tool: Arc<dyn Tool>,
+    /// The rules of the operator; `None`: it takes none.
+    operator: Option<Vec<Box<str>>>,
+    /// The rules of the agent's file, which narrow those; `None`: all that the operator grants.
+    agent: Option<Vec<Box<str>>>,
+}
 
 impl std::fmt::Debug for Tools {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,8 +118,15 @@ impl Tools {
     /// These tools; those that write or spend are there only if `grants` names them.
     #[must_use]
     pub fn new(tools: Vec<Arc<dyn Tool>>, grants: impl IntoIterator<Item = Box<str>>) -> Self {
-        let by_name = tools.into_iter().map(|tool| (tool.card().name.clone(), tool));
-        Self { by_name: by_name.collect(), grants: grants.into_iter().collect() }
+        let none = Self { by_name: BTreeMap::new(), grants: grants.into_iter().collect() };
+        tools.into_iter().fold(none, Self::with)
+    }
+
+    /// And this one.
+    #[must_use]
+    pub fn with(mut self, tool: Arc<dyn Tool>) -> Self {
+        self.by_name.insert(tool.card().name.clone(), tool);
+        self
     }
 
     /// All of them, by name.
@@ -106,11 +136,74 @@ impl Tools {
 
     /// Those of `names` that there are, and may be called.
     pub(super) fn granted(&self, names: &[Box<str>]) -> Granted {
-        let known = names.iter().filter_map(|name| self.by_name.get_key_value(name));
-        let may = |name: &str, tool: &Arc<dyn Tool>| {
-            tool.card().reach == Reach::Reads || self.grants.contains(name)
+        let wanted: BTreeSet<&str> = names.iter().map(|name| rule(name).0).collect();
+        let known = wanted.iter().filter_map(|name| self.by_name.get_key_value(*name));
+        let granted =
+            known.filter_map(|(name, tool)| Some((name.clone(), self.grant(tool, names)?)));
+        granted.collect()
+    }
+
+    fn grant(&self, tool: &Arc<dyn Tool>, names: &[Box<str>]) -> Option<Grant> {
+        let tool = tool.clone();
+        let name = &*tool.card().name;
+        let (operator, agent) = (Asked::of(name, &self.grants), Asked::of(name, names));
+        if tool.knows_rules() {
+            let agent = (!agent.plainly).then_some(agent.rules);
+            return (!operator.rules.is_empty()).then_some(Grant {
+                tool,
+                operator: Some(operator.rules),
+                agent,
+            });
+        }
+        // A rule that nobody can keep is no grant.
+        let may = agent.plainly && (tool.card().reach == Reach::Reads || operator.plainly);
+        may.then_some(Grant { tool, operator: None, agent: None })
+    }
+}
+
+/// How a tool stands in a list: as it is, or with rules.
+struct Asked {
+    plainly: bool,
+    rules: Vec<Box<str>>,
+}
+
+impl Asked {
+    fn of(name: &str, list: &[Box<str>]) -> Self {
+        let mut asked = Self { plainly: false, rules: Vec::new() };
+        for (_, rule) in list.iter().map(|grant| rule(grant)).filter(|(tool, _)| *tool == name) {
+            match rule {
+                Some(rule) => asked.rules.push(rule.into()),
+                None => asked.plainly = true,
+            }
+        }
+        asked
+    }
+}
+
+impl Grant {
+    /// What the tool is for, and for what alone it is granted.
+    pub(super) fn description(&self) -> Box<str> {
+        let description = &self.tool.card().description;
+        let Some(operator) = &self.operator else { return description.clone() };
+        let agent = self.agent.as_ref().map(|rules| format!(", and of these {}", rules.join(", ")));
+        let of_these = agent.unwrap_or_default();
+        format!("{description} Granted: {}{of_these}.", operator.join(", ")).into()
+    }
+
+    /// Why it may not be called with `input`, if it may not.
+    pub(super) fn denied(&self, input: &Json) -> Option<String> {
+        let wrong = wrong_with(&self.tool.card().input, input);
+        if !wrong.is_empty() {
+            return Some(format!("the input does not fit: {}", wrong.join("; ")));
+        }
+        let covered = |rules: &Option<Vec<Box<str>>>| {
+            rules
+                .as_ref()
+                .is_none_or(|rules| rules.iter().any(|rule| self.tool.covers(rule, input)))
         };
-        let known = known.filter(|(name, tool)| may(name, tool));
-        known.map(|(name, tool)| (name.clone(), tool.clone())).collect()
+        if covered(&self.operator) && covered(&self.agent) {
+            return None;
+        }
+        Some(format!("that is not granted to you. {}", self.description()))
     }
 }

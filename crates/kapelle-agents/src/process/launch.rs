@@ -79,7 +79,7 @@ pub(super) struct Ended {
 }
 
 /// A command under way.
-pub(super) struct Launched {
+pub(crate) struct Launched {
     child: Child,
     hears: OwnedReadHalf,
     stdout: Option<ChildStdout>,
@@ -87,11 +87,11 @@ pub(super) struct Launched {
 }
 
 /// Our word to the command. Dropped, it and all it started are killed.
-pub(super) struct Says(OwnedWriteHalf);
+pub(crate) struct Says(OwnedWriteHalf);
 
 impl Says {
     /// Asks the command to end; after the grace it is killed.
-    pub(super) async fn cancel(&mut self) {
+    pub(crate) async fn cancel(&mut self) {
         self.0.write_all(b"c").await.ok();
     }
 }
@@ -110,9 +110,26 @@ pub(super) async fn start(
         env: input.env()?,
         stdin: input.stdin(),
         grace_ms: GRACE_MS,
+        confined: None,
     };
-    let text = serde_json::to_vec(&spec).expect("strings and numbers are JSON");
-    let (launched, mut says) = spawn(launcher, kids, call, here).map_err(|error| {
+    let mut env = here.passed.clone();
+    env.push(("KAPELLE_RUN", call.run.to_string().into()));
+    env.push(("KAPELLE_STEP", call.step.to_string().into()));
+    env.push(("KAPELLE_ATTEMPT", call.attempt.to_string().into()));
+    env.push(("KAPELLE_KEY", OsString::from(&*call.key)));
+    env.push((OUT, here.out.path().into()));
+    launch(launcher, kids, &env, &spec).await
+}
+
+/// Starts what `spec` says, under a launcher that sees `env` and nothing else.
+pub(crate) async fn launch(
+    launcher: &Path,
+    kids: Option<&Path>,
+    env: &[(&'static str, OsString)],
+    spec: &Spec,
+) -> Result<(Launched, Says), Failure> {
+    let text = serde_json::to_vec(spec).expect("strings and numbers are JSON");
+    let (launched, mut says) = spawn(launcher, kids, env).map_err(|error| {
         let message = format!("the launcher `{}`: {error}", launcher.display());
         Failure::new(FailureKind::Unavailable, "no_launcher", message)
     })?;
@@ -125,8 +142,7 @@ pub(super) async fn start(
 fn spawn(
     launcher: &Path,
     kids: Option<&Path>,
-    call: &Call,
-    here: &Surroundings,
+    env: &[(&'static str, OsString)],
 ) -> io::Result<(Launched, Says)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -134,12 +150,7 @@ fn spawn(
     let mut command = Command::new(launcher);
     command.arg0(NAME).arg(ARG).env_clear();
     command.envs(kids.map(|kids| (KIDS, kids)));
-    command.envs(here.passed.iter().map(|(name, value)| (name, value)));
-    command.env("KAPELLE_RUN", call.run.to_string());
-    command.env("KAPELLE_STEP", call.step.to_string());
-    command.env("KAPELLE_ATTEMPT", call.attempt.to_string());
-    command.env("KAPELLE_KEY", &*call.key);
-    command.env(OUT, here.out.path());
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
@@ -150,29 +161,31 @@ fn spawn(
 impl Launched {
     /// Reads what the command says until it has ended.
     pub(super) async fn ended(&mut self, input: &Input, desk: &dyn Desk) -> Result<Ended, Failure> {
-        let (out, err) = (self.stdout.take(), self.stderr.take());
-        let out = out.expect("stdout is read once");
-        let err = err.expect("stderr is read once");
+        let (out, err) = self.said();
         let stderr = async { Ok(stderr::tail(err, desk).await) };
-        let (report, stdout, stderr_tail) = tokio::try_join!(
-            report(&mut self.hears),
-            stdout::read(out, input.parse, desk),
-            stderr
-        )?;
+        let (report, stdout, stderr_tail) =
+            tokio::try_join!(self.report(), stdout::read(out, input.parse, desk), stderr)?;
         Ok(Ended { report, stdout, stderr_tail })
     }
 
     /// Waits until nothing of the command is left.
-    pub(super) async fn gone(&mut self) {
+    pub(crate) async fn gone(&mut self) {
         self.child.wait().await.ok();
     }
-}
 
-async fn report(from: &mut OwnedReadHalf) -> Result<Report, Failure> {
-    let mut text = Vec::new();
-    from.read_to_end(&mut text).await.ok();
-    serde_json::from_slice(&text).map_err(|_| {
-        let message = "the process that looks after the command died";
-        Failure::new(FailureKind::Crashed, "launcher_died", message).uncertain()
-    })
+    /// What the command says; to be taken once.
+    pub(crate) fn said(&mut self) -> (ChildStdout, ChildStderr) {
+        let (out, err) = (self.stdout.take(), self.stderr.take());
+        (out.expect("stdout is read once"), err.expect("stderr is read once"))
+    }
+
+    /// How the command ended, once it has.
+    pub(crate) async fn report(&mut self) -> Result<Report, Failure> {
+        let mut text = Vec::new();
+        self.hears.read_to_end(&mut text).await.ok();
+        serde_json::from_slice(&text).map_err(|_| {
+            let message = "the process that looks after the command died";
+            Failure::new(FailureKind::Crashed, "launcher_died", message).uncertain()
+        })
+    }
 }

@@ -5,7 +5,7 @@
 //! Absent: a sandbox, and rules about templates in commands (the workflow checker has those).
 
 mod input;
-mod launch;
+pub(crate) mod launch;
 mod out;
 mod stderr;
 mod stdout;
@@ -131,11 +131,14 @@ fn exit_code(
             Err(Failure::new(FailureKind::Crashed, &format!("signal_{signal}"), message))
         }
         Report::NotStarted { errno, message } => Err(not_started(*errno, message, input, here)),
-        Report::NoLock(message) => {
-            let message = format!("the lock of this node's processes: {message}");
-            Err(Failure::new(FailureKind::Unavailable, "no_lock", message))
-        }
+        Report::NoLock(message) => Err(no_lock(message)),
+        Report::NotConfined(_) => unreachable!("it was not to be confined"),
     }
+}
+
+pub(crate) fn no_lock(message: &str) -> Failure {
+    let message = format!("the lock of this node's processes: {message}");
+    Failure::new(FailureKind::Unavailable, "no_lock", message)
 }
 
 fn not_started(errno: i32, message: &str, input: &Input, here: &Surroundings) -> Failure {

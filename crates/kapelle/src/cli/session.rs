@@ -150,7 +150,7 @@ impl Settings {
             launcher: Some(launcher),
             web,
             models,
-            tools: std::sync::Arc::new(self.config.models.tools()),
+            tools: self.config.models.tools(),
             agents,
             shelf,
             tape,

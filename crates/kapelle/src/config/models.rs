@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kapelle_agents::egress::{Egress, Policy};
+use kapelle_agents::files::tools::rule;
 use kapelle_agents::model::tool::Tools;
 use kapelle_agents::model::tools;
 use kapelle_agents::provider::{KeySource, LIMITS, Models as Asked, Prices, Provider, Row, Wire};
@@ -64,7 +65,7 @@ pub(crate) struct Models {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) aliases: BTreeMap<String, Vec<String>>,
     /// The tools that change something and that agents may call which name them; those that only look
-    /// need no grant.
+    /// need no grant. `run_command` is granted by the first words of commands: `run_command(git log:*)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) grants: Vec<String>,
     /// Prices besides those that are known, or instead of them.
@@ -190,15 +191,34 @@ impl Models {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let tools = self.tools();
-        let known: Vec<&str> = tools.iter().map(|tool| &*tool.card().name).collect();
-        match self.grants.iter().find(|name| !known.contains(&name.as_str())) {
-            Some(odd) => {
-                let known = known.join(", ");
-                Err(format!("`models.grants`: there is no tool `{odd}`; tools are {known}"))
-            }
-            None => Ok(()),
+        self.grants.iter().try_for_each(|grant| self.check_grant(grant))
+    }
+
+    fn check_grant(&self, grant: &str) -> Result<(), String> {
+        let (name, rule) = rule(grant);
+        match rule {
+            None if name == tools::RUN_COMMAND => Err(format!(
+                "`models.grants`: `{name}` names no command; write `{name}(git log:*)` for all commands that \
+                 begin with these words, or `{name}(cargo test)` for this one"
+            )),
+            Some(rule) if name == tools::RUN_COMMAND => match tools::first_words(rule) {
+                Some(_) => Ok(()),
+                None => Err(format!(
+                    "`models.grants`: `{grant}` names no words; write them as in `{name}(git log:*)`"
+                )),
+            },
+            _ => self.check_name(grant),
         }
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), String> {
+        let tools = self.tools();
+        let known = tools.iter().map(|tool| &*tool.card().name);
+        let known: Vec<&str> = known.chain([tools::RUN_COMMAND]).collect();
+        if known.contains(&name) {
+            return Ok(());
+        }
+        Err(format!("`models.grants`: there is no tool `{name}`; tools are {}", known.join(", ")))
     }
 
     /// Gives the names that are told, and for those that are not what the first known vendor has.
@@ -319,6 +339,13 @@ mod tests {
             grants.contains("no tool `write_files`") && grants.contains("write_file"),
             "{grants}"
         );
+        let granting = |grant: &str| Models { grants: vec![grant.to_owned()], ..Models::default() };
+        assert_eq!(granting("run_command(git log:*)").check(), Ok(()));
+        for grant in ["run_command", "run_command()", "run_command(*)", "run_command(git * x)"] {
+            let wrong = granting(grant).check().unwrap_err();
+            assert!(wrong.contains("run_command(git log:*)"), "{wrong}");
+        }
+        assert!(granting("write_file(src)").check().is_err(), "it knows no rules");
         let key = "[providers.a]\nwire = \"openai\"\nkey = \"sk-1\"";
         assert!(wrong(key).contains("key"), "a key itself has no place in a file");
     }

@@ -167,7 +167,7 @@ fn sound(path: &str) -> Result<PathBuf, Refused> {
     Ok(path.to_path_buf())
 }
 
-fn is_secret(name: &str) -> bool {
+pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRETS.contains(&&*name)
         || name.starts_with(".env.")

@@ -1,9 +1,11 @@
-//! The tools that ship: files below the run's folder.
+//! The tools that ship: files below the run's folder, and commands in it.
 //!
 //! **Invariants:** a tool that changes something is there only where the operator grants it; what a
 //! tool is asked comes from a model, and is bounded, checked and never a command.
 
+mod command;
 mod folder;
+mod walls;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,6 +20,9 @@ use serde_json::json;
 use super::tool::{Reach, Told, Tool, ToolCard};
 use folder::{Folder, Refused};
 
+pub use crate::child::confine::Limits;
+pub use command::{Commands, RUN_COMMAND, can_be_confined, first_words, run_command};
+
 /// How many lines are told at the most.
 const LINES_MAX: usize = 2_000;
 /// How many entries of a folder.
@@ -29,7 +34,7 @@ const FILES_MAX: usize = 20_000;
 /// The longest line that is told, in characters.
 const LINE_MAX: usize = 400;
 
-/// The tools that ship.
+/// The tools that need nothing of the node; [`run_command`] needs a launcher.
 #[must_use]
 pub fn shipped() -> Vec<Arc<dyn Tool>> {
     [read(), list(), search(), write()].map(|tool| Arc::new(tool) as Arc<dyn Tool>).into()

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kapelle_agents::memory::{self, Depth};
+use kapelle_agents::model::tools::can_be_confined;
 use kapelle_core::port::journal::{Error, Journal as _, RunQuery};
 use kapelle_core::port::nodes::Nodes as _;
 use kapelle_core::{Tenant, Timestamp};
@@ -60,7 +61,26 @@ pub(super) async fn look(settings: &Settings) -> Vec<Check> {
     }
     checks.extend([files(), free_memory()]);
     checks.extend(["sh", "git"].map(tool));
+    checks.push(commands().await);
     checks
+}
+
+/// Whether commands of models can be confined: tried.
+async fn commands() -> Check {
+    let tried = match std::env::current_exe() {
+        Ok(launcher) => can_be_confined(&launcher).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match tried {
+        Ok(()) => {
+            Check::fine("confine", "commands of models can be confined: namespaces, Landlock")
+        }
+        Err(lacks) => Check::doubtful(
+            "confine",
+            format!("commands of models cannot be confined, and are refused, for want of {lacks}"),
+            "needed only where `models.grants` has `run_command`",
+        ),
+    }
 }
 
 fn configuration(settings: &Settings) -> Check {

@@ -1,0 +1,301 @@
+//! The wall around commands of models: each limit against a real program, which does without the wall
+//! what it cannot do behind it.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kapelle_agents::contract;
+use kapelle_agents::desk::ScratchDesk;
+use kapelle_agents::model::tool::{Told, Tool};
+use kapelle_agents::model::tools::{Commands, Limits, can_be_confined, run_command};
+use kapelle_core::Json;
+use kapelle_core::port::agent::{Failure, FailureKind};
+use serde_json::json;
+
+use crate::support::{eventually, is_alive, launcher, pids_in, run_in};
+
+/// A run's folder, in a folder that is not to be seen.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        // Not in /tmp: there is another one behind the wall.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        std::fs::write(dir.path().join("outside"), "canary").unwrap();
+        let place = Self(dir);
+        // Commands of root run as nobody.
+        for path in [place.0.path().to_path_buf(), place.run(), place.outside()] {
+            let all = PermissionsExt::from_mode(0o777);
+            std::fs::set_permissions(path, all).unwrap();
+        }
+        place
+    }
+
+    fn run(&self) -> PathBuf {
+        self.0.path().canonicalize().unwrap().join("run")
+    }
+
+    fn outside(&self) -> PathBuf {
+        self.0.path().canonicalize().unwrap().join("outside")
+    }
+
+    fn tool(&self, limits: Limits) -> Arc<dyn Tool> {
+        let (launcher, kids) = (launcher(), Some(self.0.path().join("kids")));
+        run_command(Commands { launcher, kids, store: Some(self.run().join("store")), limits })
+    }
+
+    async fn call(&self, input: Json, limits: Limits, desk: &ScratchDesk) -> Result<Told, Failure> {
+        let call = contract::call("work", json!({}), self.run().to_str().unwrap());
+        self.tool(limits).call(&call, &input, "run/step/1/0", desk).await
+    }
+
+    /// What a script tells behind the wall.
+    async fn behind(&self, script: &str) -> Told {
+        self.limited(script, Limits::default()).await
+    }
+
+    async fn limited(&self, script: &str, limits: Limits) -> Told {
+        let desk = ScratchDesk::new().unwrap();
+        let input = json!({"command": ["sh", "-c", script], "timeout_seconds": 30});
+        self.call(input, limits, &desk).await.unwrap()
+    }
+
+    /// Whether it works in front of it.
+    async fn in_front(&self, script: &str) -> bool {
+        let desk = ScratchDesk::new().unwrap();
+        run_in(&self.run(), json!({"argv": ["sh", "-c", script]}), &desk).await.is_ok()
+    }
+}
+
+#[track_caller]
+fn worked(told: &Told) {
+    assert!(!told.failed, "{}", told.text);
+}
+
+#[track_caller]
+fn did_not(told: &Told) {
+    assert!(told.failed, "{}", told.text);
+}
+
+#[tokio::test]
+async fn a_command_works_in_its_folder_and_tells_how_it_ended() {
+    let place = Place::new();
+    std::fs::create_dir(place.run().join("sub")).unwrap();
+    let told =
+        place.behind("pwd; echo made > new; cat new; echo oops >&2; touch /tmp/x; exit 3").await;
+    did_not(&told);
+    assert!(told.text.starts_with("`sh` ended with 3 ("), "{}", told.text);
+    let said = format!("stdout:\n{}\nmade\n\nstderr:\noops\n", place.run().display());
+    assert!(told.text.ends_with(&said), "{}", told.text);
+    assert_eq!(std::fs::read_to_string(place.run().join("new")).unwrap(), "made\n");
+    let desk = ScratchDesk::new().unwrap();
+    let ask = async |input| place.call(input, Limits::default(), &desk).await.unwrap();
+    let sub = ask(json!({"command": ["pwd"], "folder": "sub"})).await;
+    assert!(sub.text.contains("/run/sub\n"), "{}", sub.text);
+    let out = ask(json!({"command": ["pwd"], "folder": "../"})).await;
+    assert!(out.failed && out.text.contains("no such `folder`"), "{}", out.text);
+    let none = ask(json!({"command": ["no-such-program"]})).await;
+    assert!(none.failed && none.text.contains("was not found on /usr/local/bin"), "{}", none.text);
+    // Nobody reads its words but the program.
+    let words = ask(json!({"command": ["echo", "$(id)", ";", "a\nb", "`x`"]})).await;
+    assert!(words.text.contains("stdout:\n$(id) ; a\nb `x`\n"), "{}", words.text);
+}
+
+#[tokio::test]
+async fn nothing_outside_is_read_written_or_changed() {
+    let place = Place::new();
+    let outside = place.outside().display().to_string();
+    for script in [
+        format!("cat {outside}"),
+        format!("echo x >> {outside}"),
+        format!("ln -sf {outside} link && cat link"),
+        "echo x > ../new".to_owned(),
+        "cat ../outside".to_owned(),
+        "ls /home".to_owned(),
+        "cat /proc/$PPID/environ".to_owned(),
+        "cat /proc/1/cmdline".to_owned(),
+        format!("chmod 600 {outside}"),
+    ] {
+        did_not(&place.behind(&script).await);
+        assert!(place.in_front(&script).await, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_in_the_folder_are_not_there_and_what_others_obey_stays() {
+    let place = Place::new();
+    let run = place.run();
+    for dir in ["store", "deep/.ssh", ".git/hooks"] {
+        std::fs::create_dir_all(run.join(dir)).unwrap();
+    }
+    for file in [".env", "deep/.ssh/id_a", "deep/server.key", "store/kapelle.db", ".git/config"] {
+        std::fs::write(run.join(file), "canary\n").unwrap();
+    }
+    for path in std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path()) {
+        let mode = if path.is_dir() { 0o777 } else { 0o666 };
+        let all = PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, all).unwrap();
+    }
+    let all = "cat .env deep/.ssh/id_a deep/server.key store/kapelle.db";
+    let told = place.behind(&format!("{all}; mv .env x; ln .env y; cat x y; true")).await;
+    assert!(!told.text.contains("canary"), "{}", told.text);
+    assert!(place.in_front(all).await);
+    for script in ["echo x > .git/hooks/pre-commit", "echo x >> .git/config"] {
+        did_not(&place.behind(script).await);
+    }
+    worked(&place.behind("cat .git/config; echo x > .git/index").await);
+    let told = place
+        .behind("echo '[models]' > kapelle.toml; mkdir .vscode; touch .vscode/tasks.json")
+        .await;
+    assert!(told.text.contains("not for commands to make: it was removed"), "{}", told.text);
+    assert!(!run.join("kapelle.toml").exists() && !run.join(".vscode").exists());
+    assert_eq!(std::fs::read_to_string(run.join(".env")).unwrap(), "canary\n");
+}
+
+#[tokio::test]
+async fn there_is_no_network_and_no_socket_of_others() {
+    let place = Place::new();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let path = place.0.path().join("socket");
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
+    let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+    let name = format!("kapelle-test-{tcp_port}");
+    let address = <SocketAddr as SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let abstr = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    for connect in [
+        format!("s.socket(s.AF_INET,s.SOCK_STREAM).connect(('127.0.0.1',{tcp_port}))"),
+        format!("s.socket(s.AF_INET,s.SOCK_DGRAM).sendto(b'x',('127.0.0.1',{udp_port}))"),
+        format!("s.socket(s.AF_UNIX).connect('{}')", path.display()),
+        format!("s.socket(s.AF_UNIX).connect('\\0{name}')"),
+    ] {
+        let script = format!("/usr/bin/python3 -c \"import socket as s; {connect}\"");
+        did_not(&place.behind(&script).await);
+        assert!(place.in_front(&script).await, "{script}");
+    }
+    drop((unix, abstr));
+}
+
+#[tokio::test]
+async fn a_command_has_no_rights_keys_or_neighbours() {
+    let place = Place::new();
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "there is something to leak");
+    let told =
+        place.behind("env | cut -d= -f1 | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^GIT | sort").await;
+    assert!(told.text.contains("stdout:\nHOME\nLANG\nPATH\n\n"), "{}", told.text);
+    let told = place
+        .behind("id -u; grep -e NoNewPrivs -e CapEff /dev/stdin < /proc/self/status; true")
+        .await;
+    assert!(!told.text.contains("stdout:\n0\n"), "{}", told.text);
+    let mut neighbour = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let kill = format!("kill {}", neighbour.id());
+    did_not(&place.behind(&kill).await);
+    did_not(&place.behind("unshare -Urm mount -t tmpfs none /usr").await);
+    assert!(is_alive(neighbour.id()));
+    assert!(place.in_front(&kill).await);
+    neighbour.wait().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_process_uses_up_is_limited() {
+    let place = Place::new();
+    let limits = Limits {
+        cpu_seconds: 1,
+        memory_bytes: 64 << 20,
+        processes: 40,
+        file_bytes: 1 << 20,
+        open_files: 64,
+        temporary_bytes: 1 << 20,
+    };
+    let python = |code: &str| format!("/usr/bin/python3 -c \"{code}\"");
+    for (script, said) in [
+        ("while :; do :; done".to_owned(), "time of the processor"),
+        (python("b=bytearray(200<<20)"), "MemoryError"),
+        (python("import mmap; m=mmap.mmap(-1,400<<20)"), "Cannot allocate"),
+        ("head -c 2000000 /dev/zero > big".to_owned(), ""),
+        ("head -c 2000000 /dev/zero > /tmp/big".to_owned(), ""),
+        (python("f=[open('/dev/null') for _ in range(100)]"), "Too many open files"),
+        ("for i in $(seq 100); do sleep 30 & p=\"$p $!\"; done; kill $p".to_owned(), "fork"),
+    ] {
+        let told = place.limited(&script, limits).await;
+        assert!(told.failed && told.text.contains(said), "{script}: {}", told.text);
+        let ends = script.replace("while :; do :; done", ":").replace("/tmp/", "");
+        assert!(place.in_front(&ends).await, "{script}");
+        worked(&place.limited("echo well > small; cat small", limits).await);
+    }
+}
+
+/// Each child has two more.
+const BOMB: &str = "f() { f | f & }; f; sleep 1000";
+
+#[tokio::test]
+async fn all_it_started_ends_with_its_time_and_with_a_word() {
+    let family = "echo $$ >> pids; setsid sh -c 'echo $$ >> pids; exec sleep 1000' & \
+                  (setsid sh -c 'echo $$ >> pids; exec sleep 1000' &); sleep 1000";
+    let place = Place::new();
+    let desk = ScratchDesk::new().unwrap();
+    let input = json!({"command": ["sh", "-c", family], "timeout_seconds": 1});
+    // Their own pids, as the machine sees them: they live in its world of processes.
+    let told = place.call(input.clone(), Limits::default(), &desk).await.unwrap();
+    assert!(told.failed && told.text.contains("stopped after 1 s"), "{}", told.text);
+    let pids = pids_in(&place.run().join("pids"), 3).await;
+    assert!(pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");
+    std::fs::remove_file(place.run().join("pids")).unwrap();
+    let input = json!({"command": ["sh", "-c", family]});
+    let cancel = async {
+        let pids = pids_in(&place.run().join("pids"), 3).await;
+        assert!(pids.iter().all(|pid| is_alive(*pid)), "{pids:?}");
+        desk.cancel();
+        pids
+    };
+    let (ended, pids) = tokio::join!(place.call(input, Limits::default(), &desk), cancel);
+    assert_eq!(ended.unwrap_err().kind, FailureKind::Cancelled);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");
+    let since = Instant::now();
+    let desk = ScratchDesk::new().unwrap();
+    let input = json!({"command": ["bash", "-c", BOMB], "timeout_seconds": 1});
+    let limits = Limits { processes: 40, ..Limits::default() };
+    let bombed = place.call(input, limits, &desk).await.unwrap();
+    assert!(bombed.failed && since.elapsed() < Duration::from_secs(20), "{}", bombed.text);
+    eventually("the end of the bomb", || (sleepers() == 0).then_some(())).await;
+}
+
+fn sleepers() -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(BOMB)).count()
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_confined_is_refused() {
+    let place = Place::new();
+    // Root of a namespace who may not make another one.
+    let script = format!(
+        "#!/bin/sh\nexec unshare -Ur setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin {} \"$@\"",
+        launcher().display()
+    );
+    let unable = place.0.path().join("launcher");
+    std::fs::write(&unable, format!("{script}\n")).unwrap();
+    std::fs::set_permissions(&unable, PermissionsExt::from_mode(0o755)).unwrap();
+    let missing = can_be_confined(&unable).await.unwrap_err();
+    assert!(missing.contains("namespaces") && missing.contains("sysctl"), "{missing}");
+    assert_eq!(can_be_confined(&launcher()).await, Ok(()));
+    let (kids, limits) = (Some(place.0.path().join("kids")), Limits::default());
+    let tool = run_command(Commands { launcher: unable, kids, store: None, limits });
+    let call = contract::call("work", json!({}), place.run().to_str().unwrap());
+    let desk = ScratchDesk::new().unwrap();
+    let input = json!({"command": ["touch", "new"]});
+    let failure = tool.call(&call, &input, "k", &desk).await.unwrap_err();
+    assert_eq!((failure.kind, &*failure.code), (FailureKind::Refused, "not_confined"), "{failure}");
+    assert!(!place.run().join("new").exists());
+    worked(&place.behind("touch new").await);
+    let call = contract::call("work", json!({}), "/");
+    let all = place.tool(limits).call(&call, &input, "k", &desk).await.unwrap();
+    assert!(all.failed && all.text.contains("all of the system"), "{}", all.text);
+}
