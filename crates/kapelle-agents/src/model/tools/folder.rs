@@ -2,10 +2,11 @@
 //!
 //! **Invariant:** the kernel resolves each path beneath the folder (`openat2`, `RESOLVE_BENEATH`): no
 //! `..`, no link and no change of the tree meanwhile leads out. Where it cannot, nothing is opened.
+//! What is a secret, or obeyed by others, is so by the name that it has in the end, not by that of a link.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -13,6 +14,8 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+
+use super::walls::OBEYED;
 
 /// The longest file that is read, in bytes.
 pub(super) const FILE_MAX: u64 = 4 << 20;
@@ -100,10 +103,12 @@ impl Folder {
         let mut made = PathBuf::new();
         for part in parent.components() {
             made.push(part);
+            obeyed_by_none(&made.join("new"))?;
             self.make(&made)?;
         }
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = self.beneath(parent, how)?;
+        obeyed_by_none(&self.real(&folder)?.join(name))?;
         let draft =
             format!(".kapelle-draft-{}", &kapelle_core::Digest::of(key.as_bytes()).hex()[..16]);
         let written = self::draft(&folder, &draft, text)
@@ -130,7 +135,20 @@ impl Folder {
 
     fn beneath(&self, path: &Path, how: OFlags) -> Result<OwnedFd, Refused> {
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.0, path, how, Mode::empty(), beneath).map_err(|error| told(path, error))
+        let opened = openat2(&self.0, path, how, Mode::empty(), beneath);
+        let opened = opened.map_err(|error| told(path, error))?;
+        // A link has one name and leads to another.
+        sound(&self.real(&opened)?.to_string_lossy())?;
+        Ok(opened)
+    }
+
+    /// Where something opened is, relative to the folder.
+    fn real(&self, opened: &OwnedFd) -> Result<PathBuf, Refused> {
+        let of = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let real = of(&self.0).and_then(|root| Ok((root, of(opened)?)));
+        let (root, real) = real.map_err(|error| format!("where it is cannot be told: {error}"))?;
+        let below = real.strip_prefix(&root).map(Path::to_path_buf);
+        below.map_err(|_| format!("`{}` leads out of the run's folder", real.display()))
     }
 }
 
@@ -165,6 +183,21 @@ fn sound(path: &str) -> Result<PathBuf, Refused> {
         }
     }
     Ok(path.to_path_buf())
+}
+
+/// Refuses what makes others act who come upon it: git, editors, assistants, and we.
+fn obeyed_by_none(path: &Path) -> Result<(), Refused> {
+    let names = path.components().filter(|part| *part != Component::CurDir);
+    let names = names.map(|part| part.as_os_str().to_string_lossy().to_ascii_lowercase());
+    for (at, name) in names.enumerate() {
+        if name == ".git" || (at == 0 && OBEYED.contains(&&*name)) {
+            return Err(format!(
+                "`{}` is not for tools to write: others act on it",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn is_secret(name: &str) -> bool {

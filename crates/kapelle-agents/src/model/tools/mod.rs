@@ -285,13 +285,20 @@ mod tests {
             let told = told(&run, &read(), json!({"path": path})).await;
             assert!(told.failed && told.text.contains("leads out"), "{path}: {told:?}");
         }
-        for path in [".env", "src/id_rsa", "a/.ssh/config", "server.PEM"] {
+        symlink(".env", run.join("plain")).unwrap();
+        for path in [".env", "src/id_rsa", "a/.ssh/config", "server.PEM", "plain"] {
             let told = told(&run, &read(), json!({"path": path})).await;
             assert!(told.failed && told.text.contains("secret by its name"), "{path}: {told:?}");
         }
         for path in ["../new.txt", "etc/new.txt", "/tmp/new.txt", ".env", ".git-credentials"] {
             let told = told(&run, &write(), json!({"path": path, "text": "x"})).await;
             assert!(told.failed, "{path}: {told:?}");
+        }
+        symlink(".git", run.join("src/hooks")).unwrap();
+        for path in ["kapelle.toml", ".vscode/a.json", "src/.git/config", "src/hooks/x", ".GIT/x"] {
+            let told = told(&run, &write(), json!({"path": path, "text": "x"})).await;
+            assert!(told.failed && told.text.contains("others act on it"), "{path}: {told:?}");
+            assert!(!run.join(path).exists(), "{path}");
         }
         assert!(!dir.path().join("new.txt").exists());
         // A link is replaced, not followed.
