@@ -3,6 +3,8 @@
 //! **Invariant:** the input of a step is data. It stands in a fence that it cannot close, and the system
 //! prompt says so: what it asks for is not what is wanted.
 
+use std::borrow::Cow;
+
 use kapelle_core::port::agent::Call;
 use kapelle_core::{Digest, Json, canonical};
 
@@ -37,10 +39,30 @@ pub(super) fn task(call: &Call) -> Box<str> {
     if text.is_empty() { "Do what your instructions ask for.".into() } else { text.into() }
 }
 
-/// `text` between lines that it cannot contain.
+/// `text` between lines that it cannot contain: their mark is of the text itself, and too long to be found
+/// by trying.
 pub(super) fn fenced(what: &str, text: &str) -> String {
-    let mark = &Digest::of(text.as_bytes()).hex()[..8];
+    let text = visible(text);
+    let mark = &Digest::of(text.as_bytes()).hex()[..16];
     format!("<data of=\"{what}\" mark=\"{mark}\">\n{text}\n</data mark=\"{mark}\">")
+}
+
+/// The text with what a model reads and a person does not see: written out, as `\u{e0041}`. Flags of three
+/// countries are among it, which is the price.
+fn visible(text: &str) -> Cow<'_, str> {
+    let is_hidden = |c: char| {
+        let (tags, turns, marks) =
+            ('\u{e0000}'..='\u{e01ef}', '\u{202a}'..='\u{202e}', '\u{2060}'..='\u{206f}');
+        tags.contains(&c) || turns.contains(&c) || marks.contains(&c)
+    };
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
 }
 
 fn shown(input: &Json) -> String {

@@ -16,6 +16,7 @@ mod fault_round;
 mod full;
 mod help;
 mod history;
+mod injection;
 mod kill;
 mod kill_check;
 mod kill_node;
