@@ -9,6 +9,7 @@
 
 mod ask;
 mod brief;
+mod circles;
 mod talk;
 pub mod tool;
 pub mod tools;

@@ -1,22 +1,21 @@
 //! A conversation: turns of the model and of its tools, until there is an answer.
 
 use futures_util::future::join_all;
+use kapelle_core::Json;
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage,
 };
-use kapelle_core::{Json, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::{Asking, Said};
+use super::circles::Circles;
 use super::tool::{Granted, Told};
 use super::{Definition, Used, brief};
 use crate::provider::{self, Choice, Models, Part, Prompt, Role, Stop, Turn};
 
 /// The longest that a tool may tell, in bytes.
 const TOLD_MAX: usize = 64 << 10;
-/// So many calls in a row that are the same are no progress.
-const SAME_MAX: usize = 3;
 
 /// A conversation with a model about one step.
 pub(super) struct Talk<'a> {
@@ -28,8 +27,7 @@ pub(super) struct Talk<'a> {
     desk: &'a dyn Desk,
     prompt: Prompt,
     used: Used,
-    /// The last calls of tools, and how often they came in a row.
-    last: (String, usize),
+    circles: Circles,
 }
 
 /// A call of a tool that the model wants.
@@ -73,8 +71,8 @@ impl<'a> Talk<'a> {
             tokens_max: definition.tokens_max,
             effort: definition.effort.clone(),
         };
-        let (used, last) = Default::default();
-        Self { definition, models, choices, granted, call, desk, prompt, used, last }
+        let (used, circles) = Default::default();
+        Self { definition, models, choices, granted, call, desk, prompt, used, circles }
     }
 
     /// What it has used so far.
@@ -147,11 +145,12 @@ impl<'a> Talk<'a> {
 
     /// Has all calls of a turn made at once, each an effect of its own, and adds what they told.
     async fn work(&mut self, wanted: Vec<Wanted>) -> Result<(), Failure> {
-        self.note_progress(&wanted)?;
         // Effects get their places here, in the order in which the model asked.
         let calls: Vec<_> = wanted.iter().map(|wanted| self.effect(wanted)).collect();
         let told: Result<Vec<Told>, Failure> = join_all(calls).await.into_iter().collect();
-        let parts = wanted.iter().zip(told?).map(|(wanted, told)| Part::ToolResult {
+        let told = told?;
+        self.note_progress(&wanted, &told)?;
+        let parts = wanted.iter().zip(told).map(|(wanted, told)| Part::ToolResult {
             id: wanted.id.clone(),
             text: brief::fenced(&wanted.name, &cut(told.text)).into(),
             failed: told.failed,
@@ -197,19 +196,16 @@ impl<'a> Talk<'a> {
         })
     }
 
-    /// The same calls again and again lead nowhere.
-    fn note_progress(&mut self, wanted: &[Wanted]) -> Result<(), Failure> {
-        let calls: Vec<Json> = wanted.iter().map(|w| json!([w.name, w.input])).collect();
-        let calls = canonical(&Json::Array(calls));
-        self.last = match std::mem::take(&mut self.last) {
-            (before, times) if before == calls => (before, times + 1),
-            _ => (calls, 1),
-        };
-        if self.last.1 <= SAME_MAX {
-            return Ok(());
-        }
+    /// The same calls with the same answers lead nowhere.
+    fn note_progress(&mut self, wanted: &[Wanted], told: &[Told]) -> Result<(), Failure> {
+        let calls = wanted.iter().zip(told).map(|(w, told)| json!([w.name, w.input, told.text]));
+        let Some(turns) = self.circles.note(&calls.collect()) else { return Ok(()) };
         let names: Vec<&str> = wanted.iter().map(|wanted| &*wanted.name).collect();
-        let message = format!("it makes the same calls again and again: {}", names.join(", "));
+        let names = names.join(", ");
+        let message = match turns {
+            1 => format!("it makes the same calls again and again, with the same answers: {names}"),
+            _ => format!("it goes in circles of {turns} turns, with the same answers: {names}"),
+        };
         Err(Failure::new(FailureKind::Refused, "no_progress", message))
     }
 }
