@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kapelle_agents::egress::Policy;
 use kapelle_agents::web::Settings;
-use kapelle_agents::{Options, built_in, child, contract, desk, memory};
+use kapelle_agents::{Memory, Options, built_in, child, contract, desk, memory};
 use kapelle_core::port::Agent;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ async fn perform() -> Outcome {
         kids,
         egress: Policy::Operator,
         web: Settings::default(),
-        memory: memory::Settings::default(),
+        memory: Memory::new(memory::Settings::default()).into(),
         models: Arc::default(),
         tools: Arc::default(),
     };

@@ -142,10 +142,15 @@ impl Desk for ScratchDesk {
 
     async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
         let path = self.file_of(digest);
-        let len = tokio::fs::metadata(&path).await.map_err(|error| broken(&error))?.len();
+        let invalid = |message: String| Failure::new(FailureKind::Invalid, "artifact", message);
+        let len = match tokio::fs::metadata(&path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(invalid(format!("there is no artifact {digest}")));
+            }
+            found => found.map_err(|error| broken(&error))?.len(),
+        };
         if len > max {
-            let message = format!("{digest} has {len} bytes, over {max}");
-            return Err(Failure::new(FailureKind::Invalid, "too_large", message));
+            return Err(invalid(format!("artifact {digest} has {len} bytes, {max} are allowed")));
         }
         Ok(tokio::fs::read(path).await.map_err(|error| broken(&error))?.into())
     }

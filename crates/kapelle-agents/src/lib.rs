@@ -35,7 +35,7 @@ pub use process::Process;
 pub use web::Web;
 
 /// What the built-in agents need to know of the node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The executable that calls [`child::main`] when its first argument is [`child::ARG`]:
     /// usually `std::env::current_exe()`.
@@ -46,8 +46,8 @@ pub struct Options {
     pub egress: egress::Policy,
     /// How pages are read.
     pub web: web::Settings,
-    /// Where memory is kept.
-    pub memory: memory::Settings,
+    /// What keeps texts across runs.
+    pub memory: Arc<Memory>,
     /// The models that can be asked.
     pub models: Arc<provider::Models>,
     /// What agents that think may call.
@@ -63,7 +63,7 @@ pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
         Arc::new(Process::new(options.launcher, options.kids)),
         Arc::new(Http::new(egress::Egress::new(options.egress))),
         Arc::new(web.clone()),
-        Arc::new(Memory::new(options.memory)),
+        options.memory,
         Arc::new(Model::new(model::Definition::plain(), options.models, options.tools)),
     ];
     agents.extend(rules::all(web));

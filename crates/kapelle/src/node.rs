@@ -8,9 +8,10 @@ use kapelle_agents::egress::Policy;
 use kapelle_agents::files::Shelf;
 use kapelle_agents::memory::Settings as Remembering;
 use kapelle_agents::model::tool::Tools;
-use kapelle_agents::model::tools::{Commands, Limits, run_command};
+use kapelle_agents::model::tools::{Commands, Limits, lent, run_command};
 use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
+use kapelle_agents::{Memory as Memories, Web as Pages};
 use kapelle_core::port::agent::BadCard;
 use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
 use kapelle_engine::{Engine, Options, Parts};
@@ -141,11 +142,12 @@ impl Node {
                 (store, Arc::new(member))
             }
         };
-        let memory = memory(setup.place.folder());
+        let memory = Arc::new(Memories::new(memory(setup.place.folder())));
         let egress = Policy::Operator;
         let launcher = setup.launcher.clone().unwrap_or_default();
+        let tools = with_lent(setup.tools, &setup.web, &memory);
         let tools =
-            with_commands(setup.tools, setup.launcher.clone(), kids.clone(), setup.place.folder());
+            with_commands(tools, setup.launcher.clone(), kids.clone(), setup.place.folder());
         let (web, models, tools) = (setup.web, Arc::new(setup.models), Arc::new(tools));
         let (asked, called) = (Arc::clone(&models), Arc::clone(&tools));
         let built_in =
@@ -198,6 +200,14 @@ fn memory(folder: Option<&Path>) -> Remembering {
     Remembering { file, ..Remembering::default() }
 }
 
+/// The same tools, and those that agents lend. Where a model wants to read is no wish of the operator:
+/// it is led nowhere but into the world.
+fn with_lent(tools: Tools, web: &Web, memory: &Arc<Memories>) -> Tools {
+    let reader: Arc<dyn Agent> = Arc::new(Pages::new(Policy::Global, web.clone()));
+    let memory: Arc<dyn Agent> = memory.clone();
+    lent(reader, &memory).into_iter().fold(tools, Tools::with)
+}
+
 /// The same tools, and commands where something runs them.
 fn with_commands(
     tools: Tools,
@@ -224,7 +234,7 @@ pub(crate) fn known_agents(shelf: &Arc<Shelf>) -> Agents {
         kids: None,
         egress: Policy::Operator,
         web: Web::default(),
-        memory: Remembering::default(),
+        memory: Memories::new(Remembering::default()).into(),
         models: Arc::default(),
         tools: Arc::default(),
     };

@@ -14,6 +14,7 @@ use crate::support::{eventually, launcher, serve};
 fn agents() -> Vec<Arc<dyn Agent>> {
     let (launcher, web) = (launcher(), Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
+    let memory = kapelle_agents::Memory::new(memory).into();
     built_in(Options {
         launcher,
         kids: None,

@@ -16,6 +16,7 @@ use crate::support::launcher;
 pub(crate) fn agent(name: &str) -> Arc<dyn Agent> {
     let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
+    let memory = kapelle_agents::Memory::new(memory).into();
     let options = Options {
         launcher: launcher(),
         kids: None,

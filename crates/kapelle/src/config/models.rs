@@ -65,7 +65,8 @@ pub(crate) struct Models {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) aliases: BTreeMap<String, Vec<String>>,
     /// The tools that change something and that agents may call which name them; those that only look
-    /// need no grant. `run_command` is granted by the first words of commands: `run_command(git log:*)`.
+    /// need no grant. `run_command` is granted by the first words of commands, `run_command(git log:*)`, and `fetch_url` by
+    /// hosts, `fetch_url(docs.rs)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) grants: Vec<String>,
     /// Prices besides those that are known, or instead of them.
@@ -207,6 +208,11 @@ impl Models {
                     "`models.grants`: `{grant}` names no words; write them as in `{name}(git log:*)`"
                 )),
             },
+            None if name == tools::FETCH_URL => Err(format!(
+                "`models.grants`: `{name}` names no host; write `{name}(docs.rs)`, `{name}(*.docs.rs)` for all below \
+                 it, or `{name}(*)` for all"
+            )),
+            Some(rule) if name == tools::FETCH_URL && !rule.is_empty() => Ok(()),
             _ => self.check_name(grant),
         }
     }
@@ -214,7 +220,8 @@ impl Models {
     fn check_name(&self, name: &str) -> Result<(), String> {
         let tools = self.tools();
         let known = tools.iter().map(|tool| &*tool.card().name);
-        let known: Vec<&str> = known.chain([tools::RUN_COMMAND]).collect();
+        let known: Vec<&str> =
+            known.chain(tools::LENT).chain([tools::RUN_COMMAND, tools::FETCH_URL]).collect();
         if known.contains(&name) {
             return Ok(());
         }
@@ -346,6 +353,10 @@ mod tests {
             assert!(wrong.contains("run_command(git log:*)"), "{wrong}");
         }
         assert!(granting("write_file(src)").check().is_err(), "it knows no rules");
+        for grant in ["fetch_url(docs.rs)", "fetch_url(*)", "remember"] {
+            assert_eq!(granting(grant).check(), Ok(()));
+        }
+        assert!(granting("fetch_url").check().unwrap_err().contains("fetch_url(docs.rs)"));
         let key = "[providers.a]\nwire = \"openai\"\nkey = \"sk-1\"";
         assert!(wrong(key).contains("key"), "a key itself has no place in a file");
     }

@@ -1,10 +1,12 @@
-//! The tools that ship: files below the run's folder, and commands in it.
+//! The tools that ship: files below the run's folder, commands in it, what steps have left, pages and memory.
 //!
 //! **Invariants:** a tool that changes something is there only where the operator grants it; what a
 //! tool is asked comes from a model, and is bounded, checked and never a command.
 
+mod artifact;
 mod command;
 mod folder;
+mod lent;
 mod walls;
 
 use std::fmt::Write as _;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kapelle_core::Json;
+use kapelle_core::port::Agent;
 use kapelle_core::port::agent::{Call, Desk, Failure, FailureKind, Safety};
 use regex::RegexBuilder;
 use serde_json::json;
@@ -34,11 +37,24 @@ const FILES_MAX: usize = 20_000;
 /// The longest line that is told, in characters.
 const LINE_MAX: usize = 400;
 
-/// The tools that need nothing of the node; [`run_command`] needs a launcher.
+/// The tools that need nothing of the node; [`run_command`] needs a launcher, [`lent`] other agents.
 #[must_use]
 pub fn shipped() -> Vec<Arc<dyn Tool>> {
-    [read(), list(), search(), write()].map(|tool| Arc::new(tool) as Arc<dyn Tool>).into()
+    let files = [read(), list(), search(), write()].map(|tool| Arc::new(tool) as Arc<dyn Tool>);
+    files.into_iter().chain([Arc::new(artifact::Artifact::new()) as Arc<dyn Tool>]).collect()
 }
+
+/// The tools that `web` and `memory` lend.
+#[must_use]
+pub fn lent(web: Arc<dyn Agent>, memory: &Arc<dyn Agent>) -> Vec<Arc<dyn Tool>> {
+    let [remember, recall] = lent::memory(memory);
+    vec![lent::fetch(web), remember, recall]
+}
+
+/// What the tool is called that reads pages.
+pub const FETCH_URL: &str = "fetch_url";
+/// What the other tools of [`lent`] are called.
+pub const LENT: [&str; 2] = ["remember", "recall"];
 
 /// A tool on files.
 struct Files {
@@ -53,16 +69,38 @@ fn tool(
     reach: Reach,
     work: fn(&Folder, &Json, &str) -> Result<String, Refused>,
 ) -> Files {
-    let input = json!({
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": false,
-    });
+    let input = object(&properties, required);
     let (name, description) = (name.into(), description.into());
     // A file that is written again with the same text is the same file.
     let card = ToolCard { name, description, input, reach, safety: Safety::Repeatable };
     Files { card, work }
+}
+
+/// The schema of an object with nothing but these.
+fn object(properties: &Json, required: &[&str]) -> Json {
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+/// The lines of a text that `from_line` and `lines` of the input want, with their numbers.
+fn numbered(text: &str, input: &Json) -> String {
+    let number = |name: &str, default: usize| {
+        input[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
+    };
+    let (from, count) = (number("from_line", 1), number("lines", LINES_MAX));
+    let mut told = String::new();
+    for (at, line) in text.lines().enumerate().skip(from - 1).take(count) {
+        let _ = writeln!(told, "{}\t{}", at + 1, short(line));
+    }
+    let all = text.lines().count();
+    if from - 1 + count < all {
+        let _ = writeln!(told, "… {all} lines in all");
+    }
+    told
 }
 
 #[async_trait]
@@ -103,19 +141,7 @@ fn read() -> Files {
         Reach::Reads,
         |folder, input, _| {
             let text = folder.read(input["path"].as_str().unwrap_or_default())?;
-            let number = |name: &str, default: usize| {
-                input[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
-            };
-            let (from, count) = (number("from_line", 1), number("lines", LINES_MAX));
-            let mut told = String::new();
-            for (at, line) in text.lines().enumerate().skip(from - 1).take(count) {
-                let _ = writeln!(told, "{}\t{}", at + 1, short(line));
-            }
-            let all = text.lines().count();
-            if from - 1 + count < all {
-                let _ = writeln!(told, "… {all} lines in all");
-            }
-            Ok(told)
+            Ok(numbered(&text, input))
         },
     )
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kapelle_agents::egress::Policy;
-use kapelle_agents::{Options, built_in, contract, desk::ScratchDesk, memory, web};
+use kapelle_agents::{Memory, Options, built_in, contract, desk::ScratchDesk, memory, web};
 use kapelle_core::Json;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -45,7 +45,7 @@ pub(super) async fn measure(
         kids: None,
         egress: Policy::Operator,
         web: web::Settings::default(),
-        memory: memory::Settings::default(),
+        memory: Memory::new(memory::Settings::default()).into(),
         models: std::sync::Arc::default(),
         tools: std::sync::Arc::default(),
     });

@@ -1,0 +1,277 @@
+//! Tools that other agents lend: a page is fetched, and memory asked, as by a step of its own.
+//!
+//! **Invariant:** what such an agent does outside is part of the tool's one effect: it is recorded and
+//! replayed with it, under the tool's key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kapelle_core::port::Agent;
+use kapelle_core::port::agent::{
+    ArtifactSink, BoxFuture, Call, Desk, Effect, EffectWork, Failure, FailureKind, PaidWork,
+    Progress, Safety, Usage,
+};
+use kapelle_core::{Digest, Json};
+use serde_json::json;
+
+use super::super::tool::{Reach, Told, Tool, ToolCard};
+use super::object;
+
+/// The agent's action that is the tool.
+struct Lent {
+    card: ToolCard,
+    agent: Arc<dyn Agent>,
+    action: &'static str,
+    input: fn(&Json) -> Json,
+    told: fn(&Json) -> String,
+    /// Whether a rule covers an input, if it is granted by rules.
+    covers: Option<fn(&str, &Json) -> bool>,
+}
+
+/// The tool that reads a page of the world. Who is asked for a page is told something, so it needs a
+/// grant that names hosts.
+pub(super) fn fetch(web: Arc<dyn Agent>) -> Arc<dyn Tool> {
+    let url = json!({"type": "string", "pattern": "^https?://", "maxLength": 2_000});
+    let card = ToolCard {
+        name: super::FETCH_URL.into(),
+        description: "Reads a page of the web as Markdown, with its title and address.".into(),
+        input: object(&json!({ "url": url }), &["url"]),
+        reach: Reach::Writes,
+        safety: Safety::Repeatable,
+    };
+    let told = |page: &Json| {
+        let text = |name: &str| page[name].as_str().unwrap_or_default().to_owned();
+        format!("{}\n{}\n\n{}", text("title"), text("url"), text("markdown"))
+    };
+    let input = |input: &Json| json!({"url": input["url"]});
+    Arc::new(Lent { card, agent: web, action: "read", input, told, covers: Some(is_of_host) })
+}
+
+/// Whether `rule` names the host of the URL in `input`: `docs.rs`, `*.docs.rs` for all below it, `*` for
+/// all; `domain:` before it is how others write it.
+fn is_of_host(rule: &str, input: &Json) -> bool {
+    let rule = rule.strip_prefix("domain:").unwrap_or(rule).to_ascii_lowercase();
+    let url = input["url"].as_str().and_then(|url| url.parse::<url::Url>().ok());
+    let Some(host) = url.as_ref().and_then(url::Url::host_str) else { return false };
+    match rule.strip_prefix('*') {
+        Some("") => true,
+        Some(below) => below.starts_with('.') && host.ends_with(below),
+        None => host == rule,
+    }
+}
+
+/// The tools that keep texts across runs and find them. What is kept is read by others later, so it
+/// needs a grant.
+pub(super) fn memory(memory: &Arc<dyn Agent>) -> [Arc<dyn Tool>; 2] {
+    let text = |max: u32| json!({"type": "string", "minLength": 1, "maxLength": max});
+    let remember = ToolCard {
+        name: "remember".into(),
+        description: "Keeps a text for later runs of this workflow.".into(),
+        input: object(&json!({ "text": text(20_000), "source": text(1_000) }), &["text"]),
+        reach: Reach::Writes,
+        safety: Safety::Repeatable,
+    };
+    let recall = ToolCard {
+        name: "recall".into(),
+        description: "Finds texts that this workflow has kept, best first.".into(),
+        input: object(
+            &json!({ "query": text(1_000), "top": {"type": "integer", "minimum": 1, "maximum": 20} }),
+            &["query"],
+        ),
+        reach: Reach::Reads,
+        safety: Safety::Repeatable,
+    };
+    let kept = |input: &Json| {
+        let mut entry = json!({"text": input["text"], "trust": "agent"});
+        if input["source"].is_string() {
+            entry["source"] = input["source"].clone();
+        }
+        entry
+    };
+    let wanted =
+        |input: &Json| json!({"query": input["query"], "top": input["top"].as_u64().unwrap_or(5)});
+    let remember = Lent {
+        card: remember,
+        agent: memory.clone(),
+        action: "store",
+        input: kept,
+        told: |_| "kept".to_owned(),
+        covers: None,
+    };
+    let recall = Lent {
+        card: recall,
+        agent: memory.clone(),
+        action: "retrieve",
+        input: wanted,
+        told: entries,
+        covers: None,
+    };
+    [Arc::new(remember), Arc::new(recall)]
+}
+
+/// What was found, each with where it is from.
+fn entries(found: &Json) -> String {
+    let entry = |entry: &Json| {
+        let of = |name: &str| entry[name].as_str().unwrap_or("?").to_owned();
+        let source =
+            entry["source"].as_str().map_or(String::new(), |from| format!(", from {from}"));
+        let (trust, step, at) = (of("trust"), of("step"), of("at"));
+        format!("[by {trust}, step {step}, {at}{source}]\n{}", of("text"))
+    };
+    let all: Vec<String> = found["entries"].as_array().into_iter().flatten().map(entry).collect();
+    if all.is_empty() { "nothing was found".to_owned() } else { all.join("\n\n") }
+}
+
+#[async_trait]
+impl Tool for Lent {
+    fn card(&self) -> &ToolCard {
+        &self.card
+    }
+
+    fn knows_rules(&self) -> bool {
+        self.covers.is_some()
+    }
+
+    fn covers(&self, rule: &str, input: &Json) -> bool {
+        self.covers.is_some_and(|covers| covers(rule, input))
+    }
+
+    async fn call(
+        &self,
+        of: &Call,
+        input: &Json,
+        key: &str,
+        desk: &dyn Desk,
+    ) -> Result<Told, Failure> {
+        let call = Call {
+            key: key.into(),
+            action: self.action.into(),
+            input: (self.input)(input),
+            prompt: None,
+            complaint: None,
+            output: None,
+            definition: None,
+            ..of.clone()
+        };
+        let desk = Within { desk, key, next: AtomicU32::new(0) };
+        match self.agent.perform(call, &desk).await {
+            Ok(answer) => Ok(Told::well((self.told)(&answer.value))),
+            Err(failure) if is_told(&failure) => Ok(Told::badly(String::from(failure.message))),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Whether a model hears of a failure and goes on, instead of its step failing.
+fn is_told(failure: &Failure) -> bool {
+    use FailureKind::{Bug, Cancelled, Lost};
+    failure.certain && !matches!(failure.kind, Bug | Cancelled | Lost)
+}
+
+/// The desk of an agent that works within an effect.
+struct Within<'d> {
+    desk: &'d dyn Desk,
+    key: &'d str,
+    next: AtomicU32,
+}
+
+impl Within<'_> {
+    fn key(&self) -> Box<str> {
+        format!("{}/{}", self.key, self.next.fetch_add(1, Ordering::Relaxed) + 1).into()
+    }
+}
+
+#[async_trait]
+impl Desk for Within<'_> {
+    fn progress(&self, progress: Progress) {
+        self.desk.progress(progress);
+    }
+
+    async fn cancelled(&self) {
+        self.desk.cancelled().await;
+    }
+
+    fn effect<'a>(
+        &'a self,
+        _: Effect,
+        work: EffectWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        work(self.key())
+    }
+
+    fn paid<'a>(
+        &'a self,
+        _: Effect,
+        _: Usage,
+        _: PaidWork<'a>,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let message = "an agent that costs is no tool";
+        Box::pin(async move { Err(Failure::new(FailureKind::Bug, "paid_within", message)) })
+    }
+
+    async fn artifact(&self, _: &str, _: &str) -> Result<Box<dyn ArtifactSink>, Failure> {
+        Err(Failure::new(FailureKind::Bug, "artifact_within", "a tool leaves no artifacts"))
+    }
+
+    async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
+        self.desk.get(digest, max).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::ScratchDesk;
+    use crate::egress::Policy;
+    use crate::{Memory, Web, contract, memory, web};
+
+    async fn told(tool: &dyn Tool, input: Json, key: &str) -> Told {
+        let wrong = kapelle_core::port::agent::wrong_with(&tool.card().input, &input);
+        assert_eq!(wrong, Vec::<String>::new(), "{input}");
+        let (call, desk) = (contract::call("work", json!({}), "/"), ScratchDesk::new().unwrap());
+        tool.call(&call, &input, key, &desk).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_there_once_and_found_with_who_says_it() {
+        let agent: Arc<dyn Agent> = Arc::new(Memory::new(memory::Settings::default()));
+        let [remember, recall] = super::memory(&agent);
+        let text = json!({"text": "The port of the server is 4711.", "source": "notes.md"});
+        for _ in 0..2 {
+            assert_eq!(told(&*remember, text.clone(), "run/step/1/0").await, Told::well("kept"));
+        }
+        let found = told(&*recall, json!({"query": "which port"}), "run/step/2/0").await.text;
+        assert!(found.starts_with("[by agent, step step, "), "{found}");
+        assert_eq!(found.matches("4711").count(), 1, "{found}");
+        assert!(found.contains("from notes.md]"), "{found}");
+        let none = told(&*recall, json!({"query": "zebra"}), "run/step/3/0").await;
+        assert_eq!(none, Told::well("nothing was found"));
+    }
+
+    #[tokio::test]
+    async fn a_model_is_led_to_no_address_at_home() {
+        let web: Arc<dyn Agent> = Arc::new(Web::new(Policy::Global, web::Settings::default()));
+        let fetch = super::fetch(web);
+        for url in ["http://127.0.0.1:1/x", "http://169.254.169.254/latest", "http://localhost:1/"]
+        {
+            let told = told(&*fetch, json!({ "url": url }), "run/step/1/0").await;
+            assert!(told.failed, "{url}: {told:?}");
+        }
+        let covers = |rule, url| fetch.covers(rule, &json!({ "url": url }));
+        assert!(covers("docs.rs", "https://DOCS.rs/a?b") && covers("*", "http://a.b/"));
+        assert!(covers("domain:*.docs.rs", "https://a.docs.rs/"));
+        for url in
+            ["https://docs.rs.evil.org/", "https://evil.org/docs.rs", "https://docs.rs@evil.org/"]
+        {
+            assert!(!covers("docs.rs", url) && !covers("*.docs.rs", url), "{url}");
+        }
+        assert!(!covers("*docs.rs", "https://evildocs.rs/"));
+        let schema = &fetch.card().input;
+        for url in ["file:///etc/passwd", "/etc/passwd", "ftp://x/"] {
+            let wrong = kapelle_core::port::agent::wrong_with(schema, &json!({ "url": url }));
+            assert!(!wrong.is_empty(), "{url}");
+        }
+    }
+}
