@@ -3,17 +3,18 @@
 //! It keeps its promises within one process: effects are recorded and replayed, artifacts are files
 //! in a folder that goes with the desk. Absent: durability.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::agent::{
-    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, PaidWork, Progress,
-    Usage,
+    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
+    Progress, Question, Usage,
 };
-use kapelle_core::{Artifact, Digest, Digester, Json, canonical};
+use kapelle_core::{Artifact, Digest, Digester, Json, StepId, canonical};
+use serde_json::json;
 use tempfile::{NamedTempFile, TempDir};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
@@ -31,6 +32,9 @@ struct Kept {
     progress: Vec<Progress>,
     next_ordinal: u32,
     effects: BTreeMap<u32, Recorded>,
+    sent: Vec<(Box<str>, Arc<str>)>,
+    mail: Vec<Heard>,
+    answers: VecDeque<Json>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +65,24 @@ impl ScratchDesk {
     #[must_use]
     pub fn progress_so_far(&self) -> Vec<Progress> {
         self.kept().progress.clone()
+    }
+
+    /// All messages that were sent so far, and to whom. One to `nobody` does not arrive.
+    #[must_use]
+    pub fn sent_so_far(&self) -> Vec<(Box<str>, Arc<str>)> {
+        self.kept().sent.clone()
+    }
+
+    /// Another step says something.
+    pub fn say(&self, from: StepId, agent: &str, text: &str) {
+        let mut kept = self.kept();
+        let number = u32::try_from(kept.mail.len() + 1).expect("they are few");
+        kept.mail.push(Heard { number, from, agent: agent.into(), text: text.into() });
+    }
+
+    /// The answer to the next question that is asked and has none.
+    pub fn answer(&self, answer: &str, by: &str) {
+        self.kept().answers.push_back(json!({"answer": answer, "by": by}));
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -120,6 +142,52 @@ impl Desk for ScratchDesk {
         let work =
             move |key: Box<str>| -> BoxFuture<'a, _> { Box::pin(async move { work(key).await.0 }) };
         self.effect(effect, Box::new(work))
+    }
+
+    fn send<'a>(
+        &'a self,
+        effect: Effect,
+        to: Box<str>,
+        text: Arc<str>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let work = move |_: Box<str>| -> BoxFuture<'a, _> {
+            Box::pin(async move {
+                if &*to == "nobody" {
+                    return Err(Failure::new(
+                        FailureKind::Refused,
+                        "undelivered",
+                        "there is nobody",
+                    ));
+                }
+                self.kept().sent.push((to, text));
+                Ok(Json::Null)
+            })
+        };
+        let sent = self.effect(effect, Box::new(work));
+        Box::pin(async move { sent.await.map(drop) })
+    }
+
+    /// Not asked again is what was asked and has no answer: the place of the call is kept.
+    fn ask<'a>(&'a self, effect: Effect, _: Question) -> BoxFuture<'a, Result<Json, Failure>> {
+        let mut kept = self.kept();
+        let ordinal = kept.next_ordinal + 1;
+        let is_known = kept.effects.contains_key(&ordinal);
+        let answer = if is_known { None } else { kept.answers.pop_front() };
+        if !is_known && answer.is_none() {
+            kept.next_ordinal = ordinal;
+            let failure = Failure::new(FailureKind::Refused, "unanswered", "nobody has answered");
+            return Box::pin(async move { Err(failure) });
+        }
+        drop(kept);
+        let work = move |_: Box<str>| -> BoxFuture<'a, _> {
+            Box::pin(async move { Ok(answer.unwrap_or_default()) })
+        };
+        self.effect(effect, Box::new(work))
+    }
+
+    async fn mail(&self, after: u32) -> Result<Vec<Heard>, Failure> {
+        let kept = self.kept();
+        Ok(kept.mail.iter().filter(|heard| heard.number > after).cloned().collect())
     }
 
     async fn artifact(

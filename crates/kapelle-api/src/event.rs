@@ -158,7 +158,7 @@ pub enum EventKind {
     },
     /// The step cannot go on without somebody's help.
     StepBlocked {
-        /// `in_doubt`, `no_agent`, `budget` or `run_budget`, or `poison`: node after node died soon after it had begun it.
+        /// `in_doubt`, `no_agent`, `budget`, `run_budget` or `question`, or `poison`: node after node died soon after it had begun it.
         reason: String,
         /// The attempt it is about.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,9 +166,15 @@ pub enum EventKind {
         /// The agent that is not at hand.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<String>,
-        /// The outside call that is in doubt; 0: the call of the agent itself.
+        /// The outside call that is in doubt, or asks; 0: the call of the agent itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ordinal: Option<u32>,
+        /// What it wants to know of a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        question: Option<String>,
+        /// The answers there are; empty: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        choices: Vec<String>,
     },
     /// Somebody said what to do about a blocked step.
     StepResolved {
@@ -231,6 +237,38 @@ pub enum EventKind {
         /// How it failed, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
+    },
+    /// A step has said something to other steps.
+    MessageSent {
+        /// In which attempt.
+        attempt: u32,
+        /// In which call of the step, from 1.
+        ordinal: u32,
+        /// To which steps.
+        to: Vec<String>,
+        /// What.
+        text: String,
+    },
+    /// A step wants to know something of a person. It waits once it is blocked by that.
+    QuestionAsked {
+        /// In which attempt.
+        attempt: u32,
+        /// In which call of the step, from 1.
+        ordinal: u32,
+        /// What.
+        question: String,
+        /// The answers there are; empty: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        choices: Vec<String>,
+    },
+    /// A person answered.
+    QuestionAnswered {
+        /// In which call of the step, from 1.
+        ordinal: u32,
+        /// What.
+        answer: String,
+        /// Who.
+        by: String,
     },
     /// How far an attempt is. Live only: no `seq`.
     StepProgress {

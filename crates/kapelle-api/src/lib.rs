@@ -24,8 +24,8 @@ pub use history::{Diff, DiffSide, Difference, Durations, Fork, Forked, Prune, Pr
 pub use plan::{Analysis, CheckRequest, Checked, PlanRequest, StepAnalysis};
 pub use problem::{Finding, Problem};
 pub use run::{
-    Approval, Artifact, Decision, NewRun, Node, Page, Resolution, Resolve, Run, RunSummary,
-    RunsQuery, Step, Submitted, Told, Wish,
+    Answer, Approval, Artifact, Decision, Message, NewRun, Node, Page, Resolution, Resolve, Run,
+    RunSummary, RunsQuery, Step, Submitted, Told, Wish,
 };
 pub use why::{Attempt, Chosen, Cost, Help, Line, ModelCall, Why};
 

@@ -114,6 +114,9 @@ pub struct Run {
     pub output: Json,
     /// What was made.
     pub artifacts: Vec<Artifact>,
+    /// What its steps have said to each other, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
     /// How many bytes it takes in the store now; not told of a moment before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -133,6 +136,19 @@ pub struct Run {
     /// The living node that owns it, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
+}
+
+/// What a step has said to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// When.
+    pub at: String,
+    /// The step that said it.
+    pub from: String,
+    /// To which steps.
+    pub to: Vec<String>,
+    /// What.
+    pub text: String,
 }
 
 /// A step of a run.
@@ -259,6 +275,20 @@ pub struct Resolution {
     /// What they say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+/// `POST /runs/{run}/steps/{step}/answer`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// What the step wants to know.
+    pub answer: String,
+    /// To which of its questions, by the number of the call; absent: to the one that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u32>,
+    /// Who says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// What to do about a blocked step.

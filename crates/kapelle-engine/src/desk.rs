@@ -10,12 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kapelle_core::port::agent::{
-    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, PaidWork, Progress,
-    Safety, Usage,
+    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
+    Progress, Question, Safety, Usage,
 };
 use kapelle_core::port::journal::Staged;
 use kapelle_core::run::{
     Command, EffectId, EffectState, Effects, Exceeded, OVER_OWN_BUDGET, Outcome, Refusal,
+    UNANSWERED,
 };
 use kapelle_core::{
     Artifact, Digest, INLINE_MAX, Json, Payload, ROW_MAX, StepId, Value, canonical,
@@ -28,6 +29,8 @@ use crate::shell::Shared;
 
 /// The code of a failure by which others have reserved what a call needs.
 const RESERVED: &str = "budget_reserved";
+/// The code of a failure by which a message reaches nobody.
+const UNDELIVERED: &str = "undelivered";
 
 /// The desk of one attempt.
 pub(crate) struct AttemptDesk {
@@ -102,10 +105,13 @@ impl AttemptDesk {
         match reply {
             Reply::Done { .. } => Ok(()),
             Reply::Refused(Refusal::OverBudget(exceeded)) => Err(over_budget(&exceeded)),
+            Reply::Refused(Refusal::Undelivered(why)) => {
+                Err(Failure::new(FailureKind::Refused, UNDELIVERED, why))
+            }
             Reply::Refused(refusal) => Err(gone(&refusal.to_string())),
             Reply::NotOwner => Err(gone("another node owns the run")),
             Reply::Store(error) => Err(gone(&error.0.to_string())),
-            Reply::NotFound | Reply::Twin(_) => Err(gone("there is no such run")),
+            Reply::NotFound | Reply::Twin(_) | Reply::Mail(_) => Err(gone("there is no such run")),
             Reply::Damaged(why) => Err(gone(&why)),
         }
     }
@@ -117,6 +123,18 @@ impl AttemptDesk {
         reserve: Option<Usage>,
         work: PaidWork<'_>,
     ) -> Result<Json, Failure> {
+        match self.recall(ordinal, effect).await {
+            Ok(id) => self.make(id, reserve, work).await,
+            Err(end) => end,
+        }
+    }
+
+    /// What a call that is to be made is called; in `Err`'s place the end that is recorded of it.
+    async fn recall(
+        &self,
+        ordinal: u32,
+        effect: Effect,
+    ) -> Result<EffectId, Result<Json, Failure>> {
         let input = Digest::of(canonical(&effect.input).as_bytes());
         let known = self.memo.get(&ordinal);
         let binding = known.filter(|known| is_binding(known));
@@ -125,23 +143,66 @@ impl AttemptDesk {
                 "outside call {ordinal} (`{}`) is not the one that was recorded there",
                 effect.name
             );
-            return Err(Failure::new(FailureKind::Diverged, "diverged", message));
+            return Err(Err(Failure::new(FailureKind::Diverged, "diverged", message)));
         }
         match known.map(|known| &known.state) {
-            Some(EffectState::Recorded(Outcome::Done(value))) => return self.value(value).await,
+            Some(EffectState::Recorded(Outcome::Done(value))) => {
+                return Err(self.value(value).await);
+            }
             Some(EffectState::Recorded(Outcome::Failed(failure))) => {
                 self.note_failure(ordinal, failure);
-                return Err(failure.clone());
+                return Err(Err(failure.clone()));
             }
             // Whoever lets a step go on has said what became of it.
             Some(EffectState::Started) if effect.safety == Safety::Unsafe => {
-                return Err(gone("an outside call is in doubt"));
+                return Err(Err(gone("an outside call is in doubt")));
             }
-            Some(EffectState::Started | EffectState::Forgotten) | None => {}
+            Some(EffectState::Started | EffectState::Forgotten | EffectState::Asked(_)) | None => {}
         }
         let generation = known.map_or(0, |known| known.id.generation);
-        let id = EffectId { ordinal, name: effect.name, input, generation, safety: effect.safety };
-        self.make(id, reserve, work).await
+        Ok(EffectId { ordinal, name: effect.name, input, generation, safety: effect.safety })
+    }
+
+    /// Has something said, or on record why not.
+    async fn say(
+        &self,
+        ordinal: u32,
+        effect: Effect,
+        to: Box<str>,
+        text: Arc<str>,
+    ) -> Result<(), Failure> {
+        let &Of { step, attempt, .. } = &self.of;
+        let effect = match self.recall(ordinal, effect).await {
+            Ok(id) => id,
+            Err(end) => return end.map(drop),
+        };
+        let command = Command::Send { step, attempt, effect: effect.clone(), to, text };
+        let failure = match self.report(command, Kept::default()).await {
+            Err(failure) if &*failure.code == UNDELIVERED => failure,
+            end => return end,
+        };
+        let outcome = Outcome::Failed(failure.clone());
+        let command = Command::RecordEffect { step, attempt, effect, outcome, used: None };
+        self.report(command, Kept::default()).await?;
+        self.note_failure(ordinal, &failure);
+        Err(failure)
+    }
+
+    /// Has something asked, unless it is answered.
+    async fn inquire(
+        &self,
+        ordinal: u32,
+        effect: Effect,
+        question: Question,
+    ) -> Result<Json, Failure> {
+        let &Of { step, attempt, .. } = &self.of;
+        let effect = match self.recall(ordinal, effect).await {
+            Ok(id) => id,
+            Err(end) => return end,
+        };
+        let command = Command::Ask { step, attempt, effect, question };
+        self.report(command, Kept::default()).await?;
+        Err(Failure::new(FailureKind::Refused, UNANSWERED, "a person is to answer first"))
     }
 
     /// Makes a call that has not been recorded.
@@ -237,7 +298,7 @@ fn is_binding(known: &kapelle_core::run::Effect) -> bool {
     match known.state {
         EffectState::Recorded(_) => true,
         EffectState::Started => known.id.safety == Safety::Unsafe,
-        EffectState::Forgotten => false,
+        EffectState::Forgotten | EffectState::Asked(_) => false,
     }
 }
 
@@ -290,6 +351,44 @@ impl Desk for AttemptDesk {
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
         Box::pin(self.perform(ordinal, effect, Some(reserve), work))
+    }
+
+    fn send<'a>(
+        &'a self,
+        effect: Effect,
+        to: Box<str>,
+        text: Arc<str>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::pin(self.say(ordinal, effect, to, text))
+    }
+
+    fn ask<'a>(
+        &'a self,
+        effect: Effect,
+        question: Question,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::pin(self.inquire(ordinal, effect, question))
+    }
+
+    async fn mail(&self, after: u32) -> Result<Vec<Heard>, Failure> {
+        let Of { tenant, run, step, .. } = &self.of;
+        let mut wait = Duration::from_millis(20);
+        loop {
+            let (tenant, run, step) = (tenant.clone(), *run, *step);
+            let offer = |ticket| Offer::Mail { tenant, run, step, after, ticket };
+            match self.shared.ask(run.shard(), offer).await {
+                Reply::Mail(mail) => return Ok(mail),
+                // The entry before it was not taken; what is on disk will be told.
+                Reply::Store(_) => {}
+                _ => return Err(gone("nobody owns the run here")),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
+                () = self.cancelled.cancelled() => return Err(gone("it is not wanted any more")),
+            }
+        }
     }
 
     async fn artifact(

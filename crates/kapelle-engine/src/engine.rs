@@ -433,7 +433,7 @@ impl Engine {
 pub(crate) fn refused(reply: Reply) -> Error {
     match reply {
         Reply::Refused(refusal) => Error::Refused(refusal),
-        Reply::NotFound | Reply::Done { .. } | Reply::Twin(_) => Error::NotFound,
+        Reply::NotFound | Reply::Done { .. } | Reply::Mail(_) | Reply::Twin(_) => Error::NotFound,
         Reply::NotOwner => Error::Draining,
         Reply::Store(error) => Error::Store(error.0),
         Reply::Damaged(why) => Error::Damaged(why),

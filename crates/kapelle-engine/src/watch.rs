@@ -59,6 +59,7 @@ fn names(event: &Event, run: &Run) -> BTreeMap<StepNo, StepId> {
             numbers.extend([*step, *blame]);
         }
         Event::StepsDropped { steps } => numbers.extend(steps),
+        Event::MessageSent { to, .. } => numbers.extend(to),
         Event::RunForked(forked) => numbers.push(forked.from),
         _ => {}
     }

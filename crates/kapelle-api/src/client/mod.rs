@@ -19,8 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Agent, Analysis, Approval, Artifact, Bill, CheckRequest, Checked, Diff, Event, Fork, Json,
-    NewRun, Page, PlanRequest, Problem, Prune, Pruned, Raise, Resolution, Run, RunSummary,
+    Agent, Analysis, Answer, Approval, Artifact, Bill, CheckRequest, Checked, Diff, Event, Fork,
+    Json, NewRun, Page, PlanRequest, Problem, Prune, Pruned, Raise, Resolution, Run, RunSummary,
     RunsQuery, Submitted, Told, Why, Wish,
 };
 pub use events::Events;
@@ -185,6 +185,11 @@ impl Client {
     /// `POST /runs/{run}/steps/{step}/resolve`
     pub async fn resolve(&self, run: &str, step: &str, word: &Resolution) -> Result<Told, Error> {
         self.post(&format!("/runs/{}/steps/{}/resolve", escape(run), escape(step)), word).await
+    }
+
+    /// `POST /runs/{run}/steps/{step}/answer`
+    pub async fn answer(&self, run: &str, step: &str, word: &Answer) -> Result<Told, Error> {
+        self.post(&format!("/runs/{}/steps/{}/answer", escape(run), escape(step)), word).await
     }
 
     /// `POST /runs/{run}/budget`

@@ -281,6 +281,29 @@ pub enum Safety {
     Unsafe,
 }
 
+/// What a step wants to know of a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// In words.
+    pub text: Box<str>,
+    /// The answers there are; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Box<str>>,
+}
+
+/// What another step of the run has said to this one. Who that was is what the journal says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Its place among all messages of the run, from 1.
+    pub number: u32,
+    /// The step that said it,
+    pub from: StepId,
+    /// and the agent that works on that.
+    pub agent: Box<str>,
+    /// What.
+    pub text: Arc<str>,
+}
+
 /// The work of an effect: given its outward key (`run/step/ordinal/generation`), does it.
 pub type EffectWork<'a> =
     Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, Result<Json, Failure>> + Send + 'a>;
@@ -318,6 +341,28 @@ pub trait Desk: Send + Sync {
         reserve: Usage,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>>;
+
+    /// Says something to another step of the run, by its id, or to all steps of an agent that are still
+    /// to be done. An effect whose work is the journal's: it is said once.
+    ///
+    /// What reaches nobody is a [`FailureKind::Refused`] that says why.
+    fn send<'a>(
+        &'a self,
+        effect: Effect,
+        to: Box<str>,
+        text: Arc<str>,
+    ) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Asks a person. An effect whose end is the answer, `{"answer", "by"}`: until there is one it is
+    /// a failure, with which the attempt is to end. The next attempt begins when it is there.
+    fn ask<'a>(
+        &'a self,
+        effect: Effect,
+        question: Question,
+    ) -> BoxFuture<'a, Result<Json, Failure>>;
+
+    /// What other steps have said to this one after the message `after`, in order. It only grows.
+    async fn mail(&self, after: u32) -> Result<Vec<Heard>, Failure>;
 
     /// Begins an artifact; `name` is a relative path without `..`.
     async fn artifact(

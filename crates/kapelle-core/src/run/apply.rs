@@ -97,6 +97,14 @@ impl Run {
                     self.keep_ledgers(no, |ledger| ledger.settle(held.as_ref(), used));
                 }
             }
+            Event::MessageSent { .. } => self.post(event, at),
+            Event::QuestionAsked { attempt, effect, question, .. } => {
+                let state = EffectState::Asked(question.clone());
+                self.note_effect(no, *attempt, effect, state, None);
+            }
+            Event::QuestionAnswered { ordinal, answer, .. } => {
+                self.note_answer(no, *ordinal, answer);
+            }
             Event::RunCreated(_)
             | Event::RunForked(_)
             | Event::RunStarted
@@ -155,7 +163,7 @@ impl Run {
                 step.deaths = 0;
                 *ordinal
             }
-            Blocked::NoAgent { .. } | Blocked::Budget { .. } => 0,
+            Blocked::NoAgent { .. } | Blocked::Budget { .. } | Blocked::Question { .. } => 0,
         };
         let effect = step.effects.as_deref_mut().and_then(|effects| effects.get_mut(&ordinal));
         match (how, effect) {
@@ -371,6 +379,9 @@ fn makes_sense(event: &Event, status: &Status) -> bool {
         Event::StepRetrying { .. } => *status == Status::Running,
         Event::ApprovalDecided { .. } => *status == Status::Asked,
         Event::StepResolved { .. } => matches!(status, Status::Blocked(_)),
+        Event::QuestionAnswered { ordinal: of, .. } => {
+            matches!(status, Status::Blocked(Blocked::Question { ordinal, .. }) if ordinal == of)
+        }
         Event::StepsGrown { .. } => matches!(status, Status::Ready | Status::Grown),
         _ => !status.is_final(),
     }
@@ -379,7 +390,7 @@ fn makes_sense(event: &Event, status: &Status) -> bool {
 /// A call that is to be made again gets a new key, unless that could do it twice.
 fn forget(effect: &mut Effect) {
     let keep = match &effect.state {
-        EffectState::Recorded(Outcome::Failed(_)) => false,
+        EffectState::Recorded(Outcome::Failed(_)) | EffectState::Asked(_) => false,
         EffectState::Recorded(Outcome::Done(_)) | EffectState::Started => {
             effect.id.safety == Safety::Unsafe
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::event::{EffectId, Join, Outcome, Parts};
-use crate::port::agent::{Failure, Usage};
+use crate::port::agent::{Failure, Question, Usage};
 use crate::{Artifact, Attempt, Json, StepId, StepNo, Value};
 
 /// What somebody wants of a run.
@@ -50,6 +50,41 @@ pub enum Command {
         outcome: Outcome,
         /// What it used, if it costs.
         used: Option<Usage>,
+    },
+    /// A step says something to others; the call that does is recorded with it.
+    Send {
+        /// Which step.
+        step: StepNo,
+        /// The fence.
+        attempt: Attempt,
+        /// Which call.
+        effect: EffectId,
+        /// To a step by its id, or to all steps of an agent.
+        to: Box<str>,
+        /// What.
+        text: Arc<str>,
+    },
+    /// A step wants to know something of a person.
+    Ask {
+        /// Which step.
+        step: StepNo,
+        /// The fence.
+        attempt: Attempt,
+        /// The call whose end the answer will be.
+        effect: EffectId,
+        /// What.
+        question: Question,
+    },
+    /// A person's answer to a question.
+    Reply {
+        /// To which step.
+        step: StepId,
+        /// To which call of it; `None`: to the one that it waits for.
+        ordinal: Option<u32>,
+        /// What.
+        answer: Box<str>,
+        /// Who.
+        by: Box<str>,
     },
     /// More may be spent.
     Raise {
@@ -200,6 +235,15 @@ pub enum Refusal {
     /// There is no limit to raise.
     #[error("{0}")]
     NoBudget(Box<str>),
+    /// A message reaches nobody.
+    #[error("{0}")]
+    Undelivered(Box<str>),
+    /// Nobody wants to know that.
+    #[error("step `{0}` does not wait for an answer")]
+    NoQuestion(StepId),
+    /// It is no answer to the question.
+    #[error("{0}")]
+    NoAnswer(Box<str>),
     /// It is not a step that grows.
     #[error("step `{0}` cannot grow now")]
     CannotGrow(StepId),
@@ -221,6 +265,9 @@ impl Refusal {
             Self::NotBlocked(_) => "not_blocked",
             Self::OverBudget(_) => "over_budget",
             Self::NoBudget(_) => "no_budget",
+            Self::Undelivered(_) => "undelivered",
+            Self::NoQuestion(_) => "no_question",
+            Self::NoAnswer(_) => "no_answer",
             Self::CannotGrow(_) => "cannot_grow",
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::command::{Command, Produced, Refusal, Takeover};
 use super::event::{Blocked, EffectId, Event, Join, Parts, Resolved, Skipped, Verdict};
 use super::group::PARTS_MAX;
+use super::question::UNANSWERED;
 use super::step::{EffectState, Status, Step};
 use super::{Run, Timer};
 use crate::plan::{OnTimeout, Retry, Work};
@@ -48,6 +49,25 @@ impl Run {
                     Some(known) if *known == effect => Ok(Vec::new()),
                     Some(_) => Err(self.known(step, &effect)),
                 }
+            }
+            Command::Send { step, attempt, effect, to, text } => {
+                self.expect_running(step, attempt)?;
+                match self.recorded(step, &effect) {
+                    None => self.send((step, attempt), effect, &to, text),
+                    Some(known) if *known == effect => Ok(Vec::new()),
+                    Some(_) => Err(self.known(step, &effect)),
+                }
+            }
+            Command::Ask { step, attempt, effect, question } => {
+                self.expect_running(step, attempt)?;
+                match self.recorded(step, &effect) {
+                    None => Ok(self.ask((step, attempt), effect, question)),
+                    Some(_) => Err(self.known(step, &effect)),
+                }
+            }
+            Command::Reply { step, ordinal, answer, by } => {
+                let no = self.expect(&step)?;
+                self.reply(no, ordinal, &answer, by)
             }
             Command::Raise { step, tokens, nanos, by } => self.raised(step, tokens, nanos, by),
             Command::Tick => Ok(self.within_budget(self.tick(now))),
@@ -200,6 +220,11 @@ impl Run {
                 why: Blocked::Budget { own },
             };
         }
+        if &*failure.code == UNANSWERED
+            && let Some(why) = self.open_question(step, None)
+        {
+            return Event::StepBlocked { step, attempt: Some(attempt), why };
+        }
         let in_doubt = |ordinal| {
             let why = Blocked::InDoubt { ordinal, deaths: 0 };
             Event::StepBlocked { step, attempt: Some(attempt), why }
@@ -237,7 +262,7 @@ impl Run {
     }
 
     /// The unsafe calls of a step whose end is not known.
-    fn open_effects(&self, step: StepNo) -> impl Iterator<Item = u32> {
+    pub(super) fn open_effects(&self, step: StepNo) -> impl Iterator<Item = u32> {
         let effects = self.steps[step.index()].effects.as_deref().into_iter().flatten();
         let open = effects.filter(|(_, effect)| {
             effect.state == EffectState::Started && effect.id.safety == Safety::Unsafe

@@ -5,10 +5,11 @@
 //! evaluated is recorded as what it gave, so that applying an event evaluates nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::port::agent::{Failure, OnUnknown, Safety, Usage};
+use crate::port::agent::{Failure, OnUnknown, Question, Safety, Usage};
 use crate::{Artifact, Attempt, Digest, RunId, StepNo, Timestamp, Value};
 
 /// Written with its type inside, as the journal has it; read by way of a twin whose type is outside
@@ -240,6 +241,42 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         used: Option<Usage>,
     },
+    /// A step has said something to other steps; in one entry with the record of the call that did.
+    MessageSent {
+        /// The step that said it.
+        step: StepNo,
+        /// In which attempt.
+        attempt: Attempt,
+        /// Which call of it that was.
+        ordinal: u32,
+        /// To whom.
+        to: Vec<StepNo>,
+        /// What it said.
+        text: Arc<str>,
+    },
+    /// A step wants to know something of a person.
+    QuestionAsked {
+        /// Which step.
+        step: StepNo,
+        /// In which attempt.
+        attempt: Attempt,
+        /// The call whose end the answer will be.
+        #[serde(flatten)]
+        effect: EffectId,
+        /// What it wants to know.
+        question: Question,
+    },
+    /// A person answered: that is how the call has ended.
+    QuestionAnswered {
+        /// The step that asked.
+        step: StepNo,
+        /// In which call.
+        ordinal: u32,
+        /// The answer: `{"answer", "by"}`.
+        answer: Value,
+        /// Who.
+        by: Box<str>,
+    },
 }
 }
 
@@ -259,7 +296,10 @@ impl Event {
             | Self::ApprovalDecided { step, .. }
             | Self::StepsGrown { by: step, .. }
             | Self::EffectStarted { step, .. }
-            | Self::EffectRecorded { step, .. } => Some(*step),
+            | Self::EffectRecorded { step, .. }
+            | Self::MessageSent { step, .. }
+            | Self::QuestionAsked { step, .. }
+            | Self::QuestionAnswered { step, .. } => Some(*step),
             Self::RunCreated(_)
             | Self::RunForked(_)
             | Self::RunStarted
@@ -414,6 +454,13 @@ pub enum Blocked {
     Budget {
         /// Whose limit that is: its own, or the run's.
         own: bool,
+    },
+    /// A person is to answer it.
+    Question {
+        /// In which call it asks.
+        ordinal: u32,
+        /// What it wants to know.
+        question: Question,
     },
 }
 

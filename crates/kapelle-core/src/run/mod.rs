@@ -17,7 +17,9 @@ mod decode;
 mod event;
 mod fork;
 mod group;
+mod mail;
 mod poison;
+mod question;
 mod ready;
 mod spend;
 mod step;
@@ -39,7 +41,9 @@ pub use event::{
     Blocked, Created, EffectId, Event, Forked, Join, Outcome, Parts, Resolved, Skipped, Taken,
     TakenEnd, Verdict,
 };
+pub use mail::Message;
 pub use poison::SUSPECT_FOR;
+pub use question::{SAID_MAX, UNANSWERED};
 pub use ready::Lane;
 pub use spend::{Exceeded, Ledger, Sum};
 pub use step::{Effect, EffectState, Effects, Group, Status as StepStatus, Step};
@@ -84,6 +88,7 @@ pub struct Run {
     clock: ActiveClock,
     budget: budget::Budget,
     ledger: spend::Ledger,
+    mail: mail::Mail,
 }
 
 /// How a run ended, and with what.
@@ -161,6 +166,7 @@ impl Run {
             clock: ActiveClock::default(),
             budget: budget::Budget::default(),
             ledger: spend::Ledger::default(),
+            mail: mail::Mail::default(),
             plan,
         };
         for no in run.plan.sources().collect::<Vec<_>>() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::event::{Blocked, EffectId, Join, Outcome, Skipped};
-use crate::port::agent::{Failure, OnUnknown, Usage};
+use crate::port::agent::{Failure, OnUnknown, Question, Usage};
 use crate::{Artifact, Attempt, StepId, StepNo, Timestamp, Value};
 
 /// One node of a run's plan, written or grown.
@@ -127,6 +127,8 @@ pub enum EffectState {
     Started,
     /// It has ended, and this is replayed.
     Recorded(Outcome),
+    /// A person is asked, whose answer will be its end.
+    Asked(Question),
     /// It is to be made again, under the generation in its id.
     Forgotten,
 }

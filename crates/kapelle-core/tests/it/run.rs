@@ -179,3 +179,41 @@ fn a_fork_says_where_it_is_from_and_which_steps_it_has_taken() {
     assert_eq!([0, 1].map(|no| fork.step(StepNo(no)).unwrap().is_taken()), [true, false]);
     assert_eq!(stage.run.forked(), None);
 }
+
+#[test]
+fn a_step_says_a_hundred_things_and_is_told_a_hundred() {
+    let mut stage = Driver::new(steps(3), json!({}), id());
+    stage.turn();
+    let say = |stage: &mut Driver, from: u32, ordinal: u32, to: &str| {
+        let effect = EffectId {
+            ordinal,
+            name: "say".into(),
+            input: Digest::of(b"words"),
+            generation: 0,
+            safety: Safety::Repeatable,
+        };
+        let (step, attempt) = (StepNo(from), Attempt(1));
+        let text = format!("message {ordinal}").into();
+        stage.tell(Command::Send { step, attempt, effect, to: to.into(), text })
+    };
+    let [a, b, c] = [0, 1, 2].map(|no| stage.run.name(StepNo(no)).unwrap().to_string());
+    for ordinal in 1..=100 {
+        say(&mut stage, 0, ordinal, &b).unwrap();
+    }
+    let refused = say(&mut stage, 0, 101, &c).unwrap_err();
+    assert!(refused.to_string().contains("you have sent 100 messages"), "{refused}");
+    let refused = say(&mut stage, 2, 1, &b).unwrap_err();
+    assert!(refused.to_string().contains(&format!("step `{b}` has 100 messages")), "{refused}");
+    say(&mut stage, 1, 1, &a).unwrap();
+    let numbers = |of: u32, after: u32| {
+        stage.run.mail(StepNo(of), after).map(|message| message.number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(1, 98), [99, 100]);
+    assert_eq!((numbers(0, 0), numbers(0, 101), numbers(2, 0)), (vec![101], vec![], vec![]));
+    let last = stage.run.messages().last().unwrap();
+    let heard = stage.run.heard(last).unwrap();
+    assert_eq!((heard.number, heard.from.as_str(), &*heard.agent), (101, &*b, "echo"));
+    assert_eq!((&*heard.text, last.ordinal, &*last.to), ("message 1", 1, &[StepNo(0)][..]));
+    assert_eq!(stage.run.messages().len(), 101);
+    assert_eq!(stage.replayed(), stage.run);
+}

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kapelle_core::port::agent::{Failure, FailureKind, Safety, Usage};
+use kapelle_core::port::agent::{Failure, FailureKind, Question, Safety, Usage};
 use kapelle_core::run::{
     Command, EffectId, Forked, Join, Outcome, Parts, Produced, Resolved, TakenEnd, Takeover,
 };
@@ -192,6 +192,26 @@ fn command_of(stage: &Driver, verb: &str, words: &[&str], rest: &str) -> Command
             Command::Failed { step, attempt, failure: failure_of(&words[1..]) }
         }
         "effect" => effect_of(stage, words),
+        "say" => {
+            let (step, attempt) = attempt_of(stage, words[0]);
+            let (effect, to) = (effect_id(words[1], "say", words), words[2].into());
+            let said = words[3..].split(|word| *word == "generation").next().unwrap();
+            Command::Send { step, attempt, effect, to, text: text_of(said).into() }
+        }
+        "ask" => {
+            let (step, attempt) = attempt_of(stage, words[0]);
+            let mut said =
+                words[2..].split(|word| *word == "or").map(|words| words.join(" ").into());
+            let text = said.next().unwrap();
+            let question = Question { text, choices: said.collect() };
+            Command::Ask { step, attempt, effect: effect_id(words[1], "ask", words), question }
+        }
+        "answer" => Command::Reply {
+            step: words[0].parse().unwrap(),
+            ordinal: words[1].parse().ok(),
+            answer: text_of(&words[2..]).into(),
+            by: "ann".into(),
+        },
         "raise" => Command::Raise {
             step: (words[0] != "run").then(|| words[0].parse().unwrap()),
             tokens: words[1].parse().unwrap(),
@@ -236,11 +256,11 @@ fn command_of(stage: &Driver, verb: &str, words: &[&str], rest: &str) -> Command
     }
 }
 
-/// `KIND [uncertain] [retry-after 5s] [forget 2] [saying MESSAGE…]`
+/// `KIND [code CODE] [uncertain] [retry-after 5s] [forget 2] [saying MESSAGE…]`
 fn failure_of(words: &[&str]) -> Failure {
     let kind: FailureKind = serde_json::from_str(&format!("\"{}\"", words[0])).unwrap();
-    let mut failure = Failure::new(kind, words[0], words[0]);
     let after = |name: &str| words.iter().skip_while(|word| **word != name).nth(1);
+    let mut failure = Failure::new(kind, after("code").unwrap_or(&words[0]), words[0]);
     failure.certain = !words.contains(&"uncertain");
     if let Some(wait) = after("retry-after") {
         failure = failure.retry_after(parse_duration(wait).unwrap_or(Duration::ZERO));
@@ -253,13 +273,7 @@ fn failure_of(words: &[&str]) -> Failure {
 fn effect_of(stage: &Driver, words: &[&str]) -> Command {
     let (step, attempt) = attempt_of(stage, words[1]);
     let after = |name: &str| words.iter().skip_while(|word| **word != name).nth(1).copied();
-    let effect = EffectId {
-        ordinal: words[2].parse().unwrap(),
-        name: words[3].into(),
-        input: Digest::of(after("input").unwrap_or("same").as_bytes()),
-        generation: after("generation").map_or(0, |generation| generation.parse().unwrap()),
-        safety: if words.contains(&"unsafe") { Safety::Unsafe } else { Safety::Repeatable },
-    };
+    let effect = effect_id(words[2], words[3], words);
     let value = || serde_json::from_str(after("=").unwrap_or("null")).unwrap();
     let outcome = match words[0] {
         "start" => {
@@ -274,6 +288,24 @@ fn effect_of(stage: &Driver, words: &[&str]) -> Command {
         _ => Outcome::Done(Value::Inline(Arc::new(value()))),
     };
     Command::RecordEffect { step, attempt, effect, outcome, used: after("for").map(usage) }
+}
+
+/// `[unsafe] [generation G] [input X]`
+fn effect_id(ordinal: &str, name: &str, words: &[&str]) -> EffectId {
+    let after = |name: &str| words.iter().skip_while(|word| **word != name).nth(1).copied();
+    EffectId {
+        ordinal: ordinal.parse().unwrap(),
+        name: name.into(),
+        input: Digest::of(after("input").unwrap_or("same").as_bytes()),
+        generation: after("generation").map_or(0, |generation| generation.parse().unwrap()),
+        safety: if words.contains(&"unsafe") { Safety::Unsafe } else { Safety::Repeatable },
+    }
+}
+
+/// `big:LEN`, or words.
+fn text_of(words: &[&str]) -> String {
+    let long = words.first().and_then(|word| word.strip_prefix("big:"));
+    long.map_or_else(|| words.join(" "), |len| "x".repeat(len.parse().unwrap()))
 }
 
 fn usage(text: &str) -> Usage {

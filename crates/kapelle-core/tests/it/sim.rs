@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kapelle_core::port::agent::{Agents, Failure, FailureKind, Safety};
+use kapelle_core::port::agent::{Agents, Failure, FailureKind, Question, Safety};
 use kapelle_core::run::{
-    Blocked, Command, EffectId, Event, Join, Outcome, Parts, Produced, Resolved, Run, Takeover,
+    Blocked, Command, EffectId, EffectState, Effects, Event, Join, Outcome, Parts, Produced,
+    Resolved, Run, Takeover, UNANSWERED,
 };
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, RunId, StepNo, Timestamp, Value};
 
@@ -254,6 +255,13 @@ impl World {
             return false;
         }
         let (step, why) = self.dice.pick(&blocked).clone();
+        if let Blocked::Question { ordinal, .. } = why
+            && !self.dice.one_in(4)
+        {
+            let ordinal = self.dice.one_in(2).then_some(ordinal);
+            self.tell(Command::Reply { step, ordinal, answer: "so".into(), by: "ann".into() });
+            return true;
+        }
         let done = Resolved::Done(Value::Inline(Arc::new(Json::from("resolved"))));
         let how = match (self.dice.of(0..4), why) {
             (0, _) => Resolved::Skip,
@@ -410,9 +418,8 @@ impl World {
         let mut forget_from = None;
         for ordinal in 1..=self.dice.of(0..4) {
             let before = known.get(&ordinal);
-            let is_recorded = before.is_some_and(|effect| {
-                matches!(effect.state, kapelle_core::run::EffectState::Recorded(_))
-            });
+            let is_recorded =
+                before.is_some_and(|effect| matches!(effect.state, EffectState::Recorded(_)));
             if is_recorded {
                 continue;
             }
@@ -443,8 +450,50 @@ impl World {
                 break;
             }
         }
-        words.push_back(self.end_of(step, attempt, forget_from));
+        words.extend(self.speaks(step, attempt, &known));
+        let asks = self.asks(step, attempt, &known);
+        let end =
+            if asks.is_empty() { vec![self.end_of(step, attempt, forget_from)] } else { asks };
+        words.extend(end);
         words
+    }
+
+    /// Something said to whoever is there.
+    fn speaks(&mut self, step: StepNo, attempt: Attempt, known: &Effects) -> Option<Command> {
+        let effect = self.one_of(known, 8, "say").filter(|_| self.dice.one_in(5))?;
+        let steps = self.stage.run.steps();
+        let to = match self.dice.of(0..3) {
+            0 => (*self.dice.pick(&plan::AGENTS)).into(),
+            _ => self.dice.pick(steps).id.as_str().into(),
+        };
+        let text = if self.dice.one_in(2) { "hello" } else { "again" };
+        Some(Command::Send { step, attempt, effect, to, text: text.into() })
+    }
+
+    /// Questions, and the end of the attempt until they are answered.
+    fn asks(&mut self, step: StepNo, attempt: Attempt, known: &Effects) -> Vec<Command> {
+        let mut words = Vec::new();
+        for ordinal in [9, 10] {
+            let effect = self.one_of(known, ordinal, "ask");
+            let Some(effect) = effect.filter(|_| self.dice.one_in(8)) else { continue };
+            let question = Question { text: "why".into(), choices: Vec::new() };
+            words.push(Command::Ask { step, attempt, effect, question });
+        }
+        if !words.is_empty() {
+            let failure = Failure::new(FailureKind::Refused, UNANSWERED, "nobody answered");
+            words.push(Command::Failed { step, attempt, failure });
+        }
+        words
+    }
+
+    /// A call that has not ended yet.
+    fn one_of(&self, known: &Effects, ordinal: u32, name: &str) -> Option<EffectId> {
+        let before = known.get(&ordinal);
+        let is_over = before.is_some_and(|it| matches!(it.state, EffectState::Recorded(_)));
+        let generation = before.map_or(0, |effect| effect.id.generation);
+        let (input, safety) = (Digest::of(b"input"), Safety::Repeatable);
+        let id = EffectId { ordinal, name: name.into(), input, generation, safety };
+        (!is_over).then_some(id)
     }
 
     fn end_of(&mut self, step: StepNo, attempt: Attempt, forget_from: Option<u32>) -> Command {

@@ -255,5 +255,6 @@ fn comes_again(offer: &Offer) -> bool {
         Offer::Submit(_) => true,
         Offer::Tell(tell) => tell.ticket.is_some() && !is_report(&tell.command),
         Offer::Work { ticket, .. } => ticket.is_some(),
+        Offer::Mail { .. } => true,
     }
 }

@@ -13,6 +13,7 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use kapelle_core::port::agent::Heard;
 use kapelle_core::port::journal::{Part, SubmitKey, Twin};
 use kapelle_core::run::{Command, Compiled, Created, Event, Forked, Refusal, Run, Takeover};
 use kapelle_core::{Attempt, Digest, Epoch, Payload, RunId, Shard, StepNo, Tenant, Timestamp};
@@ -46,6 +47,19 @@ pub enum Offer {
         takeover: Takeover,
         /// Who waits for it.
         ticket: Option<Ticket>,
+    },
+    /// Somebody wants to know what a step was told.
+    Mail {
+        /// Whose it is.
+        tenant: Tenant,
+        /// Which run.
+        run: RunId,
+        /// Which step.
+        step: StepNo,
+        /// After this message.
+        after: u32,
+        /// Who.
+        ticket: Ticket,
     },
 }
 
@@ -97,6 +111,8 @@ pub enum Reply {
         /// The number.
         seq: u64,
     },
+    /// It is on disk that the step was told this.
+    Mail(Vec<Heard>),
     /// The submit key was used before: here is its run.
     Twin(Twin),
     /// The domain says no.

@@ -275,5 +275,11 @@ impl Shards {
 
 /// Whether it is an agent's report of an effect, not a client's wish.
 pub(super) const fn is_report(command: &Command) -> bool {
-    matches!(command, Command::RecordEffect { .. } | Command::StartEffect { .. })
+    matches!(
+        command,
+        Command::RecordEffect { .. }
+            | Command::StartEffect { .. }
+            | Command::Send { .. }
+            | Command::Ask { .. }
+    )
 }

@@ -74,6 +74,10 @@ impl Shards {
                 self.work(tenant, run, takeover, ticket, now);
                 self.leave_if_over(run);
             }
+            Offer::Mail { tenant, run, step, after, ticket } => {
+                self.mail(tenant, run, step, after, ticket);
+                self.leave_if_over(run);
+            }
         }
     }
 
@@ -236,6 +240,18 @@ impl Shards {
         let reply = Reply::Done { seq: hosted.run.seq() };
         self.answer_with(Answer { run, ticket, reply, again: None });
         self.touch(run);
+    }
+
+    /// What a step was told leaves once it is on disk, as all answers do.
+    fn mail(&mut self, tenant: Tenant, run: RunId, step: StepNo, after: u32, ticket: Ticket) {
+        let offer = || Offer::Mail { tenant: tenant.clone(), run, step, after, ticket };
+        if !self.find(&tenant, run, offer) {
+            return;
+        }
+        let Some(hosted) = self.here(run) else { return };
+        let told = hosted.run.mail(step, after).filter_map(|message| hosted.run.heard(message));
+        let reply = Reply::Mail(told.collect());
+        self.answer_with(Answer { run, ticket: Some(ticket), reply, again: None });
     }
 
     fn touch(&mut self, run: RunId) {
@@ -468,6 +484,7 @@ pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
         Offer::Submit(submission) => Some(submission.ticket),
         Offer::Tell(tell) => tell.ticket,
         Offer::Work { ticket, .. } => *ticket,
+        Offer::Mail { ticket, .. } => Some(*ticket),
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Approve(Approve),
     /// Say what to do about a blocked step
     Resolve(Resolution),
+    /// Answer what a step asks a person; it goes on with that
+    Answer(Answer),
     /// Let a run spend more, or a step of it; steps that wait for that go on
     Budget(Budget),
     /// Show what a run has cost: by step, by model, reserved and of unknown outcome
@@ -174,6 +176,21 @@ pub(crate) struct Resolution {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Answer {
+    /// The run: its id, a unique end of it (4 or more characters), or its task id
+    run: RunRef,
+    /// The step that asks
+    step: String,
+    /// What it wants to know; where it names the answers there are, one of them
+    answer: String,
+    /// Only if this is the call that asks: its number, as `runs events --json` tells it
+    #[arg(long, value_name = "N")]
+    ordinal: Option<u32>,
+    #[command(flatten)]
+    who: Who,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Budget {
     /// The run: its id, a unique end of it (4 or more characters), or its task id
     run: RunRef,
@@ -262,6 +279,10 @@ async fn ask(
         }
         Command::Approve(args) => approve(args, client, &teller).await?,
         Command::Resolve(args) => resolve(args, client, &teller).await?,
+        Command::Answer(Answer { run, step, answer, ordinal, who }) => {
+            let word = api::Answer { answer, ordinal, by: who.by.clone() };
+            teller.told(&client.answer(&run, &step, &word).await?, who.json).await?;
+        }
         Command::Budget(Budget { run, step, tokens, usd, who }) => {
             let word = api::Raise { step, tokens, usd, by: who.by.clone() };
             teller.told(&client.raise(&run, &word).await?, who.json).await?;
@@ -334,6 +355,9 @@ fn show(run: api::Run, json: bool) -> Result<(), Stop> {
         rows.push(vec![step.id, step.status, agent, step.attempts.to_string(), why]);
     }
     text += &out::table(&rows);
+    for api::Message { from, to, text: said, .. } in &run.messages {
+        text += &format!("\n{from} to {}: {}", to.join(", "), out::shown(said, 160));
+    }
     for artifact in run.artifacts {
         text += &format!("\n{}  {}", out::shown(&artifact.name, 80), artifact.digest);
     }

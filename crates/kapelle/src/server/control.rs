@@ -111,6 +111,20 @@ pub(super) async fn resolve(
     tell(&app, run, command, payloads).await
 }
 
+/// A person's answer to what a step asks.
+///
+/// `POST /runs/{run}/steps/{step}/answer`
+pub(super) async fn answer(
+    State(app): State<App>,
+    Path((run, step)): Path<(String, String)>,
+    Body(word): Body<api::Answer>,
+) -> Result<Json<api::Told>, Problem> {
+    let run = app.find(&run).await?;
+    let (by, answer) = said(word.by, Some(word.answer));
+    let command = Command::Reply { step: step_id(&step)?, ordinal: word.ordinal, answer, by };
+    tell(&app, run, command, Vec::new()).await
+}
+
 pub(super) fn said(by: Option<String>, what: Option<String>) -> (Box<str>, Box<str>) {
     let by = by.filter(|by| !by.is_empty()).unwrap_or_else(|| SOMEBODY.to_owned());
     (by.into(), what.unwrap_or_default().into())

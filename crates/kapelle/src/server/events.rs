@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt as _};
 use kapelle_api::{self as api, EventKind};
 use kapelle_core::RunId;
 use kapelle_core::plan::Work;
-use kapelle_core::port::agent::Failure;
+use kapelle_core::port::agent::{Failure, Question};
 use kapelle_core::run::{Blocked, Event, Outcome, Resolved, Run, Skipped};
 use kapelle_core::{StepNo, Value};
 use kapelle_engine::{Error, Progressed, Seen, SeenEvent};
@@ -255,6 +255,12 @@ fn step_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
                 Outcome::Failed(failure) => Some(failure_of(failure)),
             },
         },
+        Event::MessageSent { attempt, ordinal, to, text, .. } => EventKind::MessageSent {
+            attempt: attempt.0,
+            ordinal: *ordinal,
+            to: to.iter().map(|no| seen.name(*no).to_owned()).collect(),
+            text: text.to_string(),
+        },
         _ => return None,
     })
 }
@@ -283,6 +289,20 @@ fn person_kind(event: &Event, seen: &SeenEvent) -> EventKind {
             by: by.to_string(),
             comment: comment.to_string(),
         },
+        Event::QuestionAsked { attempt, effect, question, .. } => EventKind::QuestionAsked {
+            attempt: attempt.0,
+            ordinal: effect.ordinal,
+            question: question.text.to_string(),
+            choices: choices(question),
+        },
+        Event::QuestionAnswered { ordinal, answer, by, .. } => EventKind::QuestionAnswered {
+            ordinal: *ordinal,
+            answer: match answer {
+                Value::Inline(json) => json["answer"].as_str().unwrap_or_default().to_owned(),
+                _ => String::new(),
+            },
+            by: by.to_string(),
+        },
         other => unreachable!("event {} of run {}: {other:?}", seen.seq, seen.run),
     }
 }
@@ -298,26 +318,28 @@ fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
 }
 
 fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
-    match why {
-        Blocked::InDoubt { ordinal, deaths } => EventKind::StepBlocked {
-            reason: if *deaths > 0 { "poison" } else { "in_doubt" }.to_owned(),
-            attempt,
-            agent: None,
-            ordinal: Some(*ordinal),
-        },
-        Blocked::Budget { own } => EventKind::StepBlocked {
-            reason: if *own { "budget" } else { "run_budget" }.to_owned(),
-            attempt,
-            agent: None,
-            ordinal: None,
-        },
-        Blocked::NoAgent { agent } => EventKind::StepBlocked {
-            reason: "no_agent".to_owned(),
-            attempt,
-            agent: Some(agent.to_string()),
-            ordinal: None,
-        },
+    let (reason, agent, ordinal, asks) = match why {
+        Blocked::InDoubt { ordinal, deaths: 0 } => ("in_doubt", None, Some(*ordinal), None),
+        Blocked::InDoubt { ordinal, .. } => ("poison", None, Some(*ordinal), None),
+        Blocked::Budget { own: true } => ("budget", None, None, None),
+        Blocked::Budget { own: false } => ("run_budget", None, None, None),
+        Blocked::NoAgent { agent } => ("no_agent", Some(agent.to_string()), None, None),
+        Blocked::Question { ordinal, question } => {
+            ("question", None, Some(*ordinal), Some(question))
+        }
+    };
+    EventKind::StepBlocked {
+        reason: reason.to_owned(),
+        attempt,
+        agent,
+        ordinal,
+        question: asks.map(|question| question.text.to_string()),
+        choices: asks.map(choices).unwrap_or_default(),
     }
+}
+
+fn choices(question: &Question) -> Vec<String> {
+    question.choices.iter().map(|choice| choice.to_string()).collect()
 }
 
 fn progress_of(progressed: &Progressed) -> api::Event {

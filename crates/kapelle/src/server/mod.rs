@@ -158,6 +158,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/{run}/cancel", post(control::cancel))
         .route("/runs/{run}/approvals/{step}", post(control::approve))
         .route("/runs/{run}/steps/{step}/resolve", post(control::resolve))
+        .route("/runs/{run}/steps/{step}/answer", post(control::answer))
         .route("/runs/{run}/budget", post(bill::raise))
         .route("/runs/{run}/bill", get(bill::bill))
         .route("/runs/{run}/artifacts", get(artifacts::list))

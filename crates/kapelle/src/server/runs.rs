@@ -7,7 +7,9 @@ use kapelle_api as api;
 use kapelle_core::RunId;
 use kapelle_core::plan;
 use kapelle_core::port::journal::{RunQuery, RunRow};
-use kapelle_core::run::{Blocked, Run, Skipped, Status, Step, StepStatus, StepView, Verdict};
+use kapelle_core::run::{
+    Blocked, Message, Run, Skipped, Status, Step, StepStatus, StepView, Verdict,
+};
 use kapelle_engine::{Error, Fork, NewRun, Submitted};
 use serde::Deserialize;
 
@@ -204,6 +206,7 @@ pub(super) async fn show(
         steps,
         output,
         artifacts: artifacts::of_run(&app, &run),
+        messages: messages(&run),
         bytes,
         inputs: value(&app, &run, run.inputs()).await?,
         root: run.root().to_owned(),
@@ -213,6 +216,17 @@ pub(super) async fn show(
         ended_at: run.ended().map(|ended| ended.at.to_string()),
         node,
     }))
+}
+
+fn messages(run: &Run) -> Vec<api::Message> {
+    let name = |no| run.name(no).map_or_else(String::new, ToString::to_string);
+    let one = |message: &Message| api::Message {
+        at: message.at.to_string(),
+        from: name(message.from),
+        to: message.to.iter().map(|no| name(*no)).collect(),
+        text: message.text.to_string(),
+    };
+    run.messages().map(one).collect()
 }
 
 fn detail(run: &Run) -> Option<String> {
@@ -277,6 +291,12 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
         StepStatus::Blocked(Blocked::Budget { own }) => {
             let whose = if *own { "its" } else { "the run's" };
             Some(format!("{whose} budget has no room for its next call"))
+        }
+        StepStatus::Blocked(Blocked::Question { question, .. }) => {
+            let choices = question.choices.join("`, `");
+            let choices =
+                if choices.is_empty() { choices } else { format!(" (one of `{choices}`)") };
+            Some(format!("it asks: {}{choices}", question.text))
         }
         StepStatus::Blocked(Blocked::NoAgent { agent }) => {
             Some(format!("no agent `{agent}` is at hand"))

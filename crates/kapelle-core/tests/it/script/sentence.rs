@@ -1,6 +1,6 @@
 //! Events and wants as sentences.
 
-use kapelle_core::port::agent::{OnUnknown, Usage};
+use kapelle_core::port::agent::{OnUnknown, Question, Usage};
 use kapelle_core::run::{
     Blocked, EffectId, Event, Forked, Outcome, Resolved, Skipped, Status, TakenEnd,
 };
@@ -74,6 +74,17 @@ pub(super) fn of(stage: &Driver, event: &Event) -> String {
                 Outcome::Failed(failure) => format!("failed: {}", failure.message),
             };
             format!("{}#{attempt} effect {} {end}{of}", name(step), key(effect))
+        }
+        Event::MessageSent { step, attempt, ordinal, to, text } => {
+            let to = to.iter().map(name).collect::<Vec<_>>().join(" ");
+            format!("{}#{attempt} says in call {ordinal} to {to}: {}", name(step), shown(text))
+        }
+        Event::QuestionAsked { step, attempt, effect, question } => {
+            format!("{}#{attempt} asks in {}: {}", name(step), key(effect), asked(question))
+        }
+        Event::QuestionAnswered { step, ordinal, answer, by } => {
+            let answer = value(stage, answer);
+            format!("{} has its answer {ordinal} of {by}: {answer}", name(step))
         }
     }
 }
@@ -185,6 +196,16 @@ fn used(usage: &Usage) -> String {
     usage.cost_nanos.map_or_else(|| tokens.to_string(), |nanos| format!("{tokens}/{nanos}n$"))
 }
 
+fn asked(question: &Question) -> String {
+    let choices = question.choices.join("|");
+    let choices = if choices.is_empty() { choices } else { format!(" ({choices})") };
+    format!("{}{choices}", question.text)
+}
+
+fn shown(text: &str) -> String {
+    if text.len() > 80 { format!("({} bytes)", text.len()) } else { text.into() }
+}
+
 fn blocked(why: &Blocked) -> String {
     match why {
         Blocked::InDoubt { deaths: 1.., .. } => "poison".into(),
@@ -193,6 +214,7 @@ fn blocked(why: &Blocked) -> String {
         Blocked::NoAgent { agent } => format!("no agent {agent}"),
         Blocked::Budget { own: true } => "its budget".into(),
         Blocked::Budget { own: false } => "the run's budget".into(),
+        Blocked::Question { ordinal, question } => format!("answer {ordinal}: {}", asked(question)),
     }
 }
 

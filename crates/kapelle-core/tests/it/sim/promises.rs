@@ -1,6 +1,7 @@
 //! What must hold of every history, judged by the committed events alone and the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kapelle_core::plan::OnFailure;
 use kapelle_core::port::agent::{FailureKind, Safety};
@@ -17,6 +18,10 @@ pub(super) struct Promises {
     open: BTreeMap<(StepNo, u32), Attempt>,
     /// Calls that must never be made again.
     paid: BTreeSet<(StepNo, u32)>,
+    /// What was said in which call, to whom.
+    said: BTreeSet<(StepNo, u32, StepNo, Arc<str>)>,
+    /// Questions that have no answer.
+    asked: BTreeSet<(StepNo, u32)>,
     stopping: bool,
 }
 
@@ -87,6 +92,19 @@ impl Promises {
                         self.paid.insert(call);
                     }
                 }
+            }
+            Event::MessageSent { step, ordinal, to, text, .. } => {
+                for to in to {
+                    assert!(!self.finals.contains_key(to), "nobody is told what has ended");
+                    let said = (*step, *ordinal, *to, text.clone());
+                    assert!(self.said.insert(said), "what was said is not said again");
+                }
+            }
+            Event::QuestionAsked { step, effect, .. } => {
+                self.asked.insert((*step, effect.ordinal));
+            }
+            Event::QuestionAnswered { step, ordinal, .. } => {
+                assert!(self.asked.remove(&(*step, *ordinal)), "what nobody asks is not answered");
             }
             Event::RunStopping { .. } => self.stopping = true,
             Event::RunCompleted { verdict, .. } => self.judge(run, *verdict),

@@ -135,7 +135,9 @@ impl World<'_> {
                 let failure = Failure::new(FailureKind::Lost, "in_doubt", "a call is in doubt");
                 self.finish(of, handle, Err(failure.uncertain()));
             }
-            Some(EffectState::Forgotten) | None => self.begin_call(of, handle, effect),
+            Some(EffectState::Forgotten | EffectState::Asked(_)) | None => {
+                self.begin_call(of, handle, effect);
+            }
         }
     }
 

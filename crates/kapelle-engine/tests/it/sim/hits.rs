@@ -164,7 +164,11 @@ const fn place(event: &Event) -> usize {
         Event::StepsGrown { .. } => 16,
         Event::StepsDropped { .. } => 17,
         Event::EffectStarted { .. } => 18,
-        Event::EffectRecorded { .. } => 19,
+        // No agent of the simulation says something to others, or asks a person.
+        Event::EffectRecorded { .. }
+        | Event::MessageSent { .. }
+        | Event::QuestionAsked { .. }
+        | Event::QuestionAnswered { .. } => 19,
     }
 }
 

@@ -357,7 +357,9 @@ impl RunModel {
                         }
                         Some(*ordinal)
                     }
-                    Blocked::NoAgent { .. } | Blocked::Budget { .. } => None,
+                    Blocked::NoAgent { .. } | Blocked::Budget { .. } | Blocked::Question { .. } => {
+                        None
+                    }
                 };
             }
             Event::StepResolved { step, how, .. } => {

@@ -342,7 +342,9 @@ impl World<'_> {
     fn resolution(&mut self, why: &Blocked) -> Resolved {
         let value = match why {
             Blocked::InDoubt { ordinal, .. } => json!(ordinal),
-            Blocked::NoAgent { .. } | Blocked::Budget { .. } => Json::Null,
+            Blocked::NoAgent { .. } | Blocked::Budget { .. } | Blocked::Question { .. } => {
+                Json::Null
+            }
         };
         match self.dice.below(10) {
             0..5 => Resolved::Retry,

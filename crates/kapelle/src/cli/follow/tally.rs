@@ -22,6 +22,8 @@ enum Answer {
         by: Vec<String>,
     },
     Resolve,
+    /// It asks this.
+    Say,
     /// More is to be spent: by the step itself, or by the run.
     Raise {
         own: bool,
@@ -41,6 +43,7 @@ impl Wait {
                 format!("runs budget {run} --step {step} --tokens N|--usd X")
             }
             Answer::Raise { own: false } => format!("runs budget {run} --tokens N|--usd X"),
+            Answer::Say => format!("runs answer {run} {step} ANSWER"),
             Answer::Resolve => {
                 format!("runs resolve {run} {step} --action retry|complete|skip|fail")
             }
@@ -131,17 +134,21 @@ impl Tally {
                 let answer = Answer::Approve { by: by.clone() };
                 self.waits_for.insert(step.clone(), Wait { what, answer });
             }
-            EventKind::ApprovalDecided { .. } | EventKind::StepResolved { .. } => {
+            EventKind::ApprovalDecided { .. }
+            | EventKind::StepResolved { .. }
+            | EventKind::QuestionAnswered { .. } => {
                 self.waits_for.remove(step);
                 self.told.remove(step);
             }
-            EventKind::StepBlocked { reason, agent, .. } => {
+            EventKind::StepBlocked { reason, agent, question, choices, .. } => {
                 self.running.remove(step);
-                let what = match agent {
-                    Some(agent) => format!("step `{step}`: no agent `{agent}` is at hand"),
-                    None => format!("step `{step}`: {}", reason.replace('_', " ")),
+                let what = match (agent, question) {
+                    (Some(agent), _) => format!("step `{step}`: no agent `{agent}` is at hand"),
+                    (None, Some(question)) => asked(step, question, choices),
+                    (None, None) => format!("step `{step}`: {}", reason.replace('_', " ")),
                 };
                 let answer = match &**reason {
+                    "question" => Answer::Say,
                     "budget" => Answer::Raise { own: true },
                     "run_budget" => Answer::Raise { own: false },
                     _ => Answer::Resolve,
@@ -158,4 +165,13 @@ impl Tally {
             _ => {}
         }
     }
+}
+
+/// What a step wants to know, in one line.
+fn asked(step: &str, question: &str, choices: &[String]) -> String {
+    let choices: Vec<String> =
+        choices.iter().map(|choice| quoted(&out::shown(choice, 80))).collect();
+    let choices = choices.join("|");
+    let choices = if choices.is_empty() { choices } else { format!(" ({choices})") };
+    format!("an answer to `{step}`: {}{choices}", out::shown(question, 300))
 }

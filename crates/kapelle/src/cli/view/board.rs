@@ -114,10 +114,13 @@ impl Board {
                 step.began = step.began.or(at);
                 self.set(id, State::Asking, "waits for approval");
             }
-            EventKind::StepBlocked { reason, agent, .. } => {
-                self.set(id, State::Asking, &blocked(reason, agent.as_deref()));
+            EventKind::StepBlocked { reason, agent, question, .. } => {
+                let why = blocked(reason, agent.as_deref(), question.as_deref());
+                self.set(id, State::Asking, &why);
             }
-            EventKind::ApprovalDecided { .. } | EventKind::StepResolved { .. } => {
+            EventKind::ApprovalDecided { .. }
+            | EventKind::StepResolved { .. }
+            | EventKind::QuestionAnswered { .. } => {
                 self.set(id, State::Pending, "");
             }
             EventKind::StepCompleted { .. } => self.end(id, State::Done, "", at),

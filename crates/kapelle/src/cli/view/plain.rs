@@ -130,7 +130,15 @@ fn words(kind: &EventKind) -> Option<String> {
             format!("failed ({}): {}", failure.code, shown(&failure.message, MESSAGE_MAX))
         }
         EventKind::StepSkipped { reason, needs, blame } => skipped(reason, needs, blame),
-        EventKind::StepBlocked { reason, agent, .. } => blocked(reason, agent.as_deref()),
+        EventKind::StepBlocked { reason, agent, question, .. } => {
+            blocked(reason, agent.as_deref(), question.as_deref())
+        }
+        EventKind::MessageSent { to, text, .. } => {
+            format!("says to {}: {}", to.join(", "), shown(text, MESSAGE_MAX))
+        }
+        EventKind::QuestionAnswered { answer, by, .. } => {
+            format!("{} answers: {}", shown(by, MESSAGE_MAX), shown(answer, MESSAGE_MAX))
+        }
         EventKind::StepResolved { action, by, .. } => format!("resolved by {by}: {action}"),
         EventKind::ApprovalRequested { .. } => "waits for approval".to_owned(),
         EventKind::ApprovalDecided { approved, by, comment } => {
@@ -144,16 +152,18 @@ fn words(kind: &EventKind) -> Option<String> {
         | EventKind::StepsDropped { .. }
         | EventKind::EffectStarted { .. }
         | EventKind::EffectRecorded { .. }
+        | EventKind::QuestionAsked { .. }
         | EventKind::StepProgress { .. }
         | EventKind::Other(_) => return None,
     })
 }
 
 /// Why a step is blocked.
-pub(super) fn blocked(reason: &str, agent: Option<&str>) -> String {
-    match agent {
-        Some(agent) => format!("blocked: no agent `{agent}` is at hand"),
-        None => format!("blocked: {}", reason.replace('_', " ")),
+pub(super) fn blocked(reason: &str, agent: Option<&str>, question: Option<&str>) -> String {
+    match (agent, question) {
+        (Some(agent), _) => format!("blocked: no agent `{agent}` is at hand"),
+        (None, Some(question)) => format!("asks: {}", shown(question, MESSAGE_MAX)),
+        (None, None) => format!("blocked: {}", reason.replace('_', " ")),
     }
 }
 

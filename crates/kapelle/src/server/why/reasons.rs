@@ -269,6 +269,9 @@ impl Told<'_> {
                 command.extend(["--tokens", "N"]);
                 vec![help("let it spend more: `--tokens N` or `--usd X`", &command)]
             }
+            StepStatus::Blocked(Blocked::Question { .. }) => {
+                vec![help("answer it", &["runs", "answer", &id, &step, "ANSWER"])]
+            }
             StepStatus::Blocked(Blocked::NoAgent { agent }) => vec![
                 help(&format!("have a node work on it that has the agent `{agent}`"), &[]),
                 self.resume(),
