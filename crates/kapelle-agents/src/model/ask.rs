@@ -1,15 +1,17 @@
 //! One model call: recorded, paced, and made of another model where the first one is in trouble.
 
+use std::borrow::Cow;
 use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kapelle_core::port::agent::{
-    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Progress, Safety, Usage,
+    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Heard, Progress, Safety, Usage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::brief;
 use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Role, Tokens, Tool, Trouble};
 
 /// What a model said, as it is recorded.
@@ -29,6 +31,9 @@ pub(super) struct Said {
     /// What it cost; `None` if nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cost_nanos: Option<i64>,
+    /// What other steps had said to it before, which it read with the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) heard: Vec<Heard>,
 }
 
 /// What a prompt is made of, in bytes.
@@ -90,8 +95,9 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks, unless it is recorded what came of it.
-    pub(super) async fn ask(&self, prompt: &Prompt) -> Result<Said, Failure> {
+    /// Asks, unless it is recorded what came of it. `mail` is read with the last turn: it is no part of
+    /// what the call is about, the record of the call says which it was.
+    pub(super) async fn ask(&self, prompt: &Prompt, mail: Vec<Heard>) -> Result<Said, Failure> {
         // Not the model that is asked in the end: which one that is may change, the record may not.
         let input = json!({
             "system": prompt.system,
@@ -100,9 +106,15 @@ impl Asking<'_> {
             "schema": prompt.schema,
         });
         let effect = Effect { name: super::MODEL_EFFECT.into(), safety: Safety::Repeatable, input };
+        let mut whole = Cow::Borrowed(prompt);
+        if !mail.is_empty() {
+            tell(whole.to_mut(), &mail);
+        }
+        let prompt = &*whole;
         let work = |key: Box<str>| -> BoxFuture<'_, _> {
             Box::pin(async move {
                 let said = self.first_that_answers(prompt, &key).await;
+                let said = said.map(|said| Said { heard: mail, ..said });
                 let used = said.as_ref().map_or_else(|_| FREE, Said::usage);
                 (said.map(|said| serde_json::to_value(said).expect("it is JSON")), used)
             })
@@ -170,7 +182,8 @@ impl Asking<'_> {
                 leave.is_well();
                 let cost_nanos = self.cost(choice, &reply.tokens);
                 let key = line.provider.source().map(|source| source.to_string().into());
-                Ok(Said { reply, by: name.into(), key, made: Made::of(&prompt), cost_nanos })
+                let made = Made::of(&prompt);
+                Ok(Said { reply, by: name.into(), key, made, cost_nanos, heard: Vec::new() })
             }
             Err(Trouble { failure, headers }) => {
                 line.governor.heard(&headers);
@@ -183,6 +196,13 @@ impl Asking<'_> {
                 Err(failure)
             }
         }
+    }
+}
+
+/// Adds what came in to the last turn.
+pub(super) fn tell(prompt: &mut Prompt, heard: &[Heard]) {
+    if let Some(turn) = prompt.turns.last_mut() {
+        turn.parts.push(Part::Text { text: brief::mail(heard) });
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use kapelle_core::port::agent::Call;
+use kapelle_core::port::agent::{Call, Heard};
 use kapelle_core::{Digest, Json, canonical};
 
 use super::Definition;
@@ -63,6 +63,22 @@ fn visible(text: &str) -> Cow<'_, str> {
         if is_hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
     }
     Cow::Owned(shown)
+}
+
+/// What other steps have said, each with who it was.
+pub(super) fn mail(heard: &[Heard]) -> Box<str> {
+    let one = |heard: &Heard| {
+        let of = format!("message of step {}, agent {}", heard.from, quiet(&heard.agent));
+        fenced(&of, &heard.text)
+    };
+    let all: Vec<String> = heard.iter().map(one).collect();
+    format!("Other steps of this run have said to you:\n\n{}", all.join("\n\n")).into()
+}
+
+/// A name without what could end the line that it stands in.
+pub(super) fn quiet(name: &str) -> String {
+    let plain = |c: &char| !c.is_control() && !matches!(c, '"' | '<' | '>');
+    name.chars().filter(plain).take(100).collect()
 }
 
 fn shown(input: &Json) -> String {

@@ -10,6 +10,8 @@
 mod ask;
 mod brief;
 mod circles;
+mod letters;
+mod peers;
 mod talk;
 pub mod tool;
 pub mod tools;

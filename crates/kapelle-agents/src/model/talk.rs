@@ -1,6 +1,6 @@
 //! A conversation: turns of the model and of its tools, until there is an answer.
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use kapelle_core::Json;
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage,
@@ -8,9 +8,12 @@ use kapelle_core::port::agent::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ask::{Asking, Said};
+use super::ask::{self, Asking, Said};
 use super::circles::Circles;
+use super::letters::{self, Letter};
+use super::peers::{self, Came};
 use super::tool::{Granted, Told};
+use super::tools::SEND;
 use super::{Definition, Used, brief};
 use crate::provider::{self, Choice, Models, Part, Prompt, Role, Stop, Turn};
 
@@ -28,6 +31,8 @@ pub(super) struct Talk<'a> {
     prompt: Prompt,
     used: Used,
     circles: Circles,
+    /// The last message of another step that was heard.
+    heard: u32,
 }
 
 /// A call of a tool that the model wants.
@@ -71,8 +76,8 @@ impl<'a> Talk<'a> {
             tokens_max: definition.tokens_max,
             effort: definition.effort.clone(),
         };
-        let (used, circles) = Default::default();
-        Self { definition, models, choices, granted, call, desk, prompt, used, circles }
+        let (used, circles, heard) = Default::default();
+        Self { definition, models, choices, granted, call, desk, prompt, used, circles, heard }
     }
 
     /// What it has used so far.
@@ -82,18 +87,19 @@ impl<'a> Talk<'a> {
 
     /// Goes on until there is an answer.
     pub(super) async fn hold(&mut self) -> Result<Json, Failure> {
-        let mut mended = false;
+        let (mut mended, mut again) = (false, false);
         for _ in 0..self.definition.turns_max {
             let said = self.ask().await?;
             let wanted = wanted(&said);
-            let text = said.reply.text();
+            let (text, letters) = self.letters(said.reply.text());
             let parts = said.reply.parts;
             self.prompt.turns.push(Turn { role: Role::Assistant, by: Some(said.by), parts });
             match said.reply.stop {
-                Stop::Paused => {}
+                Stop::Paused => drop(peers::post(self.desk, SEND, letters).await?),
                 Stop::Refused(why) => return Err(refused(&why)),
                 Stop::Length if wanted.is_empty() => return Err(self.too_long()),
-                _ if !wanted.is_empty() => self.work(wanted).await?,
+                _ if !wanted.is_empty() => self.work(wanted, letters).await?,
+                _ if self.is_news(letters, &mut again).await? => {}
                 _ => match self.answer(&text) {
                     Ok(answer) => return Ok(answer),
                     Err(complaint) if !std::mem::replace(&mut mended, true) => {
@@ -118,9 +124,37 @@ impl<'a> Talk<'a> {
             call: self.call,
             desk: self.desk,
         };
-        let said = asking.ask(&self.prompt).await?;
+        // Before a model goes on with what it has paused nothing can be said to it.
+        let may_hear = self.prompt.turns.last().is_some_and(|turn| turn.role == Role::User);
+        let mail = if may_hear { peers::hear(self.desk, self.heard).await? } else { Vec::new() };
+        let said = asking.ask(&self.prompt, mail).await?;
         self.used.add(&said.usage());
+        if let Some(last) = said.heard.last() {
+            self.heard = last.number;
+            ask::tell(&mut self.prompt, &said.heard);
+        }
         Ok(said)
+    }
+
+    /// What a text says to other steps, taken out of it, if this agent may say something to them.
+    fn letters(&self, text: String) -> (String, Vec<Letter>) {
+        if self.granted.contains_key(SEND) { letters::take(&text) } else { (text, Vec::new()) }
+    }
+
+    /// Whether there is something to tell a model that is done: a message of it that was not sent, or,
+    /// once, messages that came while it answered.
+    async fn is_news(&mut self, letters: Vec<Letter>, again: &mut bool) -> Result<bool, Failure> {
+        let mut sent = peers::post(self.desk, SEND, letters).await?;
+        sent.retain(|told| told.failed);
+        let mut news = peers::receipt(&sent);
+        // What has come in only grows: a later attempt finds no less of it.
+        if news.is_none() && !*again && !self.desk.mail(self.heard).await?.is_empty() {
+            news = Some("Messages came while you answered.".into());
+        }
+        let Some(news) = news.filter(|_| !std::mem::replace(again, true)) else { return Ok(false) };
+        let text = format!("{news}\n\nGive your answer again, as a whole and as it is now.");
+        self.prompt.turns.push(user(vec![Part::Text { text: text.into() }]));
+        Ok(true)
     }
 
     /// The answer that a text is, or what is wrong with it.
@@ -144,38 +178,43 @@ impl<'a> Talk<'a> {
     }
 
     /// Has all calls of a turn made at once, each an effect of its own, and adds what they told.
-    async fn work(&mut self, wanted: Vec<Wanted>) -> Result<(), Failure> {
+    async fn work(&mut self, wanted: Vec<Wanted>, letters: Vec<Letter>) -> Result<(), Failure> {
         // Effects get their places here, in the order in which the model asked.
+        let sent = peers::post(self.desk, SEND, letters);
         let calls: Vec<_> = wanted.iter().map(|wanted| self.effect(wanted)).collect();
-        let told: Result<Vec<Told>, Failure> = join_all(calls).await.into_iter().collect();
-        let told = told?;
-        self.note_progress(&wanted, &told)?;
-        let parts = wanted.iter().zip(told).map(|(wanted, told)| Part::ToolResult {
+        let (sent, came) = join(sent, join_all(calls)).await;
+        let came: Result<Vec<Came>, Failure> = came.into_iter().collect();
+        let came = came?;
+        self.note_progress(&wanted, &came)?;
+        let results = wanted.iter().zip(came).map(|(wanted, came)| Part::ToolResult {
             id: wanted.id.clone(),
-            text: brief::fenced(&wanted.name, &cut(told.text)).into(),
-            failed: told.failed,
+            text: brief::fenced(&came.of, &cut(came.told.text)).into(),
+            failed: came.told.failed,
         });
-        self.prompt.turns.push(user(parts.collect()));
+        let receipt = peers::receipt(&sent?).map(|text| Part::Text { text });
+        self.prompt.turns.push(user(results.chain(receipt).collect()));
         Ok(())
     }
 
     /// One call of a tool. What is not granted, or does not fit, is told to the model and recorded.
-    fn effect(&self, wanted: &Wanted) -> BoxFuture<'a, Result<Told, Failure>> {
+    fn effect(&self, wanted: &Wanted) -> BoxFuture<'a, Result<Came, Failure>> {
         let (call, desk) = (self.call, self.desk);
         let grant = self.granted.get(&wanted.name).cloned();
-        let input = wanted.input.clone();
+        let (of, input) = (wanted.name.clone(), wanted.input.clone());
+        let about = json!({"id": wanted.id, "input": input});
         let denied = match &grant {
             None => Some(format!("there is no tool `{}` for you", wanted.name)),
             Some(grant) => grant.denied(&input),
         };
+        let may = grant.as_ref().filter(|_| denied.is_none());
+        if let Some(errand) = may.and_then(|grant| grant.tool.errand(&input)) {
+            return peers::errand(desk, &wanted.name, about, errand);
+        }
         let effect = Effect {
             name: format!("tool:{}", wanted.name).into(),
             // What is not done is done again without harm.
-            safety: match &grant {
-                Some(grant) if denied.is_none() => grant.tool.card().safety,
-                _ => Safety::Repeatable,
-            },
-            input: json!({"id": wanted.id, "input": input}),
+            safety: may.map_or(Safety::Repeatable, |grant| grant.tool.card().safety),
+            input: about,
         };
         let work = move |key: Box<str>| -> BoxFuture<'a, Result<Json, Failure>> {
             Box::pin(async move {
@@ -192,13 +231,14 @@ impl<'a> Talk<'a> {
             let record: Record = serde_json::from_value(made.await?).map_err(|cause| {
                 Failure::new(FailureKind::Bug, "odd_record", format!("a recorded call: {cause}"))
             })?;
-            Ok(Told { text: record.text, failed: record.failed })
+            Ok(Came { of, told: Told { text: record.text, failed: record.failed } })
         })
     }
 
     /// The same calls with the same answers lead nowhere.
-    fn note_progress(&mut self, wanted: &[Wanted], told: &[Told]) -> Result<(), Failure> {
-        let calls = wanted.iter().zip(told).map(|(w, told)| json!([w.name, w.input, told.text]));
+    fn note_progress(&mut self, wanted: &[Wanted], came: &[Came]) -> Result<(), Failure> {
+        let calls =
+            wanted.iter().zip(came).map(|(w, came)| json!([w.name, w.input, came.told.text]));
         let Some(turns) = self.circles.note(&calls.collect()) else { return Ok(()) };
         let names: Vec<&str> = wanted.iter().map(|wanted| &*wanted.name).collect();
         let names = names.join(", ");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kapelle_core::Json;
-use kapelle_core::port::agent::{Call, Desk, Failure, Safety, wrong_with};
+use kapelle_core::port::agent::{Call, Desk, Failure, Question, Safety, wrong_with};
 
 use crate::files::tools::rule;
 
@@ -22,6 +22,22 @@ pub enum Reach {
     Writes,
     /// It costs money.
     Spends,
+    /// It says something, to other steps of its run or to a person: nothing leaves the run.
+    Speaks,
+}
+
+/// What a tool has the desk do in its place: the call is then an effect whose work is the journal's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Say something to another step of the run, or to all of an agent.
+    Send {
+        /// To whom.
+        to: Box<str>,
+        /// What.
+        text: Arc<str>,
+    },
+    /// Ask a person.
+    Ask(Question),
 }
 
 /// Something that a model may call.
@@ -29,6 +45,11 @@ pub enum Reach {
 pub trait Tool: Send + Sync {
     /// What it is called, and with what.
     fn card(&self) -> &ToolCard;
+
+    /// What the desk is to do in its place, for tools that do nothing themselves.
+    fn errand(&self, _input: &Json) -> Option<Errand> {
+        None
+    }
 
     /// Does it. `key` is the outward key of this call. A failure of the tool's own, such as a file that
     /// is not there, is told to the model in `Err`'s place as a text: see [`Told`].
@@ -156,7 +177,8 @@ impl Tools {
             });
         }
         // A rule that nobody can keep is no grant.
-        let may = agent.plainly && (tool.card().reach == Reach::Reads || operator.plainly);
+        let harmless = matches!(tool.card().reach, Reach::Reads | Reach::Speaks);
+        let may = agent.plainly && (harmless || operator.plainly);
         may.then_some(Grant { tool, operator: None, agent: None })
     }
 }

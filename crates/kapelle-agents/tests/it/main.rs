@@ -11,6 +11,7 @@ mod files;
 mod http;
 mod memory;
 mod model;
+mod peers;
 mod process;
 mod rules;
 mod shipped;

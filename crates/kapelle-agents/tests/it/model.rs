@@ -56,7 +56,7 @@ struct Stage {
     _key: tempfile::TempDir,
 }
 
-fn models(fake: &Fake, wire: Wire) -> (Models, tempfile::TempDir) {
+pub(crate) fn models(fake: &Fake, wire: Wire) -> (Models, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("key");
     std::fs::write(&file, "k").unwrap();
@@ -82,7 +82,7 @@ fn stage(script: &str, wire: Wire, model: &str, tools: &[&str]) -> Stage {
     Stage { fake, tool, agent, desk: ScratchDesk::new().unwrap(), _key: key }
 }
 
-fn call(prompt: &str, output: Option<Json>) -> Call {
+pub(crate) fn call(prompt: &str, output: Option<Json>) -> Call {
     Call {
         prompt: Some(prompt.into()),
         output: output.map(Arc::new),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kapelle_core::port::Agent;
 use kapelle_core::port::agent::{
     Answer, ArtifactSink, BoxFuture, Call, Card, Desk, Effect, EffectWork, Failure, FailureKind,
-    OnUnknown, PaidWork, Progress, Usage,
+    Heard, OnUnknown, PaidWork, Progress, Question, Usage,
 };
 use kapelle_core::{Artifact, Digest, Json};
 use serde_json::json;
@@ -183,6 +183,42 @@ impl Desk for TapedDesk<'_> {
             Box::pin(self.call(asked, key, work))
         };
         self.desk.paid(effect, reserve, Box::new(taped))
+    }
+
+    /// What steps say to each other is said anew.
+    fn send<'a>(
+        &'a self,
+        effect: Effect,
+        to: Box<str>,
+        text: Arc<str>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        self.desk.send(effect, to, text)
+    }
+
+    fn ask<'a>(
+        &'a self,
+        effect: Effect,
+        question: Question,
+    ) -> BoxFuture<'a, Result<Json, Failure>> {
+        let asked = Asked::new(effect.name.clone(), &effect.input);
+        if self.tape.plays() {
+            let unasked: PaidWork<'a> = Box::new(|_| Box::pin(std::future::pending()));
+            let work = move |key| -> BoxFuture<'a, Result<Json, Failure>> {
+                Box::pin(async move { self.call(asked, key, unasked).await.0 })
+            };
+            return self.desk.effect(effect, Box::new(work));
+        }
+        let answer = self.desk.ask(effect, question);
+        Box::pin(async move {
+            let answer = answer.await?;
+            let told = Told { value: answer.clone(), used: None, artifacts: Vec::new() };
+            self.tape.put(self.step, asked, End::Answer(told));
+            Ok(answer)
+        })
+    }
+
+    async fn mail(&self, after: u32) -> Result<Vec<Heard>, Failure> {
+        self.desk.mail(after).await
     }
 
     async fn artifact(

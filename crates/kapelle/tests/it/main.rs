@@ -29,6 +29,7 @@ mod live;
 mod memory;
 mod model;
 mod pages;
+mod peers;
 mod plan;
 mod poison;
 mod recover;

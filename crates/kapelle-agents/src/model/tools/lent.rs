@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::Agent;
 use kapelle_core::port::agent::{
-    ArtifactSink, BoxFuture, Call, Desk, Effect, EffectWork, Failure, FailureKind, PaidWork,
-    Progress, Safety, Usage,
+    ArtifactSink, BoxFuture, Call, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
+    Progress, Question, Safety, Usage,
 };
 use kapelle_core::{Digest, Json};
 use serde_json::json;
@@ -207,17 +207,37 @@ impl Desk for Within<'_> {
         _: Usage,
         _: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        let message = "an agent that costs is no tool";
-        Box::pin(async move { Err(Failure::new(FailureKind::Bug, "paid_within", message)) })
+        Box::pin(async { Err(no_place("to spend")) })
+    }
+
+    fn send<'a>(
+        &'a self,
+        _: Effect,
+        _: Box<str>,
+        _: Arc<str>,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async { Err(no_place("to say something")) })
+    }
+
+    fn ask<'a>(&'a self, _: Effect, _: Question) -> BoxFuture<'a, Result<Json, Failure>> {
+        Box::pin(async { Err(no_place("to ask a person")) })
+    }
+
+    async fn mail(&self, _: u32) -> Result<Vec<Heard>, Failure> {
+        Ok(Vec::new())
     }
 
     async fn artifact(&self, _: &str, _: &str) -> Result<Box<dyn ArtifactSink>, Failure> {
-        Err(Failure::new(FailureKind::Bug, "artifact_within", "a tool leaves no artifacts"))
+        Err(no_place("to leave artifacts"))
     }
 
     async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
         self.desk.get(digest, max).await
     }
+}
+
+fn no_place(what: &str) -> Failure {
+    Failure::new(FailureKind::Bug, "no_place", format!("within a tool is no place {what}"))
 }
 
 #[cfg(test)]

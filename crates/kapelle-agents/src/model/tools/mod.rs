@@ -1,4 +1,5 @@
-//! The tools that ship: files below the run's folder, commands in it, what steps have left, pages and memory.
+//! The tools that ship: files below the run's folder, commands in it, what steps have left, pages, memory, and
+//! words to others.
 //!
 //! **Invariants:** a tool that changes something is there only where the operator grants it; what a
 //! tool is asked comes from a model, and is bounded, checked and never a command.
@@ -7,6 +8,7 @@ mod artifact;
 mod command;
 mod folder;
 mod lent;
+mod people;
 mod walls;
 
 use std::fmt::Write as _;
@@ -22,6 +24,7 @@ use serde_json::json;
 
 use super::tool::{Reach, Told, Tool, ToolCard};
 use folder::{Folder, Refused};
+pub(super) use people::SEND;
 
 pub use crate::child::confine::Limits;
 pub use command::{Commands, RUN_COMMAND, can_be_confined, first_words, run_command};
@@ -41,7 +44,8 @@ const LINE_MAX: usize = 400;
 #[must_use]
 pub fn shipped() -> Vec<Arc<dyn Tool>> {
     let files = [read(), list(), search(), write()].map(|tool| Arc::new(tool) as Arc<dyn Tool>);
-    files.into_iter().chain([Arc::new(artifact::Artifact::new()) as Arc<dyn Tool>]).collect()
+    let artifact: Arc<dyn Tool> = Arc::new(artifact::Artifact::new());
+    files.into_iter().chain([artifact]).chain(people::shipped()).collect()
 }
 
 /// The tools that `web` and `memory` lend.
