@@ -1,6 +1,6 @@
 //! Where agent files are looked for, the folder that wins first.
 //!
-//! Those that were named, `.kapelle/agents` here, `.claude/agents` here and in the folders above, and
+//! Those that were named, `agents` beside the workflow, `.kapelle/agents` here, `.claude/agents` here and in the folders above, and
 //! the user's own. A folder above that belongs to somebody else is passed over: whoever can write to
 //! `/tmp` must not give us agents.
 
@@ -23,6 +23,17 @@ pub(super) fn all(named: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
     }
     folders.extend(of_user(|name| std::env::var_os(name).map(PathBuf::from)));
     Ok(folders)
+}
+
+/// The folder that belongs to a workflow: `agents` beside its file.
+pub(super) fn beside(file: &Path) -> Option<PathBuf> {
+    let folder = match file {
+        stdin if stdin == Path::new("-") => return None,
+        folder if folder.is_dir() => folder,
+        file => file.parent()?,
+    };
+    let agents = folder.join("agents");
+    is_trusted(&agents).then_some(agents)
 }
 
 /// Whether a folder is there and is ours or the administrator's.

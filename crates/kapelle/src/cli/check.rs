@@ -14,7 +14,7 @@ use super::{input, out};
 pub(crate) struct Args {
     /// Workflow files, folders that hold a `workflow.yaml`, or `-` for stdin
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Print one JSON object: `{"ok", "problems": [{"file", "line", "column", "field", "code", "message", "hint"}]}`
     #[arg(long)]
     json: bool,

@@ -100,6 +100,18 @@ enum Command {
     Node,
 }
 
+impl Command {
+    /// The workflow files that it is about.
+    fn workflows(&self) -> &[PathBuf] {
+        match self {
+            Self::Run(args) => std::slice::from_ref(&args.file),
+            Self::Plan(args) => std::slice::from_ref(&args.file),
+            Self::Check(args) => &args.files,
+            _ => &[],
+        }
+    }
+}
+
 /// Runs the command that the arguments of this process say.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -129,7 +141,9 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let config = Config::load(cli.config.as_deref(), env);
     let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
     start_log(&config.log)?;
-    let settings = Settings::new(cli.store, config, cli.config, cli.agents)?;
+    let mut agents = cli.agents;
+    agents.extend(cli.command.workflows().iter().filter_map(|file| agent_folders::beside(file)));
+    let settings = Settings::new(cli.store, config, cli.config, agents)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));

@@ -11,7 +11,7 @@ use super::{input, out};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A workflow file, a folder that holds a `workflow.yaml`, or `-` for stdin
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// How to show it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,

@@ -19,7 +19,7 @@ use crate::server::artifacts::{folder_of, places};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A workflow file, a folder that holds a `workflow.yaml`, or `-` for stdin
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// An input; read as its schema says, else as JSON, else as text
     #[arg(long = "input", short, value_name = "NAME=VALUE", value_parser = input::pair)]
     inputs: Vec<(String, String)>,

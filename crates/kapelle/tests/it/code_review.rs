@@ -45,7 +45,7 @@ fn fake() -> Fake {
 
 fn start(folder: &Folder, fake: &Fake, words: &[&str]) -> Running {
     let mut command = folder.command("");
-    command.args(words).arg("--agents").arg(example().join("agents")).arg("--json");
+    command.args(words).arg("--json");
     command.env("ANTHROPIC_API_KEY", "k").env("ANTHROPIC_BASE_URL", fake.url());
     command.env_remove("OPENAI_API_KEY");
     Running::of(command)
