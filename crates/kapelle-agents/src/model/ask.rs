@@ -258,9 +258,11 @@ impl<'a> Shown<'a> {
                 if let Some((_, last)) = self.text.trim_end().rsplit_once('\n') {
                     self.text = last.to_owned();
                 }
-                if self.text.len() > Self::MAX {
-                    let from = self.text.ceil_char_boundary(self.text.len() - Self::MAX);
-                    self.text.drain(..from);
+                // A line that is too long goes on in the next one.
+                while self.text.len() > Self::MAX {
+                    let cut = self.text.floor_char_boundary(Self::MAX);
+                    let cut = self.text[..cut].rfind(' ').map_or(cut, |space| space + 1);
+                    self.text.drain(..cut);
                 }
             }
             Delta::Tool(name) => self.text = format!("calls {name}"),

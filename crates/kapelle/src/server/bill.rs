@@ -61,16 +61,16 @@ pub(super) async fn bill(
 }
 
 fn cost(ledger: &Ledger) -> api::Spending {
-    let amount = |sum: &Sum| api::Amount {
-        tokens: sum.tokens,
-        nano_usd: sum.nanos,
-        unpriced_calls: sum.unpriced,
-    };
     api::Spending {
         spent: amount(&ledger.spent),
         reserved: amount(&ledger.reserved),
         unknown_outcome: amount(&ledger.unknown),
     }
+}
+
+/// A sum as people are told of it.
+pub(crate) fn amount(sum: &Sum) -> api::Amount {
+    api::Amount { tokens: sum.tokens, nano_usd: sum.nanos, unpriced_calls: sum.unpriced }
 }
 
 fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {

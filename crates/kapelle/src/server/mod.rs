@@ -7,7 +7,7 @@
 
 mod agents;
 pub(crate) mod artifacts;
-mod bill;
+pub(crate) mod bill;
 mod body;
 mod control;
 mod diff;

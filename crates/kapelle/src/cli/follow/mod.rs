@@ -23,7 +23,7 @@ use super::session::Settings;
 use super::view::{Ending, View};
 use crate::node::Node;
 use feed::{Feed, News};
-use plan::{inputs_to_change, show_plan};
+use plan::{looked_back, show_plan};
 use tally::Tally;
 pub(crate) use watch::watch;
 
@@ -159,9 +159,9 @@ impl Follower<'_> {
         }
         self.view.event(&event).map_err(Stop::output)?;
         if event.is_last() {
-            let inputs = inputs_to_change(&self.node, &event).await?;
+            let hindsight = looked_back(&self.node, &event, &self.tallies[index]).await?;
             let command = |rest: &str| self.settings.command(rest);
-            let ending = Ending::Completed(&event, &inputs);
+            let ending = Ending::Completed(&event, &hindsight);
             self.view.ended(ending, &command).map_err(Stop::output)?;
         }
         Ok(())

@@ -2,11 +2,14 @@
 //! them, what a fork could be given that the run lacked.
 
 use kapelle_api::{self as api, EventKind};
-use kapelle_core::run::StepStatus;
+use kapelle_core::run::{Ledger, Run, StepStatus, Sum};
 
+use crate::cli::bill::amount;
 use crate::cli::exit::Stop;
-use crate::cli::view::View;
+use crate::cli::view::{Hindsight, View};
 use crate::node::Node;
+
+use super::tally::Tally;
 
 /// How many runs are looked through for the last one of a workflow.
 const LATELY: u32 = 50;
@@ -28,19 +31,43 @@ pub(super) async fn show_plan(view: &mut View, node: &Node, run: &str) -> Result
     Ok(())
 }
 
-/// The inputs that the steps read which failed: other ones may be what it takes.
-pub(super) async fn inputs_to_change(node: &Node, end: &api::Event) -> Result<Vec<String>, Stop> {
-    if matches!(&end.kind, EventKind::RunCompleted { verdict, .. } if verdict == "completed") {
-        return Ok(Vec::new());
+/// What the last event does not say of how a run ended.
+pub(super) async fn looked_back(
+    node: &Node,
+    end: &api::Event,
+    tally: &Tally,
+) -> Result<Hindsight, Stop> {
+    let is_well =
+        matches!(&end.kind, EventKind::RunCompleted { verdict, .. } if verdict == "completed");
+    if is_well && !tally.paid {
+        return Ok(Hindsight::default());
     }
     let id = end.run.parse().map_err(Stop::usage)?;
     let run = node.app.engine().run(node.app.tenant(), id).await?;
+    let ledger = run.ledger();
+    let paid = ledger.spent.tokens > 0 || ledger.unknown.tokens > 0;
+    let cost = paid.then(|| cost(ledger));
+    Ok(Hindsight { inputs: inputs_to_change(&run), cost })
+}
+
+/// What a run has spent, with what it may have.
+fn cost(ledger: &Ledger) -> String {
+    let amount = |sum: &Sum| amount(&crate::server::bill::amount(sum));
+    let spent = amount(&ledger.spent);
+    if ledger.unknown.tokens == 0 {
+        return spent;
+    }
+    format!("{spent}; calls of unknown end: up to {}", amount(&ledger.unknown))
+}
+
+/// The inputs that the steps read which failed: other ones may be what it takes.
+fn inputs_to_change(run: &Run) -> Vec<String> {
     let failed = run.view().filter(|view| view.step.status == StepStatus::Failed);
     let written: Vec<String> =
         failed.filter_map(|view| serde_json::to_string(run.spec(view.no)).ok()).collect();
     let inputs = run.plan().plan.inputs.keys();
     let is_read = |name: &str| written.iter().any(|step| reads(step, name));
-    Ok(inputs.filter(|name| is_read(name)).map(ToString::to_string).collect())
+    inputs.filter(|name| is_read(name)).map(ToString::to_string).collect()
 }
 
 /// Whether a step, as it is written, names this input.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api::{Event, EventKind};
 
 use crate::cli::exit::Exit;
@@ -64,6 +65,8 @@ pub(super) struct Tally {
     pub(super) waits_for: BTreeMap<String, Wait>,
     /// Steps whose wait was told.
     told: BTreeSet<String>,
+    /// A model was asked, which may have cost something.
+    pub(super) paid: bool,
     /// Why it is paused, if it is.
     pub(super) paused: Option<String>,
     /// How it ended for this process.
@@ -80,6 +83,7 @@ impl Tally {
             running: BTreeSet::new(),
             waits_for: BTreeMap::new(),
             told: BTreeSet::new(),
+            paid: false,
             paused: None,
             exit: None,
             seen: 0,
@@ -124,6 +128,8 @@ impl Tally {
             EventKind::RunResumed { .. } | EventKind::RunStopping { .. } => self.paused = None,
             _ => {}
         }
+        self.paid |=
+            matches!(&event.kind, EventKind::EffectStarted { name, .. } if name == MODEL_EFFECT);
         let Some(step) = &event.step else { return };
         match &event.kind {
             EventKind::StepStarted { .. } => {

@@ -10,7 +10,7 @@ use kapelle_api::client::Error;
 use kapelle_api::{self as api, Client, EventKind};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::plan::{inputs_to_change, show_plan};
+use super::plan::{looked_back, show_plan};
 use super::tally::Tally;
 use super::{People, TICK};
 use crate::cli::exit::{Exit, Stop};
@@ -119,9 +119,9 @@ impl Watcher<'_> {
         self.tally.see(event);
         self.view.event(event)?;
         if let EventKind::RunCompleted { verdict, .. } = &event.kind {
-            let inputs = inputs_to_change(self.node, event).await?;
+            let hindsight = looked_back(self.node, event, &self.tally).await?;
             let command = |rest: &str| self.settings.command(rest);
-            self.view.ended(Ending::Completed(event, &inputs), &command)?;
+            self.view.ended(Ending::Completed(event, &hindsight), &command)?;
             return Ok(Some(Exit::of_verdict(verdict)));
         }
         if self.tally.is_live() && self.people == People::Wait {

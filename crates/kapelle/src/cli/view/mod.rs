@@ -33,10 +33,19 @@ pub(crate) enum View {
     Unheard,
 }
 
+/// What is known of a run that has ended besides its last event.
+#[derive(Default)]
+pub(crate) struct Hindsight {
+    /// The inputs with which a fork may end better.
+    pub(crate) inputs: Vec<String>,
+    /// What it has cost, if it has.
+    pub(crate) cost: Option<String>,
+}
+
 /// How a run ended for whoever watches.
 pub(crate) enum Ending<'a> {
-    /// It ended; its last event, and the inputs with which a fork may end better.
-    Completed(&'a Event, &'a [String]),
+    /// It ended; its last event, and what that does not say.
+    Completed(&'a Event, &'a Hindsight),
     /// It goes on later; the commands of ours that end its waits for people.
     Paused(&'a Event, &'a [String]),
 }

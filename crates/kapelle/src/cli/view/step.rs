@@ -84,7 +84,13 @@ impl Step {
         self.fraction = fraction.or(self.fraction);
         let Some(message) = message else { return };
         self.message = shown(message, MESSAGE_MAX);
-        if fraction.is_none() && self.tail.back() != Some(&self.message) {
+        if fraction.is_some() {
+            return;
+        }
+        // A line that grows stays one line.
+        if let Some(last) = self.tail.back_mut().filter(|last| self.message.starts_with(&**last)) {
+            last.clone_from(&self.message);
+        } else {
             self.tail.push_back(self.message.clone());
             if self.tail.len() > TAIL {
                 self.tail.pop_front();

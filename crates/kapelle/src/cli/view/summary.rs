@@ -23,7 +23,7 @@ pub(super) fn summary(
     let failed = ends.map_or(&[][..], |ends| &ends.failed);
     let mut out = String::new();
     match ending {
-        Ending::Completed(event, inputs) => {
+        Ending::Completed(event, hindsight) => {
             if let EventKind::RunCompleted { verdict, output, artifacts, elapsed_ms, detail } =
                 &event.kind
             {
@@ -37,10 +37,14 @@ pub(super) fn summary(
                 if let Some(ends) = ends {
                     _ = writeln!(out, "  steps:   {}", ends.counts());
                 }
+                if let Some(cost) = &hindsight.cost {
+                    let bill = command(&format!("runs bill {}", event.run));
+                    _ = writeln!(out, "  cost:    {cost}: {bill}");
+                }
                 add_failures(&mut out, failed);
                 if verdict != "completed" {
                     add_ways(&mut out, failed.first(), &event.run, command);
-                    add_inputs(&mut out, failed.first(), inputs);
+                    add_inputs(&mut out, failed.first(), &hindsight.inputs);
                 }
                 add_output(&mut out, output, &event.run, command);
                 add_artifacts(&mut out, artifacts, command);
