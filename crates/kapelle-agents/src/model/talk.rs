@@ -1,10 +1,10 @@
 //! A conversation: turns of the model and of its tools, until there is an answer.
 
 use futures_util::future::{join, join_all};
-use kapelle_core::Json;
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage,
 };
+use kapelle_core::{Json, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -227,12 +227,7 @@ impl<'a> Talk<'a> {
             })
         };
         let made = desk.effect(effect, Box::new(work));
-        Box::pin(async move {
-            let record: Record = serde_json::from_value(made.await?).map_err(|cause| {
-                Failure::new(FailureKind::Bug, "odd_record", format!("a recorded call: {cause}"))
-            })?;
-            Ok(Came { of, told: Told { text: record.text, failed: record.failed } })
-        })
+        Box::pin(async move { Ok(Came { of, told: told(made.await?) }) })
     }
 
     /// The same calls with the same answers lead nowhere.
@@ -247,6 +242,18 @@ impl<'a> Talk<'a> {
             _ => format!("it goes in circles of {turns} turns, with the same answers: {names}"),
         };
         Err(Failure::new(FailureKind::Refused, "no_progress", message))
+    }
+}
+
+/// What a record says that a tool told. Whoever has resolved a call of unknown end says it in words, or
+/// as JSON of their own.
+fn told(record: Json) -> Told {
+    match Record::deserialize(&record) {
+        Ok(Record { text, failed }) => Told { text, failed },
+        Err(_) => Told::well(match record {
+            Json::String(words) => words,
+            other => canonical(&other),
+        }),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
+use axum::Json as Answer;
 use axum::extract::{Path, State};
 use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api as api;
-use kapelle_core::StepNo;
 use kapelle_core::plan::Budget;
-use kapelle_core::run::{Command, EffectState, Ledger, Outcome, Run, Sum};
+use kapelle_core::run::{Command, Effect, EffectState, Ledger, Outcome, Run, Sum};
+use kapelle_core::{Json, StepNo};
 
 use super::App;
 use super::body::Body;
@@ -22,7 +22,7 @@ pub(super) async fn raise(
     State(app): State<App>,
     Path(run): Path<String>,
     Body(word): Body<api::Raise>,
-) -> Result<Json<api::Told>, Problem> {
+) -> Result<Answer<api::Told>, Problem> {
     let run = app.find(&run).await?;
     let step = word.step.as_deref().map(step_id).transpose()?;
     let usd = word.usd.unwrap_or(0.0);
@@ -42,7 +42,7 @@ pub(super) async fn raise(
 pub(super) async fn bill(
     State(app): State<App>,
     Path(run): Path<String>,
-) -> Result<Json<api::Bill>, Problem> {
+) -> Result<Answer<api::Bill>, Problem> {
     let id = app.find(&run).await?;
     let run = app.engine().run(app.tenant(), id).await?;
     let steps = run.view().filter(|view| view.step.ledger() != Ledger::default());
@@ -51,7 +51,7 @@ pub(super) async fn bill(
         cost: cost(&view.step.ledger()),
         budget: run.spec(view.no).budget.map(|budget| limit(&budget, &view.step.ledger())),
     });
-    Ok(Json(api::Bill {
+    Ok(Answer(api::Bill {
         run: id.to_string(),
         total: cost(run.ledger()),
         steps: steps.collect(),
@@ -110,14 +110,44 @@ pub(super) async fn calls(
     let mut calls = Vec::new();
     for effect in run.effects(step).into_values() {
         let EffectState::Recorded(Outcome::Done(value)) = &effect.state else { continue };
-        if &*effect.id.name == MODEL_EFFECT {
+        if is_asked(&effect) {
             calls.push(call(&*app.engine().value(app.tenant(), run, value).await?));
         }
     }
     Ok(calls)
 }
 
-fn call(record: &kapelle_core::Json) -> api::ModelCall {
+/// What the outside call of a step is that is in doubt: its name and, where a model wanted it, with what.
+pub(super) async fn in_doubt(
+    app: &App,
+    run: &Run,
+    (step, ordinal): (StepNo, u32),
+) -> Result<Option<String>, Problem> {
+    let effects = run.effects(step);
+    let Some(name) = effects.get(&ordinal).map(|effect| &*effect.id.name) else {
+        return Ok(None);
+    };
+    let before = effects.range(..ordinal).rev().find(|(_, effect)| is_asked(effect));
+    let mut inputs = Vec::new();
+    if let Some((_, effect)) = before
+        && let EffectState::Recorded(Outcome::Done(value)) = &effect.state
+    {
+        let record = app.engine().value(app.tenant(), run, value).await?;
+        let calls = record["parts"].as_array().into_iter().flatten();
+        let of_tool = |part: &&Json| {
+            part["type"] == "tool_call" && part["name"].as_str() == name.strip_prefix("tool:")
+        };
+        inputs.extend(calls.filter(of_tool).map(|part| part["input"].to_string()));
+    }
+    let with = if inputs.is_empty() { String::new() } else { format!(": {}", inputs.join(" or ")) };
+    Ok(Some(format!("the call in doubt is its outside call {ordinal}, `{name}`{with}")))
+}
+
+fn is_asked(effect: &Effect) -> bool {
+    &*effect.id.name == MODEL_EFFECT
+}
+
+fn call(record: &Json) -> api::ModelCall {
     let text = |name: &str| record[name].as_str().map(str::to_owned);
     let tokens = |name: &str| record["tokens"][name].as_u64().unwrap_or(0);
     let made = record["made"].as_object().into_iter().flatten();

@@ -120,6 +120,41 @@ fn why_says_of_each_call_who_answered_by_which_key_and_what_it_was_asked() {
 }
 
 #[test]
+fn a_command_of_unknown_end_is_named_and_a_person_says_what_it_told() {
+    let folder = Folder::new();
+    // Root gives up its rights for commands: whoever runs them has to see the folder.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let fake = start(
+        r#"
+rules:
+  - {when: {tool_results: true}, answer: [{text: "it told: {{tool_result}}"}]}
+  - answer: [{tool: {name: run_command, input: {command: [sleep, "600"]}}}]
+"#,
+    );
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    let worker = "---\nname: worker\ndescription: Works.\ntools: Bash(sleep:*)\n---\nYou work.\n";
+    folder.write("agents/worker.md", worker);
+    folder.write("kapelle.toml", "[models]\ngrants = [\"run_command(sleep:*)\"]\n");
+    folder.write("workflow.yaml", "id: nap\ntasks: [{ id: nap, agentName: worker }]\n");
+    let mut first = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&first.wait_for("run_created", None));
+    while first.wait_for("effect_started", None)["name"] != "tool:run_command" {}
+    first.crash();
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(5);
+    let why = folder.run(&format!("why {id} nap")).expect(0).out;
+    assert!(why.contains("`tool:run_command`: {\"command\":[\"sleep\",\"600\"]}"), "{why}");
+    let word = format!("runs resolve {id} nap --action complete --output");
+    let mut command = with(&folder, &fake, &word);
+    command.arg("\"it slept well\"");
+    Running::of(command).finish().expect(0);
+    let done = run(&folder, &fake, &format!("runs resume {id}")).expect(0);
+    assert!(done.out.contains("it slept well"), "{}", done.out);
+    assert!(done.out.contains("  cost:    ") && done.out.contains("runs bill"), "{}", done.out);
+    assert_eq!(fake.journal().len(), 2, "{:?}", fake.counts());
+}
+
+#[test]
 fn a_recorded_call_is_not_made_again_after_a_kill() {
     let folder = Folder::new();
     let fake = start(

@@ -9,7 +9,7 @@ mod tale;
 use axum::Json;
 use axum::extract::{Path, State};
 use kapelle_api as api;
-use kapelle_core::run::{Run, StepStatus};
+use kapelle_core::run::{Blocked, Run, StepStatus};
 use kapelle_core::{StepNo, Timestamp};
 
 use super::problem::Problem;
@@ -72,11 +72,15 @@ pub(super) async fn of_step(
     };
     let tale = tale::read(&app, &run, Some(no)).await?;
     let told = told(&app, &run, &tale).await?;
+    let mut reasons = told.step(no);
+    if let StepStatus::Blocked(Blocked::InDoubt { ordinal, .. }) = run.steps()[no.index()].status {
+        reasons.extend(bill::in_doubt(&app, &run, (no, ordinal)).await?);
+    }
     Ok(Json(api::Why {
         run: run.id().to_string(),
         step: Some(name(&run, no)),
         status: status_of(&run, &run.steps()[no.index()]).to_owned(),
-        reasons: told.step(no),
+        reasons,
         unblock: told.help(no),
         agent: told.agent(no),
         cost: tale.cost(told.now),
