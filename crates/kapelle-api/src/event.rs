@@ -136,6 +136,9 @@ pub enum EventKind {
         /// What it made.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         artifacts: Vec<Artifact>,
+        /// Who did it, where its agent says so: `rules` or `model`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine: Option<String>,
     },
     /// The step ended badly.
     StepFailed {

@@ -219,7 +219,7 @@ fn step_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
             failure: failure_of(failure),
             retry_at: at.to_string(),
         },
-        Event::StepCompleted { attempt, value, artifacts, .. } => {
+        Event::StepCompleted { attempt, value, artifacts, engine, .. } => {
             let (output, output_digest) = match value {
                 Value::Inline(json) => (Some((**json).clone()), None),
                 Value::Digest { digest, .. } => (None, Some(digest.to_string())),
@@ -230,6 +230,7 @@ fn step_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
                 output,
                 output_digest,
                 artifacts: artifacts.iter().map(|artifact| artifact_of(artifact, None)).collect(),
+                engine: engine.as_deref().map(str::to_owned),
             }
         }
         Event::StepFailed { attempt, failure, .. } => EventKind::StepFailed {
