@@ -64,8 +64,8 @@ pub fn built_in(options: Options) -> Vec<Arc<dyn Agent>> {
         Arc::new(Http::new(egress::Egress::new(options.egress))),
         Arc::new(web.clone()),
         options.memory,
-        Arc::new(Model::new(model::Definition::plain(), options.models, options.tools)),
+        Arc::new(Model::new(model::Definition::plain(), options.models.clone(), options.tools)),
     ];
-    agents.extend(rules::all(web));
+    agents.extend(rules::all(web, options.models));
     agents
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::input::expect_action;
-use crate::provider::Models;
+use crate::provider::{Choice, Models};
 use talk::Talk;
 use tool::Tools;
 
@@ -153,6 +153,28 @@ impl Agent for Model {
             ..Answer::default()
         })
     }
+}
+
+/// What a model answered to one question, and which one it was.
+pub(crate) struct Answered {
+    /// As the question's schema has it, if it answered.
+    pub(crate) value: Result<Json, Failure>,
+    /// Who answered last, as `provider/model`.
+    pub(crate) by: Option<Box<str>>,
+    /// What that used.
+    pub(crate) usage: Usage,
+}
+
+/// Asks one of `choices`, without tools, as another agent may do it in the course of its step.
+pub(crate) async fn ask(
+    definition: &Definition,
+    (models, choices): (&Models, Vec<Choice>),
+    call: &Call,
+    desk: &dyn Desk,
+) -> Answered {
+    let mut talk = Talk::new(definition, models, choices, Default::default(), call, desk);
+    let value = talk.hold().await;
+    Answered { value, by: talk.by(), usage: talk.usage() }
 }
 
 /// What calls have used so far.

@@ -85,6 +85,11 @@ impl<'a> Talk<'a> {
         self.used.total()
     }
 
+    /// Who said the last thing, if anybody did.
+    pub(super) fn by(&self) -> Option<Box<str>> {
+        self.prompt.turns.iter().rev().find_map(|turn| turn.by.clone())
+    }
+
     /// Goes on until there is an answer.
     pub(super) async fn hold(&mut self) -> Result<Json, Failure> {
         let (mut mended, mut again) = (false, false);

@@ -20,6 +20,8 @@ pub struct Models {
     default: Option<Box<str>>,
     /// What calls cost.
     pub prices: Option<Arc<Prices>>,
+    /// Agents that can do without ask none of them.
+    pub rules_only: bool,
 }
 
 /// A provider, and the pace of calls under its key.

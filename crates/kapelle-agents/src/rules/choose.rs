@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::document::Page;
 use super::rank::question_terms;
+use super::sheet::{Line, TEXT_MAX};
 use super::similar::{Vector, vectors};
 use crate::text::{Kind, Term, Terms, sentences};
 
@@ -28,6 +29,8 @@ const ROUNDS: usize = 20;
 const QUESTION: f32 = 1.5;
 /// What the likeness to something chosen already costs.
 const REPEAT: f32 = 0.5;
+/// So much of the texts somebody reads to choose, in bytes; their numbers and names are not counted.
+const READ_MAX: usize = TEXT_MAX * 3 / 4;
 
 /// Words at the start of a sentence that stand for something said before, or go on from it.
 const LEANING: [&str; 57] = [
@@ -151,6 +154,24 @@ pub(super) fn candidates(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate
         }
     }
     found
+}
+
+/// The sentences that a summary could be made of, in their order: all of them, or so many that somebody
+/// can read them, those that say most.
+pub(super) fn worth_reading(
+    pages: &[Page<'_>],
+    question: Option<&str>,
+    terms: &mut Terms,
+) -> Vec<Line> {
+    let found = candidates(pages, terms);
+    let bytes: usize = found.iter().map(|one| one.range.len()).sum();
+    let line = |page, range| Line { page, range, heading: None, is_code: false };
+    if bytes <= READ_MAX || found.is_empty() {
+        return found.into_iter().map(|one| line(one.page, one.range)).collect();
+    }
+    let count = (READ_MAX * found.len() / bytes).max(1);
+    let chosen = choose(found, pages, &Wanted { count, question }, terms);
+    chosen.into_iter().map(|one| line(one.page, one.range)).collect()
 }
 
 /// How well a sentence can be read by itself. A short one leans on its neighbours, and so does one

@@ -1,7 +1,8 @@
-//! The agents that read, rank and report by rules: no model, no network, no clock.
+//! The agents that read, rank and report by rules: no network, no clock, and a model only where there
+//! is one, to choose among what rules have found ([`engine`]).
 //!
-//! **Invariants:** an answer depends on the input alone, so a retry gives the same again; a call's
-//! time is bounded by the length of its text, and it never holds up a thread that serves others.
+//! **Invariants:** an answer of rules depends on the input alone, so a retry gives the same again; a
+//! call's time is bounded by the length of its text, and it never holds up a thread that serves others.
 //! Each agent is a card and a function for each of its actions; what they share is here.
 //!
 //! Absent: reading pages. Texts come in with the input, as the agent that reads pages gives them; only
@@ -13,9 +14,11 @@ mod asked;
 mod choose;
 mod claims;
 mod document;
+mod engine;
 pub(crate) mod guide;
 mod rank;
 mod salient;
+mod sheet;
 mod similar;
 pub(crate) mod summarizer;
 pub(crate) mod walkthrough;
@@ -27,18 +30,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Action, Agent, Answer, Call, Card, Desk, Failure, FailureKind};
+use serde_json::json;
 
 use crate::Web;
 use crate::input::{cancelled, invalid};
+use crate::provider::Models;
+use engine::{Judged, Thinker, Thought};
 
-/// The agents that work by rules, in the order to list them; pages are read by `web`.
-pub(crate) fn all(web: Web) -> Vec<Arc<dyn Agent>> {
+/// The agents that work by rules, in the order to list them; pages are read by `web`, and choices made
+/// by `models`.
+pub(crate) fn all(web: Web, models: Arc<Models>) -> Vec<Arc<dyn Agent>> {
+    let thinker = Thinker::new(models);
     vec![
-        Arc::new(analyzer::agent()),
-        Arc::new(summarizer::agent()),
-        Arc::new(guide::agent(web)),
-        Arc::new(walkthrough::agent()),
-        Arc::new(aggregator::agent()),
+        Arc::new(analyzer::agent(thinker.clone())),
+        Arc::new(summarizer::agent(thinker.clone())),
+        Arc::new(guide::agent(web, thinker.clone())),
+        Arc::new(walkthrough::agent(thinker.clone())),
+        Arc::new(aggregator::agent(thinker)),
     ]
 }
 
@@ -46,6 +54,7 @@ pub(crate) fn all(web: Web) -> Vec<Arc<dyn Agent>> {
 pub(crate) struct Rules {
     card: Card,
     verbs: Vec<Verb>,
+    thinker: Thinker,
 }
 
 /// One action of an agent.
@@ -55,6 +64,8 @@ pub(crate) struct Verb {
     pub(crate) input: Json,
     pub(crate) output: Json,
     pub(crate) work: Work,
+    /// How a model does it, if one can.
+    pub(crate) thought: Option<Thought>,
 }
 
 /// What an action does with its input.
@@ -90,7 +101,10 @@ pub(crate) struct File {
 }
 
 impl Rules {
-    fn new(name: &str, description: &str, verbs: Vec<Verb>) -> Self {
+    fn new(name: &str, description: &str, mut verbs: Vec<Verb>, thinker: Thinker) -> Self {
+        for verb in verbs.iter_mut().filter(|verb| verb.thought.is_some()) {
+            engine::declare(&mut verb.input, &mut verb.output);
+        }
         let action = |verb: &Verb| Action {
             name: verb.name.into(),
             description: verb.description.into(),
@@ -103,7 +117,7 @@ impl Rules {
             actions: verbs.iter().map(action).collect(),
             concurrency_max: None,
         };
-        Self { card, verbs }
+        Self { card, verbs, thinker }
     }
 
     fn verb(&self, action: &str) -> Result<&Verb, Failure> {
@@ -125,23 +139,43 @@ impl Agent for Rules {
         false
     }
 
-    async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
-        let work = self.verb(&call.action)?.work;
-        let made = tokio::task::spawn_blocking(move || work.of(&call));
-        let made = tokio::select! {
-            // Stopped before it began: so nobody waits for what nobody wants.
-            biased;
-            () = desk.cancelled() => return Err(cancelled()),
-            made = made => made.map_err(|error| bug(&error))??,
+    async fn perform(&self, mut call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
+        let verb = self.verb(&call.action)?;
+        let work = verb.work;
+        let judged = match verb.thought {
+            Some(thought) => self.thinker.judge(&self.card.name, thought, &mut call, desk).await?,
+            None => Judged::default(),
         };
+        let engine = if judged.made.is_some() { "model" } else { "rules" };
+        let mut made = match judged.made {
+            Some(made) => made,
+            None => aside(desk, move || work.of(&call)).await?,
+        };
+        if let Some(why) = judged.why {
+            made.value["notes"] = json!([why]);
+        }
         let mut artifacts = Vec::with_capacity(made.files.len());
         for file in made.files {
             let mut sink = desk.artifact(file.name, file.media_type).await?;
             sink.write(Bytes::from(file.text)).await?;
             artifacts.push(sink.finish().await?);
         }
-        let engine = Some("rules".into());
-        Ok(Answer { value: made.value, artifacts, usage: None, engine })
+        let engine = Some(engine.into());
+        Ok(Answer { value: made.value, artifacts, usage: judged.usage, engine })
+    }
+}
+
+/// Does `work` on a thread that serves nobody else.
+async fn aside<T: Send + 'static>(
+    desk: &dyn Desk,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work);
+    tokio::select! {
+        // Stopped before it began: so nobody waits for what nobody wants.
+        biased;
+        () = desk.cancelled() => Err(cancelled()),
+        done = done => done.map_err(|error| bug(&error))?,
     }
 }
 

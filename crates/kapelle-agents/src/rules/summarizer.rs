@@ -1,5 +1,6 @@
 //! `summarizer`: the sentences that say most of a text, as they stand there.
 
+mod judged;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::choose::{Chosen, Wanted, candidates, choose};
 use super::document::{self, Document, Page};
+use super::engine::Thinker;
 use super::{Made, Rules, Verb, Work};
 use crate::input::{invalid, read};
 use crate::text::{Terms, plain};
@@ -18,7 +20,7 @@ use crate::text::{Terms, plain};
 const SENTENCES: usize = 5;
 
 /// The agent.
-pub(crate) fn agent() -> Rules {
+pub(crate) fn agent(thinker: Thinker) -> Rules {
     let verb = Verb {
         name: "summarize",
         description: "Chooses the sentences that say most, by their centrality and the question",
@@ -36,8 +38,9 @@ pub(crate) fn agent() -> Rules {
             }
         }),
         work: Work::Anywhere(summarize),
+        thought: Some(judged::SUMMARIZE),
     };
-    Rules::new("summarizer", "Summarizes texts by their own sentences", vec![verb])
+    Rules::new("summarizer", "Summarizes texts by their own sentences", vec![verb], thinker)
 }
 
 #[derive(Deserialize)]
@@ -69,33 +72,49 @@ fn schema() -> Json {
     })
 }
 
+impl Input {
+    /// The input, and the documents that are to be summarized.
+    fn read(input: &Json) -> Result<(Self, Vec<Document>), Failure> {
+        let mut input: Self = read(input)?;
+        if input.sentences.is_some() && input.ratio.is_some() {
+            return Err(invalid("bad_input", "give either `sentences` or `ratio`"));
+        }
+        let documents = match (input.text.take(), input.documents.take()) {
+            (Some(text), None) => vec![Document::of_text(text)],
+            (None, Some(documents)) => documents,
+            _ => return Err(invalid("bad_input", "give either `text` or `documents`")),
+        };
+        document::check(&documents)?;
+        Ok((input, documents))
+    }
+
+    /// How many sentences are wanted of so many.
+    fn count(&self, of: usize) -> usize {
+        match self.ratio {
+            Some(ratio) => share(of, ratio),
+            None => self.sentences.unwrap_or(SENTENCES),
+        }
+    }
+}
+
 fn summarize(input: &Json) -> Result<Made, Failure> {
-    let input: Input = read(input)?;
-    let documents = match (input.text, input.documents) {
-        (Some(text), None) => vec![Document::of_text(text)],
-        (None, Some(documents)) => documents,
-        _ => return Err(invalid("bad_input", "give either `text` or `documents`")),
-    };
-    document::check(&documents)?;
+    let (input, documents) = Input::read(input)?;
     let pages = Page::all(&documents);
     let mut terms = Terms::default();
     let found = candidates(&pages, &mut terms);
-    let count = match (input.sentences, input.ratio) {
-        (Some(_), Some(_)) => {
-            return Err(invalid("bad_input", "give either `sentences` or `ratio`"));
-        }
-        (count, None) => count.unwrap_or(SENTENCES),
-        (None, Some(ratio)) => share(found.len(), ratio),
-    };
     let of = found.len();
-    let wanted = Wanted { count, question: input.question.as_deref() };
+    let wanted = Wanted { count: input.count(of), question: input.question.as_deref() };
     let chosen = choose(found, &pages, &wanted, &mut terms);
-    let value = json!({
-        "summary": summary(&chosen, &pages),
-        "sentences": chosen.iter().map(|chosen| show(chosen, &pages)).collect::<Json>(),
+    Ok(Made { value: value(&chosen, &pages, of), files: Vec::new() })
+}
+
+/// The answer: these sentences of so many.
+fn value(chosen: &[Chosen], pages: &[Page<'_>], of: usize) -> Json {
+    json!({
+        "summary": summary(chosen, pages),
+        "sentences": chosen.iter().map(|chosen| show(chosen, pages)).collect::<Json>(),
         "of": of,
-    });
-    Ok(Made { value, files: Vec::new() })
+    })
 }
 
 #[expect(

@@ -9,6 +9,7 @@ mod echo;
 mod egress;
 mod files;
 mod http;
+mod judged;
 mod memory;
 mod model;
 mod peers;

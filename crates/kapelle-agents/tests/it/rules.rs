@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kapelle_agents::desk::ScratchDesk;
 use kapelle_agents::egress::Policy;
+use kapelle_agents::provider::Models;
 use kapelle_agents::{Options, built_in, contract};
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Agent, Answer};
@@ -14,6 +15,10 @@ use serde_json::json;
 use crate::support::launcher;
 
 pub(crate) fn agent(name: &str) -> Arc<dyn Agent> {
+    agent_with(name, Models::default())
+}
+
+pub(crate) fn agent_with(name: &str, models: Models) -> Arc<dyn Agent> {
     let (egress, web) = (Policy::Operator, kapelle_agents::web::Settings::default());
     let memory = kapelle_agents::memory::Settings::default();
     let memory = kapelle_agents::Memory::new(memory).into();
@@ -23,7 +28,7 @@ pub(crate) fn agent(name: &str) -> Arc<dyn Agent> {
         egress,
         web,
         memory,
-        models: Arc::default(),
+        models: Arc::new(models),
         tools: Arc::default(),
     };
     built_in(options).into_iter().find(|agent| &*agent.card().name == name).unwrap()
@@ -35,7 +40,7 @@ pub(crate) async fn perform(name: &str, action: &str, input: Json) -> Answer {
 }
 
 /// Every object with a place in `value` is what stands there in the text of its source.
-fn places_are_true(value: &Json, texts: &[&str]) {
+pub(crate) fn places_are_true(value: &Json, texts: &[&str]) {
     match value {
         Json::Array(entries) => entries.iter().for_each(|entry| places_are_true(entry, texts)),
         Json::Object(fields) => {

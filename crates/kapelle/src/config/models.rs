@@ -52,6 +52,9 @@ pub(crate) struct Models {
     /// What is asked where nobody says what: a name of those below, or `PROVIDER/MODEL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) default: Option<String>,
+    /// `analyzer`, `summarizer`, `guide-extractor` and `aggregator` never ask one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rules_only: bool,
     /// For what is easy: the first of these that answers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) fast: Vec<String>,
@@ -182,6 +185,7 @@ pub(crate) fn models(
     let prices = Prices::shipped().with(names.prices.clone());
     let mut models = Asked::new(made, prices.map_err(|why| format!("`models.prices`: {why}"))?);
     names.give(&all, &mut models)?;
+    models.rules_only = names.rules_only;
     Ok(models)
 }
 
@@ -290,6 +294,8 @@ mod tests {
         let both = read("", &[("ANTHROPIC_API_KEY", "k"), ("OPENAI_API_KEY", "k")]).unwrap();
         assert_eq!(names(&both, "strong"), ["anthropic/claude-opus-5-5"]);
         assert!(!read("", &[("ANTHROPIC_API_KEY", "")]).unwrap().has_default());
+        assert!(!both.rules_only);
+        assert!(read("[models]\nrules_only = true", &[]).unwrap().rules_only);
         let odd = read("", &[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "no")]).unwrap_err();
         assert!(odd.contains("`OPENAI_BASE_URL`"), "{odd}");
     }

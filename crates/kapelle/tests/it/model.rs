@@ -227,3 +227,27 @@ fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     all
 }
+
+#[test]
+fn rules_answer_where_a_budget_has_no_room_for_a_model() {
+    let (folder, fake) = (Folder::new(), start("rules: [{answer: [{json: {sentences: [1]}}]}]"));
+    let workflow = |engine: &str| {
+        let text = "The server listens on port 8080 by default. Gulls nest on the roof in spring.";
+        let input = format!("{{ text: '{text}', sentences: 1, engine: {engine} }}");
+        let step = format!("{{ id: sum, agentName: summarizer, input: {input} }}");
+        folder.write(
+            "workflow.yaml",
+            &format!("id: poor\nconfig: {{ budget: {{ tokens: 100 }} }}\ntasks: [{step}]"),
+        );
+    };
+    workflow("auto");
+    let done = run(&folder, &fake, "run . --json").expect(0);
+    let ended = done.events().into_iter().find(|event| event["type"] == "step_completed").unwrap();
+    assert_eq!(ended["engine"], "rules", "{ended:#}");
+    let note = done.last()["output"].to_string();
+    assert!(note.contains("rules answered, not a model"), "{note}");
+    // Who wants a model for sure waits for more.
+    workflow("model");
+    run(&folder, &fake, "run . --json").expect(5);
+    assert_eq!(fake.journal().len(), 0, "{:?}", fake.counts());
+}

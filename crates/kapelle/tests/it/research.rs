@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use kapelle_fake::{Fake, Script};
 use serde_json::{Value as Json, json};
 
 use crate::pages::Server;
-use crate::support::Folder;
+use crate::support::{Folder, Running, run_of};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/research");
 /// How many pages are read before the process is killed.
@@ -192,4 +193,80 @@ fn pages_that_cannot_be_read_are_named_and_without_any_the_run_fails() {
     );
     let none = folder.run(&format!(r#"{run} pages=["gone.html"]"#)).expect(1).last();
     assert!(none["detail"].as_str().unwrap().contains("gone.html"), "{none}");
+}
+
+/// A model that chooses sensibly: by what stands behind the numbers that it is given.
+const CHOICES: &str = r#"
+rules:
+  - {when: {user_contains: "Rank the passages"}, answer: [{json: {passages: [1, 2, 3, 4, 5]}}]}
+  - when:
+      user_matches: '(?s)Find the steps.*\n\[(\d+)\] [^\n]*Freeze the format.*\n\[(\d+)\] [^\n]*Lift the freeze'
+    violate: true
+    answer:
+      - text: '{"steps": [{"do": {{1}}, "commands": [], "notes": [], "warnings": [], "expect": []},
+          {"do": {{2}}, "commands": [], "notes": [], "warnings": [999], "expect": []}]}'
+  - {when: {user_contains: "Find the steps"}, answer: [{json: {steps: []}}]}
+  - {when: {user_contains: "Summarize the texts"}, answer: [{json: {sentences: [1, 2, 3, 4, 5]}}]}
+  - when: {user_matches: '(?s)Answer the question.*?\n\[(\d+)\] [^\n]*upgrade one broker at a time'}
+    violate: true
+    answer: [{text: '{"answer": [{{1}}], "contradictions": []}'}]
+"#;
+
+#[test]
+fn with_a_model_the_same_pages_are_answered_from_by_its_choices_and_it_says_so() {
+    let (folder, expected) = (clone(), expected());
+    let fake = Fake::start(Script::parse(CHOICES).unwrap()).unwrap();
+    let run = |line: &str| {
+        let mut command = folder.command(line);
+        command.env("ANTHROPIC_API_KEY", "k").env("ANTHROPIC_BASE_URL", fake.url());
+        Running::of(command).finish().expect(0)
+    };
+    let done = run("run examples/research/workflow.yaml --json");
+    // One of each agent, and three pages that may be guides.
+    assert_eq!(fake.journal().len(), 6, "{:?}", fake.counts());
+    let engine = |step: &str| {
+        let ended = |event: &&Json| event["type"] == "step_completed" && event["step"] == step;
+        done.events().iter().find(ended).unwrap()["engine"].clone()
+    };
+    for step in ["rank", "guides.1", "summary", "report"] {
+        assert_eq!(engine(step), "model", "{step}");
+    }
+    assert_eq!(engine("walkthrough"), "rules");
+    let said = "asks anthropic/claude-sonnet-5-5";
+    assert!(done.events().iter().any(|event| event["message"] == said), "{}", done.out);
+
+    let last = done.last();
+    let report = artifact(&folder, &last, "report.md");
+    let first: String = report.lines().take(3).collect();
+    assert!(first.contains(expected["answer"].as_str().unwrap()), "{first}");
+    assert!(report.contains("by anthropic/claude-sonnet-5-5."), "{report}");
+    let told = contradictions(&report);
+    for wanted in expected["contradictions"].as_array().unwrap() {
+        assert!(told.iter().any(|told| names(&report, told, wanted)), "{wanted}\n{report}");
+    }
+    let walkthrough: Json =
+        serde_json::from_str(&artifact(&folder, &last, "walkthrough.json")).unwrap();
+    assert_eq!(walkthrough["steps"].as_array().unwrap().len(), 2, "{walkthrough:#}");
+
+    let id = run_of(&done.events()[0]);
+    let why = folder.run(&format!("why {id} report --json")).expect(0).json();
+    assert_eq!(why["calls"][0]["model"], "anthropic/claude-sonnet-5-5", "{why:#}");
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    assert_eq!(bill["models"][0]["calls"], 6, "{bill:#}");
+
+    // Turned off for all, with the same key in the environment.
+    folder.write("kapelle.toml", "[models]\nrules_only = true\n");
+    run("run examples/research/workflow.yaml --json");
+    assert_eq!(fake.journal().len(), 6, "{:?}", fake.counts());
+}
+
+#[test]
+fn what_rules_have_said_is_played_without_a_model() {
+    let folder = clone();
+    let run = "run examples/research/workflow.yaml --json";
+    let first = folder.run(&format!("{run} --record tape")).expect(0).last();
+    let again = folder.run(&format!("{run} --replay tape")).expect(0).last();
+    for name in ["report.md", "walkthrough.json"] {
+        assert_eq!(artifact(&folder, &again, name), artifact(&folder, &first, name), "{name}");
+    }
 }

@@ -34,6 +34,11 @@ impl Folder {
         for name in ["KAPELLE_STORE", "KAPELLE_CONFIG", "XDG_RUNTIME_DIR"] {
             command.env_remove(name);
         }
+        // Nobody is asked whom a test does not name.
+        for name in ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"]
+        {
+            command.env_remove(name);
+        }
         // No agents but those of the folder.
         command.env("XDG_CONFIG_HOME", self.path().join(".config"));
         command.env("USER", "tester");

@@ -44,6 +44,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
     writer.told("What several sources say", &report.facts);
     writer.list();
     writer.unread();
+    writer.by();
     writer.run();
     writer.add("</main>\n</body>\n</html>\n");
     // A mark stays with the word before it; what comes from a page has no tags.
@@ -213,6 +214,15 @@ impl Writer<'_> {
             self.add(&format!("<li>{}{}</li>\n", safe(&page.url), safe(&why)));
         }
         self.add("</ul>\n");
+    }
+
+    fn by(&mut self) {
+        if let Some(by) = &self.report.by {
+            let by = safe(by);
+            self.add(&format!(
+                "<p>The answer was chosen among the sentences of these sources by {by}.</p>\n"
+            ));
+        }
     }
 
     fn run(&mut self) {

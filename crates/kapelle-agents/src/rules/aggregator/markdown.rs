@@ -18,6 +18,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
     writer.told("What several sources say", &report.facts);
     writer.sources();
     writer.unread();
+    writer.by();
     writer.links();
     writer.out
 }
@@ -178,6 +179,15 @@ impl Writer<'_> {
         for page in self.report.unread {
             let why = page.message.as_deref().map_or_else(String::new, |why| format!(": {why}"));
             self.line(&format!("- {}{}", safe(&page.url), safe(&why)));
+        }
+    }
+
+    fn by(&mut self) {
+        if let Some(by) = &self.report.by {
+            self.line(&format!(
+                "\nThe answer was chosen among the sentences of these sources by {}.",
+                safe(by)
+            ));
         }
     }
 

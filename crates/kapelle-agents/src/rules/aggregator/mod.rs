@@ -3,6 +3,7 @@
 mod answer;
 mod cite;
 mod html;
+mod judged;
 mod markdown;
 mod merge;
 mod report;
@@ -12,10 +13,11 @@ mod timeline;
 
 use serde_json::json;
 
+use super::engine::Thinker;
 use super::{Rules, Verb, Work, document};
 
 /// The agent.
-pub(crate) fn agent() -> Rules {
+pub(crate) fn agent(thinker: Thinker) -> Rules {
     let verbs = vec![
         Verb {
             name: "merge",
@@ -23,6 +25,7 @@ pub(crate) fn agent() -> Rules {
             input: merge::input_schema(),
             output: merge::output_schema(),
             work: Work::Anywhere(merge::work),
+            thought: None,
         },
         Verb {
             name: "report",
@@ -30,11 +33,12 @@ pub(crate) fn agent() -> Rules {
             input: report::input_schema(),
             output: output_schema(),
             work: Work::From(report::work),
+            thought: Some(judged::REPORT),
         },
     ];
     let description =
         "Brings results together: equal facts once, contradictions with their sources";
-    Rules::new("aggregator", description, verbs)
+    Rules::new("aggregator", description, verbs, thinker)
 }
 
 fn output_schema() -> kapelle_core::Json {

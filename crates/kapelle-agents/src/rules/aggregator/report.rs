@@ -18,6 +18,7 @@ use crate::rules::asked::{Way, asked};
 use crate::rules::claims::{Claim, Group, claims, groups};
 use crate::rules::document::{self, Document, Page};
 use crate::rules::rank::{Ranked, rank};
+use crate::rules::sheet::Notes;
 use crate::rules::similar::vectors;
 use crate::rules::{File, Made};
 use crate::text::{Kind, Language, Terms, plain, sentences};
@@ -32,8 +33,8 @@ const FACTS: usize = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Input {
-    documents: Vec<Document>,
+pub(super) struct Input {
+    pub(super) documents: Vec<Document>,
     title: Option<String>,
     question: Option<String>,
     summary: Option<Summary>,
@@ -135,6 +136,17 @@ pub(super) struct Report<'a> {
     pub(super) sources: Vec<Cited>,
     pub(super) unread: &'a [Unread],
     pub(super) run: Option<&'a Timeline>,
+    /// The model that chose the answer, if one did.
+    pub(super) by: Option<Box<str>>,
+}
+
+/// What a model chose for a report.
+pub(super) struct Choice {
+    pub(super) answer: Vec<Quote>,
+    /// What it found that sources do not agree on.
+    pub(super) contradictions: Vec<Told>,
+    /// Who it was: `provider/model`.
+    pub(super) by: Box<str>,
 }
 
 /// A place in a page.
@@ -183,36 +195,65 @@ pub(super) struct Step {
 }
 
 pub(super) fn work(input: &Json, folder: &Path) -> Result<Made, Failure> {
-    let input: Input = read(input)?;
-    document::check(&input.documents)?;
-    let pages = Page::all(&input.documents);
-    let report = make(&input, &pages, folder);
-    let value = report.value();
-    let wanted = |format| input.formats.as_ref().is_none_or(|formats| formats.contains(&format));
-    let mut files = Vec::new();
-    if wanted(Format::Markdown) {
-        let text = markdown::write(&report);
-        files.push(File { name: "report.md", media_type: "text/markdown", text });
-    }
-    if wanted(Format::Html) {
-        let text = html::write(&report);
-        files.push(File { name: "report.html", media_type: "text/html", text });
-    }
-    if wanted(Format::Json) {
-        let text = format!("{value:#}\n");
-        files.push(File { name: "report.json", media_type: "application/json", text });
-    }
-    Ok(Made { value, files })
+    let input = Input::read(input)?;
+    Ok(input.written(&Page::all(&input.documents), folder, None, Notes::default()))
 }
 
-fn make<'a>(input: &'a Input, pages: &'a [Page<'a>], folder: &Path) -> Report<'a> {
+impl Input {
+    pub(super) fn read(input: &Json) -> Result<Self, Failure> {
+        let input: Self = read(input)?;
+        document::check(&input.documents)?;
+        Ok(input)
+    }
+
+    /// The question, if there is one.
+    pub(super) fn question(&self) -> Option<&str> {
+        self.question.as_deref().filter(|question| !question.trim().is_empty())
+    }
+
+    /// The report on `pages`, its answer chosen by rules or as `choice` has it.
+    pub(super) fn written(
+        &self,
+        pages: &[Page<'_>],
+        folder: &Path,
+        choice: Option<Choice>,
+        notes: Notes,
+    ) -> Made {
+        let report = make(self, pages, folder, choice);
+        let mut value = report.value();
+        notes.tell(&mut value);
+        let wanted = |format| self.formats.as_ref().is_none_or(|formats| formats.contains(&format));
+        let mut files = Vec::new();
+        if wanted(Format::Markdown) {
+            let text = markdown::write(&report);
+            files.push(File { name: "report.md", media_type: "text/markdown", text });
+        }
+        if wanted(Format::Html) {
+            let text = html::write(&report);
+            files.push(File { name: "report.html", media_type: "text/html", text });
+        }
+        if wanted(Format::Json) {
+            let text = format!("{value:#}\n");
+            files.push(File { name: "report.json", media_type: "application/json", text });
+        }
+        Made { value, files }
+    }
+}
+
+fn make<'a>(
+    input: &'a Input,
+    pages: &'a [Page<'a>],
+    folder: &Path,
+    choice: Option<Choice>,
+) -> Report<'a> {
     let mut terms = Terms::default();
-    let question = input.question.as_deref().filter(|question| !question.trim().is_empty());
+    let question = input.question();
     let near = question.map_or_else(Vec::new, |question| near(question, pages, &mut terms));
     let evidence = evidence(&near, pages, &mut terms);
-    let answer = match question {
-        Some(question) => answer(question, &near, pages, &mut terms),
-        None => of_all(pages, &mut terms),
+    let (answer, found, by) = match (choice, question) {
+        (Some(choice), _) => (choice.answer, choice.contradictions, Some(choice.by)),
+        (None, Some(question)) => (answer(question, &near, pages, &mut terms), Vec::new(), None),
+        (None, None) => (of_all(pages, &mut terms), Vec::new(), None),
     };
     let mut all: Vec<Claim> = Vec::new();
     for (index, page) in pages.iter().enumerate() {
@@ -224,6 +265,11 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>], folder: &Path) -> Report<'a
         told.map(|group| tell(group, &all))
     };
     let mut contradictions: Vec<Told> = tell(true).collect();
+    for told in found {
+        if !contradictions.iter().any(|known| known.says_as_much_as(&told)) {
+            contradictions.push(told);
+        }
+    }
     let matters = |told: &Told, terms: &mut Terms| {
         told.touches(&answer) || question.is_none_or(|question| told.is_about(question, terms))
     };
@@ -255,6 +301,7 @@ fn make<'a>(input: &'a Input, pages: &'a [Page<'a>], folder: &Path) -> Report<'a
         sources: Cited::all(pages, folder),
         unread: &input.unread,
         run: input.run.as_ref(),
+        by,
     }
 }
 
@@ -264,7 +311,7 @@ fn title(input: &Input, question: Option<&str>) -> String {
 }
 
 /// The passages that have most of the question.
-fn near(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Ranked> {
+pub(super) fn near(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Ranked> {
     let mut ranked = rank(question, pages, terms);
     ranked.truncate(CONSIDERED);
     ranked
@@ -337,6 +384,11 @@ impl Told {
         let subject = terms.of(&self.subject, language);
         let said = subject.iter().filter(|term| asked.contains(term)).count();
         said > 0 && 2 * said >= subject.len()
+    }
+
+    /// Whether two values of `other`, or more, are of sentences of this one.
+    fn says_as_much_as(&self, other: &Self) -> bool {
+        other.values.iter().filter(|(_, quotes)| self.touches(quotes)).count() >= 2
     }
 
     /// Whether one of its sentences is in one of `quotes`.

@@ -2,6 +2,7 @@
 //! wanted at all.
 
 mod filter;
+mod judged;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{self, Document, Page};
+use super::engine::Thinker;
 use super::rank::{Ranked, rank};
 use super::salient::{keywords, overall};
 use super::{Made, Rules, Verb, Work};
@@ -24,7 +26,7 @@ const TOP: usize = 10;
 const KEYWORDS: usize = 10;
 
 /// The agent.
-pub(crate) fn agent() -> Rules {
+pub(crate) fn agent(thinker: Thinker) -> Rules {
     let passages = json!({"type": "array", "items": passage_schema()});
     let verbs = vec![
         Verb {
@@ -43,6 +45,7 @@ pub(crate) fn agent() -> Rules {
                 }
             }),
             work: Work::Anywhere(analyze),
+            thought: Some(judged::ANALYZE),
         },
         Verb {
             name: "rank",
@@ -61,6 +64,7 @@ pub(crate) fn agent() -> Rules {
                 }
             }),
             work: Work::Anywhere(ranked),
+            thought: Some(judged::RANK),
         },
         Verb {
             name: "filter",
@@ -68,9 +72,11 @@ pub(crate) fn agent() -> Rules {
             input: input_schema(&["documents", "filters"]),
             output: filter::output_schema(),
             work: Work::Anywhere(filtered),
+            thought: None,
         },
     ];
-    Rules::new("analyzer", "Finds what matters in documents: passages, keywords, filters", verbs)
+    let description = "Finds what matters in documents: passages, keywords, filters";
+    Rules::new("analyzer", description, verbs, thinker)
 }
 
 #[derive(Deserialize)]
@@ -161,7 +167,7 @@ fn analyze(input: &Json) -> Result<Made, Failure> {
     let mut value = json!({"documents": described, "keywords": overall(all, 2 * KEYWORDS)});
     if let Some(question) = &input.question {
         let ranked = rank(question, &pages, &mut terms);
-        value["passages"] = show(&ranked, input.top(), &pages, &terms);
+        value["passages"] = show(ranked.iter().take(input.top()), &pages, &terms);
     }
     Ok(Made { value, files: Vec::new() })
 }
@@ -187,7 +193,7 @@ fn ranked(input: &Json) -> Result<Made, Failure> {
     let pages = Page::all(&documents);
     let mut terms = Terms::default();
     let ranked = rank(input.question.as_deref().unwrap_or_default(), &pages, &mut terms);
-    let passages = show(&ranked, input.top(), &pages, &terms);
+    let passages = show(ranked.iter().take(input.top()), &pages, &terms);
     let value = json!({"passages": passages, "considered": ranked.len()});
     Ok(Made { value, files: Vec::new() })
 }
@@ -198,9 +204,9 @@ fn filtered(input: &Json) -> Result<Made, Failure> {
     Ok(Made { value: sorted.value(), files: Vec::new() })
 }
 
-/// The best passages, as an answer shows them.
-fn show(ranked: &[Ranked], top: usize, pages: &[Page<'_>], terms: &Terms) -> Json {
-    let shown = ranked.iter().take(top).enumerate().map(|(index, one)| {
+/// Passages, best first, as an answer shows them.
+fn show<'r>(best: impl Iterator<Item = &'r Ranked>, pages: &[Page<'_>], terms: &Terms) -> Json {
+    let shown = best.enumerate().map(|(index, one)| {
         let page = &pages[one.page];
         let mut shown = page.quote(&one.passage.range);
         shown.insert("rank".into(), (index + 1).into());

@@ -29,6 +29,29 @@ pub(super) struct Step {
     heading: bool,
 }
 
+impl Step {
+    /// What `range` tells to do, below the heading `section`.
+    pub(super) fn of(text: &str, range: Range<usize>, section: Option<Range<usize>>) -> Self {
+        let written = &text[range.clone()];
+        Self {
+            instruction: plain(written).trim_end_matches(':').to_owned(),
+            element: element(written),
+            command: inline_command(written),
+            section,
+            range,
+            ..Self::default()
+        }
+    }
+
+    /// The same, which is nothing but `command`.
+    pub(super) fn only(mut self, command: String) -> Self {
+        self.instruction = format!("Run: {}", command.lines().next().unwrap_or_default());
+        self.element = None;
+        self.command = Some(command);
+        self
+    }
+}
+
 /// What a sentence is to a step.
 enum Role {
     Told,
@@ -205,28 +228,17 @@ impl Collector<'_> {
         }
         if let Some(step) = self.found.last_mut() {
             if step.range == block.range {
-                step.instruction = format!("Run: {}", command.lines().next().unwrap_or_default());
-                step.element = None;
+                *step = std::mem::take(step).only(command);
+            } else {
+                step.command = Some(command);
             }
-            step.command = Some(command);
         }
     }
 
     fn push(&mut self, range: Range<usize>, indent: Option<usize>) {
-        let written = &self.text[range.clone()];
         let (note, warning) = std::mem::take(&mut self.ahead);
-        self.found.push(Step {
-            instruction: plain(written).trim_end_matches(':').to_owned(),
-            element: element(written),
-            command: inline_command(written),
-            note,
-            warning,
-            expect: None,
-            section: self.section.clone(),
-            range,
-            indent,
-            heading: false,
-        });
+        let step = Step::of(self.text, range, self.section.clone());
+        self.found.push(Step { note, warning, indent, ..step });
     }
 
     /// The last step, unless another section has begun: what is said there is not of that step.
@@ -265,7 +277,7 @@ impl Collector<'_> {
     }
 }
 
-fn join(to: &mut Option<String>, said: &str) {
+pub(super) fn join(to: &mut Option<String>, said: &str) {
     match to {
         Some(before) => {
             before.push(' ');
@@ -357,7 +369,7 @@ fn element(written: &str) -> Option<String> {
 }
 
 /// The command in a sentence: what is set as code and looks like one.
-fn inline_command(written: &str) -> Option<String> {
+pub(super) fn inline_command(written: &str) -> Option<String> {
     let inner = written.split_once('`')?.1.split_once('`')?.0.trim();
     let verb = plain(written).to_lowercase();
     let runs =

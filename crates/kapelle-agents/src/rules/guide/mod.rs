@@ -6,11 +6,14 @@
 
 mod collect;
 mod imperative;
+mod judged;
 mod read;
 mod sections;
 mod shell;
 #[cfg(test)]
 mod tests;
+
+use std::ops::Range;
 
 use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
@@ -18,17 +21,18 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{self, Document};
+use super::engine::{Engine, Thinker};
 use super::{Made, Rules, Verb, Work};
 use crate::Web;
 use crate::input::{invalid, read as read_input};
-use crate::text::{Language, Offsets, plain};
+use crate::text::{Block, Language, Offsets, plain};
 use collect::{Step, collect};
 use read::Guide;
 
 pub(super) use imperative::{is_told, strip_lead};
 
 /// The agent; pages are read by `web`.
-pub(crate) fn agent(web: Web) -> Guide {
+pub(crate) fn agent(web: Web, thinker: Thinker) -> Guide {
     let verb = Verb {
         name: "extract",
         description: "Extracts ordered steps from a page: what to do, where, with which command",
@@ -44,9 +48,10 @@ pub(crate) fn agent(web: Web) -> Guide {
             }
         }),
         work: Work::Anywhere(extract),
+        thought: Some(judged::EXTRACT),
     };
     let description = "Extracts step-by-step guides from pages";
-    Guide { rules: Rules::new("guide-extractor", description, vec![verb]), web }
+    Guide { rules: Rules::new("guide-extractor", description, vec![verb], thinker), web }
 }
 
 /// The JSON Schema of a step.
@@ -78,6 +83,7 @@ struct Input {
     markdown: Option<String>,
     document: Option<Document>,
     task: Option<String>,
+    engine: Option<Engine>,
 }
 
 fn schema() -> Json {
@@ -107,37 +113,62 @@ fn schema() -> Json {
     })
 }
 
+/// What is taken apart.
+struct Given {
+    document: Document,
+    task: Option<String>,
+}
+
+impl Given {
+    fn read(input: &Json) -> Result<Self, Failure> {
+        let Input { url, title, text, markdown, document, task, .. } = read_input(input)?;
+        let given = [text.is_some(), markdown.is_some(), document.is_some()];
+        if given.iter().filter(|given| **given).count() != 1 {
+            let message = "give one of `url`, `text`, `markdown` and `document`";
+            return Err(invalid("bad_input", message));
+        }
+        let document = document
+            .unwrap_or_else(|| Document::of(url, title, text.or(markdown).unwrap_or_default()));
+        document::check(std::slice::from_ref(&document))?;
+        Ok(Self { document, task })
+    }
+
+    /// The blocks that are about the task, among all.
+    fn part(&self, blocks: &[Block]) -> Range<usize> {
+        let text = self.document.marked();
+        match &self.task {
+            Some(task) => sections::choose(text, blocks, task, self.document.language()),
+            None => 0..blocks.len(),
+        }
+    }
+
+    /// The answer: these steps, under this title.
+    fn value(self, title: Option<String>, steps: &[Step]) -> Json {
+        let text = self.document.marked();
+        let title = title.or_else(|| self.document.title.clone());
+        let offsets = Offsets::new(text);
+        let shown = steps.iter().enumerate().map(|(at, step)| show(at + 1, step, text, &offsets));
+        let mut value = json!({
+            "title": plain(&title.unwrap_or_default()),
+            "source": self.document.name(),
+            "language": Language::code(self.document.language()),
+            "steps": shown.collect::<Json>(),
+        });
+        if let Some(task) = self.task {
+            value["task"] = task.into();
+        }
+        value
+    }
+}
+
 fn extract(input: &Json) -> Result<Made, Failure> {
-    let input: Input = read_input(input)?;
-    let given = [input.text.is_some(), input.markdown.is_some(), input.document.is_some()];
-    if given.iter().filter(|given| **given).count() != 1 {
-        return Err(invalid("bad_input", "give one of `url`, `text`, `markdown` and `document`"));
-    }
-    let document = input.document.unwrap_or_else(|| {
-        Document::of(input.url, input.title, input.text.or(input.markdown).unwrap_or_default())
-    });
-    document::check(std::slice::from_ref(&document))?;
-    let text = document.marked();
-    let blocks = document.blocks_of(text);
-    let language = document.language();
-    let part = match &input.task {
-        Some(task) => sections::choose(text, &blocks, task, language),
-        None => 0..blocks.len(),
-    };
-    let steps = collect(text, &blocks[part.clone()], language);
-    let title = sections::title(text, &blocks[part]).or_else(|| document.title.clone());
-    let offsets = Offsets::new(text);
-    let shown = steps.iter().enumerate().map(|(at, step)| show(at + 1, step, text, &offsets));
-    let mut value = json!({
-        "title": plain(&title.unwrap_or_default()),
-        "source": document.name(),
-        "language": Language::code(language),
-        "steps": shown.collect::<Json>(),
-    });
-    if let Some(task) = input.task {
-        value["task"] = task.into();
-    }
-    Ok(Made { value, files: Vec::new() })
+    let given = Given::read(input)?;
+    let text = given.document.marked();
+    let blocks = given.document.blocks_of(text);
+    let part = given.part(&blocks);
+    let steps = collect(text, &blocks[part.clone()], given.document.language());
+    let title = sections::title(text, &blocks[part]);
+    Ok(Made { value: given.value(title, &steps), files: Vec::new() })
 }
 
 fn show(n: usize, step: &Step, text: &str, offsets: &Offsets<'_>) -> Json {

@@ -38,6 +38,9 @@ impl Agent for Guide {
             if let Some(task) = input.task {
                 call.input["task"] = task.into();
             }
+            if let Some(engine) = input.engine {
+                call.input["engine"] = json!(engine);
+            }
         }
         self.rules.perform(call, desk).await
     }

@@ -13,13 +13,14 @@ use kapelle_core::port::agent::Failure;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::engine::Thinker;
 use super::guide::{is_told, step_schema, strip_lead};
 use super::{File, Made, Rules, Verb, Work};
 use crate::input::read;
 use page::Page;
 
 /// The agent.
-pub(crate) fn agent() -> Rules {
+pub(crate) fn agent(thinker: Thinker) -> Rules {
     let verb = Verb {
         name: "generate",
         description: "Makes a walkthrough of a guide: what to do, what to point at, how one sees \
@@ -27,8 +28,9 @@ pub(crate) fn agent() -> Rules {
         input: input_schema(),
         output: output_schema(),
         work: Work::Anywhere(generate),
+        thought: None,
     };
-    Rules::new("walkthrough-generator", "Makes walkthroughs of guides", vec![verb])
+    Rules::new("walkthrough-generator", "Makes walkthroughs of guides", vec![verb], thinker)
 }
 
 fn input_schema() -> Json {
