@@ -4,6 +4,8 @@
 //! the two); the same calls give the same answers, in the same order. `append` settles on the
 //! caller's thread, before it returns.
 
+mod account;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +59,7 @@ struct State {
     payloads: BTreeMap<(Tenant, Digest), Bytes>,
     files: BTreeMap<Digest, Bytes>,
     references: BTreeMap<(Tenant, Digest, RunId), u64>,
+    ledgers: account::Ledgers,
 }
 
 impl Memory {

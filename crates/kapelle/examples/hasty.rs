@@ -13,10 +13,12 @@ use async_trait::async_trait;
 use kapelle::{EventKind, Kapelle};
 use kapelle_api::{Approval, Decision, NewRun};
 use kapelle_core::port::Journal;
+use kapelle_core::port::account::{Accounts, Call, Day, Grant, Granted, Open, Standing, Within};
 use kapelle_core::port::journal::{
     Content, Entry, Error, History, Holding, Imported, OnSettled, Part, Pruned, Row, RunQuery,
     RunRow, Settled, Shrunk, Staged, Twin,
 };
+use kapelle_core::run::Sum;
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::{Member, Sqlite};
 use serde_json::json;
@@ -111,6 +113,25 @@ impl Hasty {
 
 fn locked(pending: &Mutex<Vec<Part>>) -> MutexGuard<'_, Vec<Part>> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Accounts for Hasty {
+    async fn grant(&self, grant: Grant, within: Vec<Within>) -> Result<Granted, Error> {
+        self.store.grant(grant, within).await
+    }
+
+    async fn settle(&self, tenant: &Tenant, call: Call, used: Sum) -> Result<(), Error> {
+        self.store.settle(tenant, call, used).await
+    }
+
+    async fn accounts(&self, tenant: &Tenant, since: Day) -> Result<Vec<Standing>, Error> {
+        self.store.accounts(tenant, since).await
+    }
+
+    async fn open_grants(&self, tenant: &Tenant) -> Result<Vec<Open>, Error> {
+        self.store.open_grants(tenant).await
+    }
 }
 
 #[async_trait]

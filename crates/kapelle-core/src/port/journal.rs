@@ -252,7 +252,7 @@ pub trait Staged: Send {
 
 /// The entries of every shard, in order. One writer per shard: whoever claimed it last.
 #[async_trait]
-pub trait Journal: Send + Sync {
+pub trait Journal: super::Accounts {
     /// All 256 shards, in order.
     async fn shards(&self) -> Result<Vec<Holding>, Error>;
 

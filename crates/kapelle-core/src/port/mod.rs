@@ -1,11 +1,13 @@
-//! What core needs of the world, as traits: a journal, nodes, agents.
+//! What core needs of the world, as traits: a journal with accounts, nodes, agents.
 //!
 //! Adapters implement these in crates of their own; core never names one.
 
+pub mod account;
 pub mod agent;
 pub mod journal;
 pub mod nodes;
 
+pub use account::Accounts;
 pub use agent::{Agent, Agents, Answer, Call, Desk, Failure, FailureKind};
 pub use journal::Journal;
 pub use nodes::Nodes;

@@ -24,7 +24,9 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn of(usage: &Usage) -> Self {
+    /// What a call has used, or may use.
+    #[must_use]
+    pub fn of(usage: &Usage) -> Self {
         Self {
             tokens: usage.input_tokens.saturating_add(usage.output_tokens),
             nanos: usage.cost_nanos.unwrap_or(0),
@@ -36,6 +38,13 @@ impl Sum {
         self.tokens = self.tokens.saturating_add(more.tokens);
         self.nanos = self.nanos.saturating_add(more.nanos);
         self.unpriced = self.unpriced.saturating_add(more.unpriced);
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.add(more);
+        self
     }
 
     fn take(&mut self, less: Self) {

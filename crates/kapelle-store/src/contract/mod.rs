@@ -11,6 +11,7 @@
     reason = "these are tests, and their names say what they test"
 )]
 
+pub mod accounts;
 pub mod compare;
 mod importing;
 mod promises;
@@ -25,6 +26,7 @@ use kapelle_core::port::journal::{
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
 
+pub use accounts::*;
 pub use importing::*;
 pub use promises::*;
 pub use pruning::*;
@@ -64,6 +66,12 @@ macro_rules! journal_contract {
             positions_of_pruned_entries_are_not_given_again,
             a_run_is_taken_in_as_it_is_whoever_owns_its_shard,
             what_is_no_whole_run_is_not_taken_in,
+            a_call_is_granted_what_it_may_use_once,
+            a_call_is_granted_by_all_accounts_or_by_none,
+            what_was_used_takes_the_place_of_a_grant_once,
+            a_limit_counts_what_is_spent_in_its_time,
+            accounts_of_one_tenant_are_nothing_to_another,
+            all_who_ask_at_once_stay_within_the_limit,
         );
     };
     (@ $make:expr, $($promise:ident,)*) => {

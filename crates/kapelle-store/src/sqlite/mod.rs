@@ -12,6 +12,7 @@
 //! **Invariants:** one connection of a process writes, many wishes to a commit; a commit that was
 //! answered is on disk. What an error means is decided in `fault`, once.
 
+mod account;
 mod checkpoint;
 mod ends;
 mod fault;

@@ -103,6 +103,32 @@ CREATE TABLE pruned (
     // Pages have sums, which a version that knows nothing of them would not keep. A store that was
     // made before has none, and goes on without.
     "",
+    "
+CREATE TABLE account (
+    tenant TEXT NOT NULL,
+    account TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    nanos INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,
+    sum INTEGER,
+    PRIMARY KEY (tenant, account, day)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE account_grant (
+    tenant TEXT NOT NULL,
+    account TEXT NOT NULL,
+    run BLOB NOT NULL,
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    nanos INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,
+    sum INTEGER,
+    PRIMARY KEY (tenant, run, step, attempt, ordinal, account)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Marks a database as ours: `Kapl`.

@@ -1,5 +1,5 @@
 //! Checksums of rows whose content nothing else vouches for: lines of the list, submit keys,
-//! references and shards have a sum. Entries have their chain, and payloads their digest.
+//! references, accounts and shards have a sum. Entries have their chain, and payloads their digest.
 //!
 //! **Invariant:** a row whose sum is wrong is never an answer.
 
@@ -41,6 +41,10 @@ pub(super) const SUBMIT: &str = "sum = row_sum(tenant, key, run, content, pruned
 pub(super) const PRUNED: &str = "sum = row_sum(place, pos)";
 pub(super) const RUN: &str = "sum = row_sum(tenant, run, shard, workflow, task_id, status, open,
      created_at, updated_at, ended_at)";
+pub(super) const ACCOUNT: &str = "sum = row_sum(tenant, account, day, tokens, nanos, unpriced)";
+pub(super) const GRANT: &str =
+    "sum = row_sum(tenant, account, run, step, attempt, ordinal, day, tokens,
+     nanos, unpriced)";
 pub(super) const REFERENCE: &str = "sum = row_sum(digest, tenant, run, len)";
 
 /// Refuses a row whose comparison, at `index`, says no.

@@ -124,6 +124,8 @@ impl Sqlite {
             ("pruned", "NULL", sum::PRUNED),
             ("run", "run", sum::RUN),
             ("payload_ref", "run", sum::REFERENCE),
+            ("account", "NULL", sum::ACCOUNT),
+            ("account_grant", "run", sum::GRANT),
         ] {
             let sql = format!(
                 "SELECT {column} FROM {table} NOT INDEXED WHERE NOT coalesce({ok}, 0)

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kapelle_core::port::account::{Call, Grant, Granted, Within};
 use kapelle_core::port::journal::{Error, History, Imported, OnSettled, Part, Settled, Shrunk};
+use kapelle_core::run::Sum;
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -75,6 +77,18 @@ pub(super) enum Wish {
         shrunk: Shrunk,
         answer: oneshot::Sender<Result<Shrunk, Error>>,
     },
+    Grant {
+        grant: Grant,
+        within: Vec<Within>,
+        granted: Granted,
+        answer: oneshot::Sender<Result<Granted, Error>>,
+    },
+    Settle {
+        tenant: Tenant,
+        call: Call,
+        used: Sum,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 impl Wish {
@@ -90,7 +104,7 @@ impl Wish {
             Self::Claim { won, answer, .. } => {
                 answer.send(result.map(|()| won)).ok();
             }
-            Self::Release { answer, .. } => {
+            Self::Release { answer, .. } | Self::Settle { answer, .. } => {
                 answer.send(result).ok();
             }
             Self::Sweep { removed, answer, .. } => answer(result.map(|()| removed)),
@@ -102,6 +116,9 @@ impl Wish {
             }
             Self::Shrink { shrunk, answer } => {
                 answer.send(result.map(|()| shrunk)).ok();
+            }
+            Self::Grant { granted, answer, .. } => {
+                answer.send(result.map(|()| granted)).ok();
             }
         }
     }
@@ -127,6 +144,10 @@ impl Wish {
             }
             Self::Import { history, imported, .. } => *imported = transaction.import(history)?,
             Self::Shrink { shrunk, .. } => *shrunk = transaction.shrink()?,
+            Self::Grant { grant, within, granted, .. } => {
+                *granted = transaction.grant(grant, within)?;
+            }
+            Self::Settle { tenant, call, used, .. } => transaction.settle(tenant, call, *used)?,
         }
         Ok(())
     }

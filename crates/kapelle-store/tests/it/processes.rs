@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use kapelle_core::port::Nodes as _;
+use kapelle_core::port::account::{Accounts as _, Call, Day, Grant, Granted};
 use kapelle_core::port::journal::{Error, Journal as _, Part, Row, Settled};
-use kapelle_core::{Epoch, NodeId, Payload, Shard};
-use kapelle_store::contract::{append, claim, plain, run, tenant};
+use kapelle_core::{Attempt, Epoch, NodeId, Payload, Shard};
+use kapelle_store::contract::{append, call, claim, plain, run, standing, tenant, tokens, within};
 use kapelle_store::{Member, Sqlite};
 
 use crate::actor::{Actor, PART, STORE, say};
@@ -24,6 +25,7 @@ async fn an_actor_plays_its_part() {
             Ok(_) => say("opened"),
             Err(error) => say(&error.to_string()),
         },
+        Some(("ask", attempt)) => ask_on(store, Attempt(attempt.parse().unwrap())).await,
         Some(("fill", _)) => disk::fill(store).await,
         Some(("meet", _)) => disk::meet_a_quota(store).await,
         Some(("fail", shard)) => fail_on(store, Shard(shard.parse().unwrap())).await,
@@ -51,6 +53,19 @@ async fn write_on(store: &Path, shard: Shard) {
         match append(&store, vec![Part { shard, epoch, runs }]).await.unwrap()[..] {
             [Settled::Done { .. }] => say(&seq.to_string()),
             _ => return say("stale"),
+        }
+    }
+}
+
+/// Asks for ten tokens a call of an attempt until there are none, and says each that is granted.
+async fn ask_on(store: &Path, attempt: Attempt) {
+    let store = Sqlite::open(store).unwrap();
+    for n in 1..=500 {
+        let call = Call { attempt, ..call(n) };
+        let grant = Grant { tenant: tenant(), call, day: Day(20_000), wanted: tokens(10) };
+        match store.grant(grant, vec![within("tenant", 1_005)]).await.unwrap() {
+            Granted::Yes => say(&n.to_string()),
+            Granted::No(_) => return say("none"),
         }
     }
 }
@@ -88,6 +103,29 @@ async fn what_was_acknowledged_outlives_kill_9() {
         assert_eq!((*pos, entry.first_seq), (acknowledged, acknowledged));
         assert!(entries.len() <= 2, "at most one was not acknowledged yet");
     }
+}
+
+#[tokio::test]
+async fn processes_that_ask_at_once_stay_within_one_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Sqlite::open(dir.path()).unwrap());
+    let mut actors = [1, 2, 3].map(|n| Actor::start(dir.path(), &format!("ask {n}")));
+    while actors[0].hear().unwrap() != "3" {}
+    let mut told = 3 + actors[0].kill().len();
+    // What it was granted in the middle of whatever it did stays granted; the others have the rest.
+    for actor in &mut actors[1..] {
+        let all: Vec<_> = std::iter::from_fn(|| actor.hear()).collect();
+        assert_eq!(all.last().unwrap(), "none");
+        told += all.len() - 1;
+    }
+    let store = Sqlite::open(dir.path()).unwrap();
+    let standings = store.accounts(&tenant(), Day(20_000)).await.unwrap();
+    assert_eq!(standings, [standing("tenant", 0, 1_000)]);
+    assert!((99..=100).contains(&told), "at most one grant was not told yet: {told}");
+    // Asked again by the same call it is the same grant.
+    let before = store.open_grants(&tenant()).await.unwrap();
+    Actor::start(dir.path(), "ask 1").hear().unwrap();
+    assert_eq!(store.open_grants(&tenant()).await.unwrap(), before);
 }
 
 #[tokio::test]

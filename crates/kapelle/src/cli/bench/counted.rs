@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use kapelle_core::port::account::{Accounts, Call, Day, Grant, Granted, Open, Standing, Within};
 use kapelle_core::port::journal::{
     Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned, Row,
     RunQuery, RunRow, Shrunk, Staged, Twin,
 };
+use kapelle_core::run::Sum;
 use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use kapelle_store::limits::Load;
 
@@ -73,6 +75,25 @@ fn bytes_of(row: &Row) -> usize {
         Row::Run(row) => RUN_BYTES + row.workflow.len() + row.status.len(),
         Row::Payload(payload) => 2 * (32 + RUN_BYTES) + payload.bytes.len(),
         Row::Reference { .. } => 32 + RUN_BYTES,
+    }
+}
+
+#[async_trait]
+impl Accounts for Counted {
+    async fn grant(&self, grant: Grant, within: Vec<Within>) -> Result<Granted, Error> {
+        self.journal.grant(grant, within).await
+    }
+
+    async fn settle(&self, tenant: &Tenant, call: Call, used: Sum) -> Result<(), Error> {
+        self.journal.settle(tenant, call, used).await
+    }
+
+    async fn accounts(&self, tenant: &Tenant, since: Day) -> Result<Vec<Standing>, Error> {
+        self.journal.accounts(tenant, since).await
+    }
+
+    async fn open_grants(&self, tenant: &Tenant) -> Result<Vec<Open>, Error> {
+        self.journal.open_grants(tenant).await
     }
 }
 

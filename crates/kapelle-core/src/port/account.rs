@@ -1,0 +1,127 @@
+//! Accounts: what a tenant, or an agent in all its runs, may spend in a time, whoever spends it.
+//!
+//! **Invariants:** what was spent and what is granted and not settled stay together within the limit
+//! that a grant was asked under, however many processes ask at once; a grant is there for its call
+//! once; what is granted stays so until somebody settles it.
+//!
+//! Kept beside the journal, by the same store. Which call has a grant too many is not known here:
+//! `kapelle_engine` compares grants with what the journals of their runs say.
+
+use async_trait::async_trait;
+
+use super::journal::Error;
+use crate::run::Sum;
+use crate::{Attempt, RunId, StepNo, Tenant};
+
+/// A day in UTC, counted from the first of January 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(pub u32);
+
+/// One call of one attempt: the key of its grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// In which run.
+    pub run: RunId,
+    /// In which step.
+    pub step: StepNo,
+    /// In which attempt: a call that is made again may be paid again.
+    pub attempt: Attempt,
+    /// Which outside call of the attempt.
+    pub ordinal: u32,
+}
+
+/// What a call is to be granted by all of some accounts, or by none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose accounts.
+    pub tenant: Tenant,
+    /// For which call.
+    pub call: Call,
+    /// On which day it is spent.
+    pub day: Day,
+    /// What the call may use at the most.
+    pub wanted: Sum,
+}
+
+/// The limit of an account from some day on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Its name.
+    pub account: Box<str>,
+    /// What was spent before does not count.
+    pub since: Day,
+    /// At most so many tokens.
+    pub tokens: Option<u64>,
+    /// At most so many nano-dollars.
+    pub nanos: Option<i64>,
+}
+
+impl Within {
+    /// Whether `sum` stays within it.
+    #[must_use]
+    pub fn fits(&self, sum: &Sum) -> bool {
+        self.tokens.is_none_or(|max| sum.tokens <= max)
+            && self.nanos.is_none_or(|max| sum.nanos <= max)
+    }
+}
+
+/// How an account stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name.
+    pub account: Box<str>,
+    /// What settled calls have used.
+    pub spent: Sum,
+    /// What is granted and not settled.
+    pub reserved: Sum,
+}
+
+impl Standing {
+    /// Of an account that nobody has used.
+    #[must_use]
+    pub fn none(account: &str) -> Self {
+        Self { account: account.into(), spent: Sum::default(), reserved: Sum::default() }
+    }
+
+    /// All that is gone or may be.
+    #[must_use]
+    pub fn gone(&self) -> Sum {
+        self.spent.and(self.reserved)
+    }
+}
+
+/// What came of asking for a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// It is there, by each account: now, or since the call asked before.
+    Yes,
+    /// Nothing is granted: this account has no room for it.
+    No(Standing),
+}
+
+/// A grant that is not settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// For which call.
+    pub call: Call,
+    /// What it may use.
+    pub granted: Sum,
+}
+
+/// The accounts of a store.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Grants what a call may use, if all of `within` have room for it, durably. An account that has
+    /// granted it before does not count it twice.
+    async fn grant(&self, grant: Grant, within: Vec<Within>) -> Result<Granted, Error>;
+
+    /// Puts what a call really used in the place of what it was granted, durably; nothing where it has no
+    /// grant any more. [`Sum::default`] gives it back.
+    async fn settle(&self, tenant: &Tenant, call: Call, used: Sum) -> Result<(), Error>;
+
+    /// How accounts stand that have spent or granted something from `since` on, by name.
+    async fn accounts(&self, tenant: &Tenant, since: Day) -> Result<Vec<Standing>, Error>;
+
+    /// The grants that are not settled, at most 1,000, by call.
+    async fn open_grants(&self, tenant: &Tenant) -> Result<Vec<Open>, Error>;
+}
