@@ -5,7 +5,7 @@
 //! before the command starts, and by every descendant until it ends.
 //!
 //! One thread, no async: it copies no output (the command writes to the parent's pipes itself).
-//! The other end is `process/launch.rs`. A command of a model stands behind a wall: [`confine`].
+//! The other end is `process/launch.rs`. A command of a model stands behind a wall: `confine`.
 
 pub(crate) mod confine;
 mod root;

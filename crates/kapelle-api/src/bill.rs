@@ -102,3 +102,30 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nano_usd: Option<i64>,
 }
+
+/// `GET /budgets`: how the limits of all runs together stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budgets {
+    /// Each account that has a limit.
+    pub accounts: Vec<Account>,
+}
+
+/// What may be spent in all runs together, and what is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// `tenant`, or `agent NAME`.
+    pub account: String,
+    /// `day`, `month` or `ever`.
+    pub per: String,
+    /// When what is spent counts no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What may be spent in that time.
+    pub limit: Limit,
+    /// What calls have used, or may have used.
+    pub spent: Amount,
+    /// What calls that are under way may use at the most.
+    pub reserved: Amount,
+    /// What is left.
+    pub left: Limit,
+}

@@ -161,7 +161,7 @@ pub enum EventKind {
     },
     /// The step cannot go on without somebody's help.
     StepBlocked {
-        /// `in_doubt`, `no_agent`, `budget`, `run_budget` or `question`, or `poison`: node after node died soon after it had begun it.
+        /// `in_doubt`, `no_agent`, `budget`, `run_budget`, `account` or `question`, or `poison`: node after node died soon after it had begun it.
         reason: String,
         /// The attempt it is about.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +169,9 @@ pub enum EventKind {
         /// The agent that is not at hand.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<String>,
+        /// The limit of all runs together that has no room: whose, what is left, when it begins anew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<String>,
         /// The outside call that is in doubt, or asks; 0: the call of the agent itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ordinal: Option<u32>,

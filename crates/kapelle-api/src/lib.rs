@@ -17,7 +17,9 @@ mod run;
 mod why;
 
 pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, UnusableAgent};
-pub use bill::{Amount, Bill, Limit, ModelSpending, Raise, Spending, StepSpending};
+pub use bill::{
+    Account, Amount, Bill, Budgets, Limit, ModelSpending, Raise, Spending, StepSpending,
+};
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};
 pub use history::{Diff, DiffSide, Difference, Durations, Fork, Forked, Prune, Pruned};

@@ -24,7 +24,8 @@ pub(crate) async fn perform(
 ) -> Offer {
     let of = start.of();
     let Start { agent, call, effects, .. } = start;
-    let desk = AttemptDesk::new(shared.clone(), of, call.step.clone(), effects, cancelled.clone());
+    let (step, token) = (call.step.clone(), cancelled.clone());
+    let desk = AttemptDesk::new(shared.clone(), of, step, effects, token, agent.clone());
     let (command, kept) = match shared.agents().performer(&agent, call.definition.as_deref()) {
         Some(registered) => {
             let work = registered.agent.perform(call, &desk);

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use kapelle_core::port::account::Call;
 use kapelle_core::port::agent::{
     ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
     Progress, Question, Safety, Usage,
 };
 use kapelle_core::port::journal::Staged;
 use kapelle_core::run::{
-    Command, EffectId, EffectState, Effects, Exceeded, OVER_OWN_BUDGET, Outcome, Refusal,
+    Command, EffectId, EffectState, Effects, Exceeded, OVER_OWN_BUDGET, Outcome, Refusal, Sum,
     UNANSWERED,
 };
 use kapelle_core::{
@@ -39,6 +40,8 @@ pub(crate) struct AttemptDesk {
     cancelled: CancellationToken,
     step: StepId,
     memo: Effects,
+    /// Who works.
+    agent: Box<str>,
     ordinal: AtomicU32,
     kept: Arc<Mutex<Kept>>,
     /// It has said how far it is.
@@ -76,9 +79,10 @@ impl AttemptDesk {
         step: StepId,
         memo: Effects,
         cancelled: CancellationToken,
+        agent: Box<str>,
     ) -> Self {
         let (ordinal, kept, spoke) = Default::default();
-        Self { shared, of, cancelled, step, memo, ordinal, kept, spoke }
+        Self { shared, of, cancelled, step, memo, agent, ordinal, kept, spoke }
     }
 
     /// What the answer's commit has to contain besides it.
@@ -218,6 +222,7 @@ impl AttemptDesk {
         }
         let key = format!("{run}/{}/{}/{}", self.step, id.ordinal, id.generation);
         let (result, used) = work(key.into()).await;
+        let call = self.call(id.ordinal);
         let used = reserve.map(|_| used);
         let mut kept = Kept::default();
         let ordinal = id.ordinal;
@@ -225,24 +230,31 @@ impl AttemptDesk {
             Ok(json) => Outcome::Done(self.keep(json.clone(), &mut kept).await?),
             Err(failure) if failure.certain => Outcome::Failed(failure.clone()),
             // What is not known is not recorded.
-            Err(_) => return result,
+            Err(_) => {
+                // It may have been made, and paid.
+                if let Some(reserve) = &reserve {
+                    self.settle(call, Sum::of(reserve)).await;
+                }
+                return result;
+            }
         };
         let command = Command::RecordEffect { step, attempt, effect: id, outcome, used };
         self.report(command, kept).await?;
+        if let Some(used) = &used {
+            self.settle(call, Sum::of(used)).await;
+        }
         if let Err(failure) = &result {
             self.note_failure(ordinal, failure);
         }
         result
     }
 
-    /// Has the call in the journal before it is made. Where others have reserved what it needs, it waits
-    /// for what they leave.
+    /// Has the call in the journal before it is made, and granted by the accounts before that. Where
+    /// others have reserved what it needs, it waits for what they leave.
     async fn announce(&self, id: &EffectId, reserve: Option<Usage>) -> Result<(), Failure> {
-        let &Of { step, attempt, .. } = &self.of;
         let mut wait = Duration::from_millis(20);
         loop {
-            let command = Command::StartEffect { step, attempt, effect: id.clone(), reserve };
-            match self.report(command, Kept::default()).await {
+            match self.try_announce(id, reserve).await {
                 Err(failure) if &*failure.code == RESERVED => {}
                 end => return end,
             }
@@ -250,6 +262,44 @@ impl AttemptDesk {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
                 () = self.cancelled.cancelled() => return Err(gone("it is not wanted any more")),
             }
+        }
+    }
+
+    async fn try_announce(&self, id: &EffectId, reserve: Option<Usage>) -> Result<(), Failure> {
+        let &Of { step, attempt, .. } = &self.of;
+        let paid = reserve.map(|reserve| (self.call(id.ordinal), reserve));
+        if let Some((call, reserve)) = &paid {
+            let Shared { accounts, reader, clock, .. } = &*self.shared;
+            let whose = (&self.of.tenant, &*self.agent);
+            if !accounts.grant(reader, whose, *call, reserve, clock.now()).await? {
+                let why = "what is left of a limit is reserved by calls that are under way";
+                return Err(Failure::new(FailureKind::Budget, RESERVED, why));
+            }
+        }
+        let command = Command::StartEffect { step, attempt, effect: id.clone(), reserve };
+        let announced = self.report(command, Kept::default()).await;
+        // The run itself has no room: the call is not made.
+        if let (Err(FailureKind::Budget), Some((call, _))) =
+            (announced.as_ref().map_err(|failure| failure.kind), paid)
+        {
+            self.settle(call, Sum::default()).await;
+        }
+        announced
+    }
+
+    const fn call(&self, ordinal: u32) -> Call {
+        let &Of { run, step, attempt, .. } = &self.of;
+        Call { run, step, attempt, ordinal }
+    }
+
+    /// Puts what a call used in the place of what it was granted. If that fails, whoever finds the grant
+    /// later does it by what the journal says.
+    async fn settle(&self, call: Call, used: Sum) {
+        let Of { tenant, .. } = &self.of;
+        if self.shared.accounts.limits().apply_to(&self.agent)
+            && let Err(error) = self.shared.reader.journal.settle(tenant, call, used).await
+        {
+            tracing::warn!(%error, run = %call.run, "a grant is not settled yet");
         }
     }
 

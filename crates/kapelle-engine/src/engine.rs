@@ -11,6 +11,7 @@ use kapelle_core::port::{Agents, Journal, Nodes};
 use kapelle_core::run::{Command, Ended, Refusal, Run};
 use kapelle_core::{Json, Payload, RunId, Tenant, Value};
 
+use crate::accounts::{Account, Accounts, Limits};
 use crate::claims::Claims;
 use crate::feed::Vigil;
 use crate::reader::{Plans, Reader};
@@ -43,6 +44,8 @@ pub struct Options {
     pub values_max: u64,
     /// A person watches what it does: a step that seems to kill its nodes is begun all the same.
     pub watched: bool,
+    /// What may be spent in all runs together.
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -53,6 +56,7 @@ impl Default for Options {
             adopt: Adopt::Asked,
             values_max: 64 << 20,
             watched: false,
+            limits: Limits::default(),
         }
     }
 }
@@ -190,8 +194,14 @@ impl Engine {
         let (senders, inboxes): (Vec<Sender<Msg>>, Vec<_>) = (0..loops).map(|_| channel()).unzip();
         let (lost, lost_shards) = tokio::sync::mpsc::unbounded_channel();
         let reader = Reader { journal: parts.journal, plans: Plans::default() };
-        let shared =
-            Arc::new(Shared::new(reader, parts.agents, options.slots, senders.clone(), lost));
+        let accounts = Accounts::new(options.limits, parts.nodes.clone());
+        let shared = Arc::new(Shared::new(
+            (reader, accounts),
+            parts.agents,
+            options.slots,
+            senders.clone(),
+            lost,
+        ));
         for (number, (inbox, own)) in inboxes.into_iter().zip(senders).enumerate() {
             let shell = Shell::new(shared.clone(), options.values_max, inbox, own);
             std::thread::Builder::new()
@@ -354,6 +364,12 @@ impl Engine {
     fn pace(&self, run: RunId) -> Duration {
         let own = self.inner.claims.holds(run.shard());
         Duration::from_millis(if own { 1_000 } else { 100 })
+    }
+
+    /// How the accounts stand that have a limit.
+    pub async fn accounts(&self, tenant: &Tenant) -> Result<Vec<Account>, Error> {
+        let shared = &self.inner.shared;
+        Ok(shared.accounts.all(&shared.reader, tenant, shared.clock.now()).await?)
     }
 
     /// The living node that owns the run, if it is another one.

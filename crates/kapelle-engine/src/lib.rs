@@ -6,6 +6,7 @@
 //! Absent on purpose: stores and agents (they come in through core's ports), and any second
 //! implementation of recovery: a run that was left behind is loaded, adopted, and turned like any other.
 
+mod accounts;
 mod allowance;
 mod attempt;
 mod breaker;
@@ -25,6 +26,7 @@ mod transfer;
 mod values;
 mod watch;
 
+pub use accounts::{Account, Limit, Limits};
 pub use engine::{Adopt, Engine, Error, NewRun, Options, Parts, Submitted};
 pub use feed::Progressed;
 pub use fork::Fork;

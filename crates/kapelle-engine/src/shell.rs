@@ -15,6 +15,7 @@ use kapelle_core::{Attempt, Digest, Epoch, Json, RunId, Shard, StepNo, Tenant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::feed::{Feed, Live};
 use crate::reader::Reader;
@@ -50,6 +51,7 @@ type Key = (RunId, StepNo, Attempt);
 pub(crate) struct Shared {
     pub(crate) reader: Reader,
     agents: RwLock<Arc<Agents>>,
+    pub(crate) accounts: Accounts,
     pub(crate) slots: Slots,
     pub(crate) clock: Clock,
     pub(crate) feed: Arc<Feed>,
@@ -65,7 +67,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        reader: Reader,
+        (reader, accounts): (Reader, Accounts),
         agents: Agents,
         slots: u32,
         loops: Vec<Sender<Msg>>,
@@ -73,6 +75,7 @@ impl Shared {
     ) -> Self {
         Self {
             reader,
+            accounts,
             slots: Slots::new(slots, &agents),
             agents: RwLock::new(Arc::new(agents)),
             clock: Clock::new(),

@@ -197,6 +197,11 @@ impl Client {
         self.post(&format!("/runs/{}/budget", escape(run)), word).await
     }
 
+    /// `GET /budgets`
+    pub async fn budgets(&self) -> Result<crate::Budgets, Error> {
+        self.get("/budgets").await
+    }
+
     /// `GET /runs/{run}/bill`
     pub async fn bill(&self, run: &str) -> Result<Bill, Error> {
         self.get(&format!("/runs/{}/bill", escape(run))).await

@@ -11,11 +11,64 @@ use async_trait::async_trait;
 
 use super::journal::Error;
 use crate::run::Sum;
-use crate::{Attempt, RunId, StepNo, Tenant};
+use crate::{Attempt, RunId, StepNo, Tenant, Timestamp};
 
 /// A day in UTC, counted from the first of January 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(pub u32);
+
+/// How long what is spent counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Per {
+    /// Until the next midnight, UTC.
+    #[default]
+    Day,
+    /// Until the next month begins, UTC.
+    Month,
+    /// For ever.
+    Ever,
+}
+
+impl Per {
+    /// The first day that counts at `now`.
+    #[must_use]
+    pub fn since(self, now: Timestamp) -> Day {
+        let today = Day::of(now);
+        match self {
+            Self::Day => today,
+            Self::Month => Day(today.0.saturating_sub(today.in_month().0 - 1)),
+            Self::Ever => Day(0),
+        }
+    }
+
+    /// When what is spent at `now` does not count any more.
+    #[must_use]
+    pub fn until(self, now: Timestamp) -> Option<Timestamp> {
+        let days = match self {
+            Self::Day => 1,
+            Self::Month => Day::of(now).in_month().1,
+            Self::Ever => return None,
+        };
+        Some(Timestamp(i64::from(self.since(now).0 + days) * DAY_MICROS))
+    }
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+impl Day {
+    /// The day of a time.
+    #[must_use]
+    pub fn of(now: Timestamp) -> Self {
+        Self(u32::try_from(now.0 / DAY_MICROS).unwrap_or(0))
+    }
+
+    /// Which day of its month it is, from 1, and how many that has.
+    fn in_month(self) -> (u32, u32) {
+        let time = jiff::Timestamp::from_second(i64::from(self.0) * 86_400);
+        let date = time.unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC).date();
+        (date.day().unsigned_abs().into(), date.days_in_month().unsigned_abs().into())
+    }
+}
 
 /// One call of one attempt: the key of its grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,4 +177,24 @@ pub trait Accounts: Send + Sync {
 
     /// The grants that are not settled, at most 1,000, by call.
     async fn open_grants(&self, tenant: &Tenant) -> Result<Vec<Open>, Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+    }
+
+    #[test]
+    fn days_and_months_begin_at_midnight_in_utc() {
+        let now = at("2028-02-29T23:59:59Z");
+        assert_eq!(Per::Day.until(now), Some(at("2028-03-01T00:00:00Z")));
+        assert_eq!(Per::Day.since(now), Day::of(at("2028-02-29T00:00:00Z")));
+        assert_eq!(Per::Month.since(now), Day::of(at("2028-02-01T00:00:00Z")));
+        assert_eq!(Per::Month.until(now), Some(at("2028-03-01T00:00:00Z")));
+        assert_eq!(Per::Month.until(at("2026-12-01T00:00:00Z")), Some(at("2027-01-01T00:00:00Z")));
+        assert_eq!((Per::Ever.since(now), Per::Ever.until(now)), (Day(0), None));
+    }
 }

@@ -163,7 +163,10 @@ impl Run {
                 step.deaths = 0;
                 *ordinal
             }
-            Blocked::NoAgent { .. } | Blocked::Budget { .. } | Blocked::Question { .. } => 0,
+            Blocked::NoAgent { .. }
+            | Blocked::Budget { .. }
+            | Blocked::Account { .. }
+            | Blocked::Question { .. } => 0,
         };
         let effect = step.effects.as_deref_mut().and_then(|effects| effects.get_mut(&ordinal));
         match (how, effect) {
@@ -276,8 +279,11 @@ impl Run {
                 self.asked.remove(&no);
                 self.timers.remove(&(step.deadline, Timer::Approval(no)));
             }
-            Status::Blocked(_) => {
+            Status::Blocked(why) => {
                 self.blocked.remove(&no);
+                if let Blocked::Account { until: Some(until), .. } = why {
+                    self.timers.remove(&(*until, Timer::Account(no)));
+                }
             }
             Status::Waiting
             | Status::Grown
@@ -308,8 +314,11 @@ impl Run {
                     self.timers.insert((until, Timer::Approval(no)));
                 }
             }
-            Status::Blocked(_) => {
+            Status::Blocked(why) => {
                 self.blocked.insert(no);
+                if let Blocked::Account { until: Some(until), .. } = why {
+                    self.timers.insert((*until, Timer::Account(no)));
+                }
             }
             Status::Waiting
             | Status::Grown

@@ -18,6 +18,8 @@ use crate::{Attempt, Json, RunId, StepId, StepNo, Timestamp, Value};
 pub(super) const BAD_OUTPUT: &str = "bad_output";
 /// The code of a failure by which a call was more than its step may spend; `over_budget`: than the run.
 pub const OVER_OWN_BUDGET: &str = "over_step_budget";
+/// The code of a failure by which a call was more than its tenant or its agent may spend in all runs.
+pub const OVER_ACCOUNT: &str = "over_account";
 /// Who decides where a limit does.
 const KAPELLE: &str = "kapelle";
 
@@ -212,6 +214,11 @@ impl Run {
         if self.stopping.is_some() {
             return failed(failure);
         }
+        if failure.kind == FailureKind::Budget && &*failure.code == OVER_ACCOUNT {
+            let until = failure.retry_after_ms.map(|ms| now.after(Duration::from_millis(ms)));
+            let why = Blocked::Account { limit: (&*failure.message).into(), until };
+            return Event::StepBlocked { step, attempt: Some(attempt), why };
+        }
         if failure.kind == FailureKind::Budget && self.waits_at_limit(step) {
             let own = &*failure.code == OVER_OWN_BUDGET;
             return Event::StepBlocked {
@@ -277,6 +284,7 @@ impl Run {
             match timer {
                 Timer::Attempt(step) => events.extend(self.attempt_timed_out(*step, now)),
                 Timer::Approval(step) => events.extend(self.approval_timed_out(*step)),
+                Timer::Account(step) => events.push(again(*step, "what was spent counts no more")),
                 Timer::Run => events.extend(self.out_of_time("`globalTimeout` is used up")),
                 Timer::Deadline => events.extend(self.out_of_time("`deadline` has passed")),
             }
@@ -313,15 +321,11 @@ impl Run {
 
     /// What was running with another node is lost: nobody will answer for it.
     fn adopt(&self, takeover: Takeover, now: Timestamp) -> Vec<Event> {
-        let agentless = self.blocked.iter().filter(|step| {
-            matches!(self.steps[step.index()].status, Status::Blocked(Blocked::NoAgent { .. }))
+        let waiting = self.blocked.iter().filter(|step| {
+            let why = &self.steps[step.index()].status;
+            matches!(why, Status::Blocked(Blocked::NoAgent { .. } | Blocked::Account { .. }))
         });
-        let retried = agentless.map(|step| Event::StepResolved {
-            step: *step,
-            how: Resolved::Retry,
-            by: KAPELLE.into(),
-            comment: "another node".into(),
-        });
+        let retried = waiting.map(|step| again(*step, "another node"));
         let lost = self.running.iter().map(|step| {
             let attempt = self.steps[step.index()].attempt.unwrap_or(Attempt(1));
             if takeover.doubt {
@@ -484,6 +488,12 @@ impl Run {
         let value = self.steps[last.index()].value.clone();
         Ok(vec![self.completed_by_itself(by, value)])
     }
+}
+
+/// A step goes on by itself.
+fn again(step: StepNo, why: &str) -> Event {
+    let (by, comment) = (KAPELLE.into(), why.into());
+    Event::StepResolved { step, how: Resolved::Retry, by, comment }
 }
 
 /// How long to wait after the `tries + 1`st try: exponential, with full jitter from the run's id.

@@ -455,6 +455,13 @@ pub enum Blocked {
         /// Whose limit that is: its own, or the run's.
         own: bool,
     },
+    /// Its next call is more than its tenant or its agent may spend in all runs together.
+    Account {
+        /// In words: whose limit, what is left of it, and when it begins anew.
+        limit: Box<str>,
+        /// When it goes on by itself; it also does when another node begins to work on the run.
+        until: Option<Timestamp>,
+    },
     /// A person is to answer it.
     Question {
         /// In which call it asks.

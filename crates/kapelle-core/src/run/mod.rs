@@ -36,7 +36,7 @@ use std::time::Duration;
 pub use begin::{Begun, Prepared, World};
 pub use command::{Command, Produced, Refusal, Takeover};
 pub use compiled::{BadPlan, Compiled};
-pub use decide::OVER_OWN_BUDGET;
+pub use decide::{OVER_ACCOUNT, OVER_OWN_BUDGET};
 pub use event::{
     Blocked, Created, EffectId, Event, Forked, Join, Outcome, Parts, Resolved, Skipped, Taken,
     TakenEnd, Verdict,
@@ -111,6 +111,8 @@ enum Timer {
     Attempt(StepNo),
     /// Nobody answered.
     Approval(StepNo),
+    /// An account may have room again.
+    Account(StepNo),
     /// The run took too long.
     Run,
     /// The run took too long, waiting included.

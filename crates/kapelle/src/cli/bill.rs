@@ -1,10 +1,11 @@
-//! `runs bill` and `runs budget`: what a run costs, and what it may.
+//! `runs bill` and `budgets`: what a run costs, and what all of them may.
 
 use kapelle_api::{self as api, Client};
 
-use super::exit::Stop;
+use super::exit::{Exit, Stop};
 use super::out;
 use super::runs::RunRef;
+use super::session::{Settings, with_reader};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bill {
@@ -44,10 +45,7 @@ fn lines(bill: &api::Bill) -> Vec<String> {
         }
     }
     if let Some(limit) = &bill.budget {
-        let tokens = limit.tokens.map(|tokens| format!("{tokens} tokens"));
-        let usd = limit.nano_usd.map(dollars);
-        let both: Vec<String> = tokens.into_iter().chain(usd).collect();
-        lines.push(format!("{:width$}  {}", "budget", both.join(", ")));
+        lines.push(format!("{:width$}  {}", "budget", self::limit(limit)));
     }
     for model in &bill.models {
         let read = model.fresh_tokens + model.cached_tokens + model.stored_tokens;
@@ -57,6 +55,51 @@ fn lines(bill: &api::Bill) -> Vec<String> {
         ));
     }
     lines
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Budgets {
+    /// Print one JSON object: `{"accounts"}`
+    #[arg(long)]
+    json: bool,
+}
+
+/// `budgets`: what may be spent in all runs together, and what is left.
+pub(crate) async fn budgets(args: &Budgets, settings: &Settings) -> Result<Exit, Stop> {
+    with_reader(settings, async |client, _| {
+        let budgets = client.budgets().await?;
+        if args.json {
+            out::json(&budgets)?;
+            return Ok(Exit::Done);
+        }
+        if budgets.accounts.is_empty() {
+            out::line("there are no limits: `[budgets.tenant]` and `[budgets.agents.NAME]` in `kapelle.toml`")?;
+        }
+        for account in &budgets.accounts {
+            out::line(&line(account))?;
+        }
+        Ok(Exit::Done)
+    })
+    .await
+}
+
+fn line(of: &api::Account) -> String {
+    let mut text = format!("{}: {} left", of.account, limit(&of.left));
+    text = format!("{text} of {} a {}", limit(&of.limit), of.per);
+    if of.per == "ever" {
+        text = format!("{}: {} left of {}", of.account, limit(&of.left), limit(&of.limit));
+    }
+    text = format!("{text}; spent {}", amount(&of.spent));
+    if of.reserved != api::Amount::default() {
+        text = format!("{text}; reserved {}", amount(&of.reserved));
+    }
+    of.until.as_ref().map_or(text.clone(), |until| format!("{text}; until {until}"))
+}
+
+fn limit(of: &api::Limit) -> String {
+    let tokens = of.tokens.map(|tokens| format!("{tokens} tokens"));
+    let usd = of.nano_usd.map(dollars);
+    tokens.into_iter().chain(usd).collect::<Vec<_>>().join(", ")
 }
 
 /// Tokens and money, with what is not known.

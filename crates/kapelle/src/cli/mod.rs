@@ -77,6 +77,8 @@ enum Command {
     Runs(runs::Command),
     /// Say why a run or a step stands where it stands, and what would help
     Why(why::Args),
+    /// Show the limits of all runs together: what is spent, reserved and left
+    Budgets(bill::Budgets),
     /// List and fetch what runs made
     #[command(subcommand)]
     Artifacts(artifacts::Command),
@@ -158,6 +160,7 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Plan(args) => plan::plan(&args, settings),
         Command::Check(args) => check::check(&args, settings),
         Command::Runs(command) => runs::perform(command, settings).await,
+        Command::Budgets(args) => bill::budgets(&args, settings).await,
         Command::Artifacts(command) => artifacts::perform(command, settings).await,
         Command::Agents(command) => agents::perform(command, settings).await,
         Command::Why(args) => why::why(&args, settings).await,

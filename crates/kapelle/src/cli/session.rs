@@ -124,7 +124,8 @@ impl Settings {
     fn options(&self) -> Options {
         let node = &self.config.node;
         let loops = (node.loops > 0).then_some(node.loops);
-        Options { loops, slots: node.slots, watched: true, ..Options::default() }
+        let limits = self.config.budgets.limits();
+        Options { loops, slots: node.slots, watched: true, limits, ..Options::default() }
     }
 
     async fn start(

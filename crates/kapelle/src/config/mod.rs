@@ -4,6 +4,7 @@
 //! **Invariant:** core and engine receive values, never the configuration; an unknown name or a
 //! wrong value is an error that says where it is.
 
+mod budgets;
 mod duration;
 mod log;
 mod models;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use budgets::Budgets;
 pub(crate) use log::{Format, Log};
 pub(crate) use models::{Models, ProviderAt, models};
 pub(crate) use node::Node;
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) providers: BTreeMap<String, ProviderAt>,
     /// What models are called.
     pub(crate) models: Models,
+    /// What may be spent in all runs together.
+    pub(crate) budgets: Budgets,
 }
 
 /// A configuration that cannot be used.
@@ -119,6 +123,7 @@ impl Config {
         self.node.check()?;
         self.web.check()?;
         self.models.check()?;
+        self.budgets.check()?;
         models(&self.providers, &self.models, |_| None).map(drop)
     }
 }

@@ -7,8 +7,10 @@ use axum::extract::{Path, State};
 use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api as api;
 use kapelle_core::plan::Budget;
+use kapelle_core::port::account::Per;
 use kapelle_core::run::{Command, Effect, EffectState, Ledger, Outcome, Run, Sum};
 use kapelle_core::{Json, StepNo};
+use kapelle_engine::Account;
 
 use super::App;
 use super::body::Body;
@@ -58,6 +60,36 @@ pub(super) async fn bill(
         models: models(&app, &run).await?,
         budget: run.plan().plan.budget.map(|budget| limit(&budget, run.ledger())),
     }))
+}
+
+/// How the limits of all runs together stand, as this node has them.
+///
+/// `GET /budgets`
+pub(super) async fn budgets(State(app): State<App>) -> Result<Answer<api::Budgets>, Problem> {
+    let accounts = app.engine().accounts(app.tenant()).await?;
+    Ok(Answer(api::Budgets { accounts: accounts.iter().map(account).collect() }))
+}
+
+fn account(of: &Account) -> api::Account {
+    let Account { limit, standing, until } = of;
+    let gone = standing.gone();
+    let per = match limit.per {
+        Per::Day => "day",
+        Per::Month => "month",
+        Per::Ever => "ever",
+    };
+    api::Account {
+        account: standing.account.to_string(),
+        per: per.to_owned(),
+        until: until.map(|until| until.to_string()),
+        limit: api::Limit { tokens: limit.tokens, nano_usd: limit.nanos },
+        spent: amount(&standing.spent),
+        reserved: amount(&standing.reserved),
+        left: api::Limit {
+            tokens: limit.tokens.map(|max| max.saturating_sub(gone.tokens)),
+            nano_usd: limit.nanos.map(|max| max.saturating_sub(gone.nanos).max(0)),
+        },
+    }
 }
 
 fn cost(ledger: &Ledger) -> api::Spending {

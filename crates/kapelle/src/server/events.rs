@@ -319,11 +319,16 @@ fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
 }
 
 fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
+    let limit = match why {
+        Blocked::Account { limit, .. } => Some(limit.to_string()),
+        _ => None,
+    };
     let (reason, agent, ordinal, asks) = match why {
         Blocked::InDoubt { ordinal, deaths: 0 } => ("in_doubt", None, Some(*ordinal), None),
         Blocked::InDoubt { ordinal, .. } => ("poison", None, Some(*ordinal), None),
         Blocked::Budget { own: true } => ("budget", None, None, None),
         Blocked::Budget { own: false } => ("run_budget", None, None, None),
+        Blocked::Account { .. } => ("account", None, None, None),
         Blocked::NoAgent { agent } => ("no_agent", Some(agent.to_string()), None, None),
         Blocked::Question { ordinal, question } => {
             ("question", None, Some(*ordinal), Some(question))
@@ -333,6 +338,7 @@ fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
         reason: reason.to_owned(),
         attempt,
         agent,
+        limit,
         ordinal,
         question: asks.map(|question| question.text.to_string()),
         choices: asks.map(choices).unwrap_or_default(),

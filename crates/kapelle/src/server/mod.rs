@@ -161,6 +161,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/{run}/steps/{step}/answer", post(control::answer))
         .route("/runs/{run}/budget", post(bill::raise))
         .route("/runs/{run}/bill", get(bill::bill))
+        .route("/budgets", get(bill::budgets))
         .route("/runs/{run}/artifacts", get(artifacts::list))
         .route("/artifacts/{digest}", get(artifacts::get))
         .route("/export", get(transfer::export))

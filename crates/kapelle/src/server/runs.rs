@@ -292,6 +292,7 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
             let whose = if *own { "its" } else { "the run's" };
             Some(format!("{whose} budget has no room for its next call"))
         }
+        StepStatus::Blocked(Blocked::Account { limit, .. }) => Some(limit.to_string()),
         StepStatus::Blocked(Blocked::Question { question, .. }) => {
             let choices = question.choices.join("`, `");
             let choices =

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 37] = [
+const COMMANDS: [&str; 38] = [
     "",
     "run",
     "plan",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 37] = [
     "runs export",
     "runs import",
     "runs prune",
+    "budgets",
     "artifacts",
     "artifacts list",
     "artifacts get",

@@ -6,6 +6,7 @@ mod agent_files;
 mod api;
 mod approve;
 mod bench;
+mod budgets;
 mod cassette;
 mod check;
 mod code_review;

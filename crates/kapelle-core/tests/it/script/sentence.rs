@@ -214,6 +214,7 @@ fn blocked(why: &Blocked) -> String {
         Blocked::NoAgent { agent } => format!("no agent {agent}"),
         Blocked::Budget { own: true } => "its budget".into(),
         Blocked::Budget { own: false } => "the run's budget".into(),
+        Blocked::Account { limit, .. } => format!("account: {limit}"),
         Blocked::Question { ordinal, question } => format!("answer {ordinal}: {}", asked(question)),
     }
 }

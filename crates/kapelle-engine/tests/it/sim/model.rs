@@ -357,9 +357,10 @@ impl RunModel {
                         }
                         Some(*ordinal)
                     }
-                    Blocked::NoAgent { .. } | Blocked::Budget { .. } | Blocked::Question { .. } => {
-                        None
-                    }
+                    Blocked::NoAgent { .. }
+                    | Blocked::Budget { .. }
+                    | Blocked::Account { .. }
+                    | Blocked::Question { .. } => None,
                 };
             }
             Event::StepResolved { step, how, .. } => {

@@ -342,9 +342,10 @@ impl World<'_> {
     fn resolution(&mut self, why: &Blocked) -> Resolved {
         let value = match why {
             Blocked::InDoubt { ordinal, .. } => json!(ordinal),
-            Blocked::NoAgent { .. } | Blocked::Budget { .. } | Blocked::Question { .. } => {
-                Json::Null
-            }
+            Blocked::NoAgent { .. }
+            | Blocked::Budget { .. }
+            | Blocked::Account { .. }
+            | Blocked::Question { .. } => Json::Null,
         };
         match self.dice.below(10) {
             0..5 => Resolved::Retry,

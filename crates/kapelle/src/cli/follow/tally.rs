@@ -29,6 +29,8 @@ enum Answer {
     Raise {
         own: bool,
     },
+    /// A limit of all runs is raised, or begins anew.
+    GoOn,
 }
 
 impl Wait {
@@ -44,6 +46,7 @@ impl Wait {
                 format!("runs budget {run} --step {step} --tokens N|--usd X")
             }
             Answer::Raise { own: false } => format!("runs budget {run} --tokens N|--usd X"),
+            Answer::GoOn => format!("runs resume {run}"),
             Answer::Say => format!("runs answer {run} {step} ANSWER"),
             Answer::Resolve => {
                 format!("runs resolve {run} {step} --action retry|complete|skip|fail")
@@ -146,17 +149,21 @@ impl Tally {
                 self.waits_for.remove(step);
                 self.told.remove(step);
             }
-            EventKind::StepBlocked { reason, agent, question, choices, .. } => {
+            EventKind::StepBlocked { reason, agent, limit, question, choices, .. } => {
                 self.running.remove(step);
-                let what = match (agent, question) {
-                    (Some(agent), _) => format!("step `{step}`: no agent `{agent}` is at hand"),
-                    (None, Some(question)) => asked(step, question, choices),
-                    (None, None) => format!("step `{step}`: {}", reason.replace('_', " ")),
+                let what = match (agent, limit, question) {
+                    (Some(agent), ..) => format!("step `{step}`: no agent `{agent}` is at hand"),
+                    (_, Some(limit), _) => {
+                        format!("step `{step}`: {limit}, or raise it in `kapelle.toml`")
+                    }
+                    (.., Some(question)) => asked(step, question, choices),
+                    _ => format!("step `{step}`: {}", reason.replace('_', " ")),
                 };
                 let answer = match &**reason {
                     "question" => Answer::Say,
                     "budget" => Answer::Raise { own: true },
                     "run_budget" => Answer::Raise { own: false },
+                    "account" => Answer::GoOn,
                     _ => Answer::Resolve,
                 };
                 self.waits_for.insert(step.clone(), Wait { what, answer });

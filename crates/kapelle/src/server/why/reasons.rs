@@ -269,6 +269,14 @@ impl Told<'_> {
                 command.extend(["--tokens", "N"]);
                 vec![help("let it spend more: `--tokens N` or `--usd X`", &command)]
             }
+            StepStatus::Blocked(Blocked::Account { .. }) => vec![
+                help("see what is left of each limit", &["budgets"]),
+                help(
+                    "raise it, `[budgets]` in `kapelle.toml`, and have a node that starts then work on it",
+                    &[],
+                ),
+                self.resume(),
+            ],
             StepStatus::Blocked(Blocked::Question { .. }) => {
                 vec![help("answer it", &["runs", "answer", &id, &step, "ANSWER"])]
             }

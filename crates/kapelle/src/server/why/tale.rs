@@ -79,7 +79,9 @@ impl Tale {
                 self.end(no, at, "failed", Some(failure), Some(*next));
             }
             Event::StepFailed { failure, .. } => self.end(no, at, "failed", Some(failure), None),
-            Event::StepBlocked { why: Blocked::Budget { .. }, .. } => {
+            Event::StepBlocked {
+                why: Blocked::Budget { .. } | Blocked::Account { .. }, ..
+            } => {
                 self.end(no, at, "over_budget", None, None);
             }
             Event::StepBlocked { why: Blocked::Question { .. }, .. } => {

@@ -1,0 +1,111 @@
+//! What may be spent in all runs together, by real processes on one store.
+
+use std::time::{Duration, Instant};
+
+use kapelle_fake::{Fake, Script};
+use serde_json::Value as Json;
+
+use crate::support::{Done, Folder, Running, run_of};
+
+/// An answer that uses nearly all that a call reserves: 16,000 tokens.
+fn long() -> Fake {
+    let text = "word ".repeat(12_800);
+    let script = format!("rules: [{{answer: [{{text: \"{text}\"}}]}}]");
+    Fake::start(Script::parse(&script).unwrap()).unwrap()
+}
+
+/// Five branches with a call each, by this agent.
+fn branches(agent: &str) -> String {
+    format!(
+        "id: branches\ninputs: {{ items: {{ type: array, default: [0, 1, 2, 3, 4] }} }}\n\
+         tasks:\n  - {{ id: ask, agentName: {agent}, forEach: inputs.items, prompt: 'number {{{{ item }}}}' }}\n"
+    )
+}
+
+fn start(folder: &Folder, fake: &Fake, line: &str) -> Running {
+    let mut command = folder.command(line);
+    command.env("ANTHROPIC_API_KEY", "k").env("ANTHROPIC_BASE_URL", fake.url());
+    command.env_remove("OPENAI_API_KEY");
+    Running::of(command)
+}
+
+fn run(folder: &Folder, fake: &Fake, line: &str) -> Done {
+    start(folder, fake, line).finish()
+}
+
+/// The tokens that the fake was asked for, in and out.
+fn used(fake: &Fake) -> u64 {
+    let of = |usage: &Json, name: &str| usage[name].as_u64().unwrap();
+    let journal = fake.journal();
+    let all = journal.iter().map(|entry| entry.usage.as_ref().unwrap());
+    all.map(|usage| of(usage, "input_tokens") + of(usage, "output_tokens")).sum()
+}
+
+#[test]
+fn runs_of_several_processes_share_one_limit_and_go_on_when_it_is_raised() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write("workflow.yaml", &branches("model"));
+    folder.write("kapelle.toml", "[budgets.tenant]\ntokens = 50000\n");
+    let runs = [0; 3].map(|_| start(&folder, &fake, "run . --json"));
+    let waits = runs.map(|run| run.finish().expect(5));
+    assert_eq!(fake.journal().len(), 3, "{:?}", fake.counts());
+    let budgets = folder.run("budgets --json").expect(0).json();
+    let account = &budgets["accounts"][0];
+    assert_eq!((&account["account"], &account["per"]), (&"tenant".into(), &"day".into()));
+    assert_eq!(account["spent"]["tokens"], used(&fake), "{budgets:#}");
+    assert_eq!(account["reserved"]["tokens"], 0, "{budgets:#}");
+    assert_eq!(account["left"]["tokens"], 50_000 - used(&fake), "{budgets:#}");
+    let ids = waits.map(|done| run_of(&done.events()[0]));
+    let why = folder.run(&format!("why {}", ids[0])).expect(0).out;
+    assert!(why.contains("the limit of all runs together has no room"), "{why}");
+    assert!(why.contains("it begins anew") && why.contains("kapelle budgets"), "{why}");
+    folder.write("kapelle.toml", "[budgets.tenant]\ntokens = 400000\nper = \"month\"\n");
+    for id in &ids {
+        run(&folder, &fake, &format!("runs resume {id} --json")).expect(0);
+    }
+    assert_eq!(fake.journal().len(), 15, "{:?}", fake.counts());
+    let shown = folder.run("budgets").expect(0).out;
+    assert!(shown.contains(&format!("{} tokens left of 400000", 400_000 - used(&fake))), "{shown}");
+}
+
+#[test]
+fn a_limit_of_all_runs_holds_over_a_kill() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write("workflow.yaml", &branches("model"));
+    folder.write("kapelle.toml", "[budgets.tenant]\ntokens = 50000\nper = \"ever\"\n");
+    let mut first = start(&folder, &fake, "run . --json");
+    let id = run_of(&first.wait_for("run_created", None));
+    let until = Instant::now() + Duration::from_secs(60);
+    while fake.journal().is_empty() {
+        assert!(Instant::now() < until, "{:?}", fake.counts());
+        std::thread::yield_now();
+    }
+    first.crash();
+    // Nobody will say how the calls ended that were under way: they count as paid, for other runs too.
+    run(&folder, &fake, "run . --json").expect(5);
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(5);
+    assert!(fake.journal().len() <= 3, "{:?}", fake.counts());
+    let budgets = folder.run("budgets --json").expect(0).json();
+    let spent = budgets["accounts"][0]["spent"]["tokens"].as_u64().unwrap();
+    assert!((used(&fake)..=50_000).contains(&spent), "{budgets:#}");
+    assert_eq!(budgets["accounts"][0]["reserved"]["tokens"], 0, "{budgets:#}");
+}
+
+#[test]
+fn a_limit_of_an_agent_stops_that_agent_alone() {
+    let (folder, fake) = (Folder::new(), long());
+    for name in ["poor", "rich"] {
+        let text = format!("---\nname: {name}\ndescription: answers\n---\nYou answer.\n");
+        std::fs::create_dir_all(folder.path().join(".claude/agents")).unwrap();
+        folder.write(&format!(".claude/agents/{name}.md"), &text);
+        folder.write(&format!("{name}.yaml"), &branches(name));
+    }
+    folder.write("kapelle.toml", "[budgets.agents.poor]\ntokens = 20000\n");
+    let waits = run(&folder, &fake, "run poor.yaml --json").expect(5);
+    assert_eq!(fake.journal().len(), 1, "{:?}", fake.counts());
+    let id = run_of(&waits.events()[0]);
+    let why = folder.run(&format!("why {id}")).expect(0).out;
+    assert!(why.contains("the limit of agent `poor` has no room"), "{why}");
+    run(&folder, &fake, "run rich.yaml --json").expect(0);
+    assert_eq!(fake.journal().len(), 6, "{:?}", fake.counts());
+}
