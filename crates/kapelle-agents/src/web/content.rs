@@ -171,7 +171,7 @@ fn is_chrome(tree: &Tree, id: Id, facts: Fact, page: Fact, inside: bool) -> bool
     // What holds most of the page is the page, whatever it is called.
     let is_most = facts.text * 2 > page.text && facts.link_density() < 0.5;
     match tag {
-        Tag::Chrome => !is_most,
+        Tag::Chrome => !is_most && !is_remark(tree, id),
         Tag::Header if !inside => !is_most && facts.text < 4 * TEXT_MIN,
         Tag::Bullets | Tag::Numbers | Tag::Table if !inside => {
             facts.links >= 4 && facts.link_density() > 0.9
@@ -196,7 +196,43 @@ fn is_called_chrome(tree: &Tree, id: Id) -> bool {
     ];
     roles.contains(&role)
         || tree.attr(id, "class").is_some_and(names_chrome)
-        || tree.attr(id, "id").is_some_and(names_chrome)
+        || tree.attr(id, "id").is_some_and(|name| names_chrome(name) && !is_title(tree, id, name))
+}
+
+/// Whether an id says what is below it, not where it is on the site: that of a heading, or one that is
+/// made of the section's own heading, as generators make them.
+fn is_title(tree: &Tree, id: Id, name: &str) -> bool {
+    let is_heading = |id: Id| matches!(tree.tag(id), Some(Tag::Heading(_)));
+    if is_heading(id) {
+        return true;
+    }
+    let Some(heading) = tree.children(id).find(|child| is_heading(*child)) else { return false };
+    let texts = tree.below(heading).filter_map(|id| match tree.kind(id) {
+        Kind::Text(text) => Some(&**text),
+        _ => None,
+    });
+    let letters = |text: &str| -> String {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    letters(&texts.collect::<String>()) == letters(name)
+}
+
+/// Whether it is a remark of the text itself, as documentation sets notes and warnings.
+fn is_remark(tree: &Tree, id: Id) -> bool {
+    const REMARKS: [&str; 10] = [
+        "note",
+        "warning",
+        "tip",
+        "important",
+        "caution",
+        "danger",
+        "hint",
+        "admonition",
+        "callout",
+        "attention",
+    ];
+    let names = tree.attr(id, "class").unwrap_or_default().to_ascii_lowercase();
+    names.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| REMARKS.contains(&word))
 }
 
 /// Whether one of the words of a class or an id is that of something beside the content.

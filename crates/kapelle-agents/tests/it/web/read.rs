@@ -244,3 +244,24 @@ async fn answers_are_what_the_schemas_say_and_bad_input_is_refused() {
         assert_eq!(&*end.unwrap_err().code, "bad_url", "{url}");
     }
 }
+
+#[tokio::test]
+async fn what_a_section_is_about_does_not_make_it_clutter() {
+    let filler = "<p>This paragraph says at some length, with commas, what the thing is about.</p>";
+    let page = read_html(format!(
+        "<body><div class=login><a href=/in>Sign in</a></div><div role=main><h1>Manual</h1>{}\
+         <section id=login><h2>Login<a href=#login>¶</a></h2><p>An account is locked for 15 minutes.</p>\
+         </section><section id=error-pages><h2 id=share>Share a page</h2><p>Pages are shared by their \
+         links.</p></section><aside class='note'><p>Never retry error 409.</p></aside>\
+         <aside><p>Buy our book today.</p></aside></div></body>",
+        filler.repeat(8)
+    ))
+    .await;
+    let text = page["text"].as_str().unwrap();
+    for kept in ["locked for 15 minutes", "Share a page", "Never retry error 409"] {
+        assert!(text.contains(kept), "{kept}: {text}");
+    }
+    for gone in ["Sign in", "Buy our book"] {
+        assert!(!text.contains(gone), "{gone}: {text}");
+    }
+}
