@@ -63,7 +63,10 @@ fn why_says_what_holds_up_each_step_and_what_would_help() {
     assert_eq!(reasons(&why("last")), "it was done at the first attempt");
     let ended = folder.run(&format!("why {run} --json")).expect(0).json();
     assert!(reasons(&ended).starts_with("step `fetch` failed: "), "{ended}");
-    assert_eq!(ended["unblock"], serde_json::json!([]));
+    let fork = serde_json::json!(["runs", "fork", run, "--from", "fetch"]);
+    assert_eq!(ended["unblock"].as_array().unwrap().len(), 1, "{ended}");
+    assert_eq!(ended["unblock"][0]["command"], fork);
+    assert_eq!(why("parse")["unblock"][0]["command"], fork);
 }
 
 #[test]

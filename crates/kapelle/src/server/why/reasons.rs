@@ -249,7 +249,7 @@ impl Told<'_> {
         let run = self.run;
         let (id, step) = (run.id().to_string(), name(run, no));
         if run.ended().is_some() {
-            return Vec::new();
+            return self.anew(no).into_iter().collect();
         }
         match &run.steps()[no.index()].status {
             StepStatus::Asked => {
@@ -311,6 +311,20 @@ impl Told<'_> {
             )],
             _ => Vec::new(),
         }
+    }
+
+    /// How a step is done after all that failed, or was skipped for one that did.
+    fn anew(&self, no: StepNo) -> Option<Help> {
+        let failed = match self.run.steps()[no.index()].status {
+            StepStatus::Failed => no,
+            StepStatus::Skipped(Skipped::Needs { blame, .. }) => blame,
+            _ => return None,
+        };
+        let (id, step) = (self.run.id().to_string(), name(self.run, failed));
+        // A fork begins with a step of the file, not with one that grew from it.
+        let written = step.split('.').next().unwrap_or(&step);
+        let what = format!("mend what failed, and do `{written}` and all that needs it anew");
+        Some(help(&what, &["runs", "fork", &id, "--from", written]))
     }
 
     /// Who does it, and why this one.
