@@ -6,7 +6,7 @@
 //!
 //! An attempt settles its own grants. What a crash leaves is settled by [`Accounts::settle_left`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use kapelle_core::run::{Event, OVER_ACCOUNT, StepStatus, Sum};
 use kapelle_core::{RunId, Shard, Tenant, Timestamp};
 use tokio::sync::Mutex;
 
+use crate::desk::unwritten;
 use crate::reader::Reader;
 use crate::shards::{Fold, LoadError};
 
@@ -166,7 +167,7 @@ impl Accounts {
         }
         let living = self.living(reader).await?;
         for (run, open) in runs {
-            let is_alive = living.contains_key(&run.shard());
+            let is_alive = living.contains(&run.shard());
             let calls = match Calls::read(reader, tenant, run).await {
                 Ok(calls) => Some(calls),
                 Err(LoadError::Store(error)) if !matches!(error, Error::Corrupt { .. }) => {
@@ -186,8 +187,8 @@ impl Accounts {
     }
 
     /// The shards that somebody who lives works on.
-    async fn living(&self, reader: &Reader) -> Result<BTreeMap<Shard, ()>, Error> {
-        let (mut living, mut known) = (BTreeMap::new(), BTreeMap::new());
+    async fn living(&self, reader: &Reader) -> Result<BTreeSet<Shard>, Error> {
+        let (mut living, mut known) = (BTreeSet::new(), BTreeMap::new());
         for holding in reader.journal.shards().await? {
             let Some(owner) = holding.owner else { continue };
             let alive = match known.get(&owner) {
@@ -196,7 +197,7 @@ impl Accounts {
             };
             known.insert(owner, alive);
             if alive {
-                living.insert(holding.shard, ());
+                living.insert(holding.shard);
             }
         }
         Ok(living)
@@ -318,8 +319,4 @@ fn over(limit: &Limit, standing: &Standing, wanted: &Sum, now: Timestamp) -> Fai
         Some(at) => failure.retry_after(at.since(now) + Duration::from_millis(1)),
         None => failure,
     }
-}
-
-fn unwritten(error: &Error) -> Failure {
-    Failure::new(FailureKind::Unavailable, "store", error.to_string())
 }

@@ -365,7 +365,7 @@ fn gone(why: &str) -> Failure {
     Failure::new(FailureKind::Lost, "given_up", why).uncertain()
 }
 
-fn unwritten(error: &kapelle_core::port::journal::Error) -> Failure {
+pub(crate) fn unwritten(error: &kapelle_core::port::journal::Error) -> Failure {
     Failure::new(FailureKind::Unavailable, "store", error.to_string())
 }
 
