@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use kapelle_core::port::agent::{Call, Desk, Failure, FailureKind};
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use super::input::Input;
 use super::{stderr, stdout};
 use crate::child::{ARG, KIDS, NAME, OUT, Report, Spec};
-use crate::input::invalid;
+use crate::input::{cancelled, invalid};
 
 /// What a command has between the wish that it should end and its death.
 const GRACE_MS: u64 = 8_000;
@@ -90,6 +91,36 @@ pub(crate) struct Launched {
 pub(crate) struct Says(OwnedWriteHalf);
 
 impl Says {
+    /// Hears a command to its end, also where it is told to stop: as nobody wants it any more, or as
+    /// `limit` is over. Whether it was that.
+    pub(crate) async fn hear<T>(
+        &mut self,
+        ended: impl Future<Output = Result<T, Failure>>,
+        limit: Option<Duration>,
+        desk: &dyn Desk,
+    ) -> (Result<T, Failure>, bool) {
+        let over = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(ended);
+        tokio::select! {
+            ended = &mut ended => (ended, false),
+            () = over => {
+                self.cancel().await;
+                (ended.await, true)
+            }
+            () = desk.cancelled() => {
+                self.cancel().await;
+                // It is heard to its end: a last word must not meet a closed pipe.
+                drop(ended.await);
+                (Err(cancelled()), false)
+            }
+        }
+    }
+
     /// Asks the command to end; after the grace it is killed.
     pub(crate) async fn cancel(&mut self) {
         self.0.write_all(b"c").await.ok();

@@ -18,7 +18,7 @@ use kapelle_core::port::agent::{Action, Agent, Answer, Call, Card, Desk, Failure
 use serde_json::json;
 
 use crate::child::Report;
-use crate::input::{cancelled, expect_action, invalid};
+use crate::input::{expect_action, invalid};
 use input::Input;
 use launch::Surroundings;
 
@@ -83,19 +83,7 @@ impl Agent for Process {
         let (launcher, kids) = (&self.launcher, self.kids.as_deref());
         let here = Surroundings::of(&call, &input, kids)?;
         let (mut launched, mut says) = launch::start(launcher, kids, &call, &input, &here).await?;
-        let ended = {
-            let ended = launched.ended(&input, desk);
-            tokio::pin!(ended);
-            tokio::select! {
-                ended = &mut ended => ended,
-                () = desk.cancelled() => {
-                    says.cancel().await;
-                    // It is heard to its end: a last word must not meet a closed pipe.
-                    drop(ended.await);
-                    Err(cancelled())
-                }
-            }
-        };
+        let (ended, _) = says.hear(launched.ended(&input, desk), None, desk).await;
         // Whatever went wrong, nothing of the command is left when we answer.
         drop(says);
         launched.gone().await;

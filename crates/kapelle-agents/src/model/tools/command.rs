@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::walls::around;
 use crate::child::confine::Limits;
 use crate::child::{Report, Spec};
-use crate::input::{cancelled, invalid};
+use crate::input::invalid;
 use crate::model::tool::{Reach, Told, Tool, ToolCard};
 use crate::process::launch::{Launched, launch};
 use crate::process::no_lock;
@@ -151,24 +151,7 @@ impl Tool for RunCommand {
         let Commands { launcher, kids, .. } = &self.commands;
         let begun = Instant::now();
         let (mut launched, mut says) = launch(launcher, kids.as_deref(), &[], &spec).await?;
-        let mut late = false;
-        let ended = {
-            let ended = end(&mut launched);
-            tokio::pin!(ended);
-            tokio::select! {
-                ended = &mut ended => ended,
-                () = tokio::time::sleep(timeout) => {
-                    late = true;
-                    says.cancel().await;
-                    ended.await
-                }
-                () = desk.cancelled() => {
-                    says.cancel().await;
-                    drop(ended.await);
-                    Err(cancelled())
-                }
-            }
-        };
+        let (ended, late) = says.hear(end(&mut launched), Some(timeout), desk).await;
         drop(says);
         launched.gone().await;
         let (report, out, err) = ended?;
