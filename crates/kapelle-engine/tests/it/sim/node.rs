@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use kapelle_core::port::journal::{Entry, Error, Journal, Part, Settled};
@@ -87,9 +88,11 @@ impl Life {
 
     /// No slot is missing and no run is left in memory.
     pub(super) fn check_rest(&self) -> Checked {
-        let late = Timestamp(i64::MAX / 2);
-        let takes =
-            |agent| (0..).take_while(|_| self.slots.take(agent, false, late) == Taken::Yes).count();
+        // An agent that is left alone lets one attempt through at a time: each is asked for so much later.
+        let late = |n: u64| Timestamp(i64::MAX / 2).after(Duration::from_secs(3_600 * n));
+        let takes = |agent| {
+            (0..).take_while(|n| self.slots.take(agent, false, late(*n)) == Taken::Yes).count()
+        };
         let free = takes("free");
         (0..free).for_each(|_| self.slots.give("free"));
         let narrow = takes("narrow");
