@@ -189,6 +189,13 @@ pub(crate) fn models(
     Ok(models)
 }
 
+/// The variable that would have to hold the key of a vendor's model, if it does not.
+fn key_missing(model: &str, all: &BTreeMap<String, ProviderAt>) -> Option<&'static str> {
+    let (vendor, _) = model.split_once('/')?;
+    let known = BY_KEY.iter().find(|(name, ..)| *name == vendor && !all.contains_key(vendor))?;
+    Some(known.2)
+}
+
 impl Models {
     /// The tools that agents may call which name them.
     pub(crate) fn tools(&self) -> Tools {
@@ -247,8 +254,18 @@ impl Models {
         for (name, wanted) in
             tiers.into_iter().filter(|(_, wanted)| !wanted.is_empty()).chain(aliases)
         {
-            let wanted = wanted.iter().map(|model| model.as_str().into()).collect();
-            models.name(name, wanted).map_err(|why| format!("`models`: {why}"))?;
+            let wanted = wanted.iter().filter(|model| {
+                let key = key_missing(model, all);
+                if let Some(key) = key {
+                    tracing::warn!(name, model, "passed over: `{key}` is not set");
+                }
+                key.is_none()
+            });
+            let wanted: Vec<Box<str>> = wanted.map(|model| model.as_str().into()).collect();
+            // Who only looks at runs has no keys: what is missing is said to who asks.
+            if !wanted.is_empty() {
+                models.name(name, wanted).map_err(|why| format!("`models`: {why}"))?;
+            }
         }
         match &self.default {
             Some(default) => {
