@@ -15,6 +15,9 @@ pub struct Raise {
     /// So many more US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd: Option<f64>,
+    /// So many more milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
     /// Who says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -34,6 +37,9 @@ pub struct Bill {
     /// What the run may spend, if there is a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Limit>,
+    /// Milliseconds in which something ran or could, where that has a limit.
+    #[serde(default, skip_serializing_if = "crate::is_zero")]
+    pub active_ms: u64,
 }
 
 /// What something has cost.
@@ -47,7 +53,7 @@ pub struct Spending {
     pub unknown_outcome: Amount,
 }
 
-/// Tokens and money.
+/// Tokens, money and time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Tokens, read and written.
@@ -56,6 +62,9 @@ pub struct Amount {
     pub nano_usd: i64,
     /// Calls whose price nobody knows: they are not in `nano_usd`.
     pub unpriced_calls: u32,
+    /// Milliseconds that calls took.
+    #[serde(default, skip_serializing_if = "crate::is_zero")]
+    pub time_ms: u64,
 }
 
 /// What a step has cost.
@@ -66,6 +75,9 @@ pub struct StepSpending {
     /// What it has cost.
     #[serde(flatten)]
     pub cost: Spending,
+    /// Milliseconds of its attempts that are over, where that has a limit.
+    #[serde(default, skip_serializing_if = "crate::is_zero")]
+    pub worked_ms: u64,
     /// What it may spend, if there is a limit of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Limit>,
@@ -101,6 +113,9 @@ pub struct Limit {
     /// Nano-dollars, what was granted later included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nano_usd: Option<i64>,
+    /// Milliseconds, what was granted later included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
 }
 
 /// `GET /budgets`: how the limits of all runs together stand.

@@ -78,6 +78,9 @@ pub enum EventKind {
         tokens: u64,
         /// So many more nano-dollars.
         nano_usd: i64,
+        /// So many more milliseconds.
+        #[serde(default, skip_serializing_if = "crate::is_zero")]
+        time_ms: u64,
         /// Who says so.
         by: String,
     },

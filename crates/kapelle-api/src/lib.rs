@@ -31,5 +31,10 @@ pub use run::{
 };
 pub use why::{Attempt, Chosen, Cost, Help, Line, ModelCall, Why};
 
+/// Whether a number says nothing, so that it need not be told.
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
+}
+
 /// A JSON value.
 pub type Json = serde_json::Value;

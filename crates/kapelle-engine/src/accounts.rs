@@ -45,6 +45,8 @@ pub struct Limit {
     pub tokens: Option<u64>,
     /// At most so many nano-dollars.
     pub nanos: Option<i64>,
+    /// At most so many milliseconds of calls.
+    pub ms: Option<u64>,
     /// In what time.
     pub per: Per,
 }
@@ -89,8 +91,8 @@ impl Limits {
 
 impl Limit {
     fn within(&self, account: Box<str>, now: Timestamp) -> Within {
-        let (since, tokens, nanos) = (self.per.since(now), self.tokens, self.nanos);
-        Within { account, since, tokens, nanos }
+        let Self { tokens, nanos, ms, per } = *self;
+        Within { account, since: per.since(now), tokens, nanos, ms }
     }
 }
 
@@ -127,7 +129,8 @@ impl Accounts {
         if let (Some((account, _)), None) = (in_money, reserve.cost_nanos) {
             return Err(unpriced(account));
         }
-        let (day, wanted) = (Day::of(now), Sum::of(reserve));
+        // How long a call takes is not known before: one may begin while any time is left.
+        let (day, wanted) = (Day::of(now), Sum { ms: 1, ..Sum::of(reserve) });
         let grant = Grant { tenant: tenant.clone(), call, day, wanted };
         let within: Vec<_> =
             limits.iter().map(|(name, limit)| limit.within(name.clone(), now)).collect();
@@ -306,7 +309,8 @@ fn over(limit: &Limit, standing: &Standing, wanted: &Sum, now: Timestamp) -> Fai
     };
     let nanos = limit.nanos.map(|max| (money(max.saturating_sub(gone.nanos)), money(wanted.nanos)));
     let nanos = nanos.map(|(left, wanted)| format!("{left} are left, it may cost {wanted}"));
-    let left: Vec<String> = tokens.into_iter().chain(nanos).collect();
+    let ms = limit.ms.filter(|max| gone.ms >= *max).map(|_| "no time is left".to_owned());
+    let left: Vec<String> = tokens.into_iter().chain(nanos).chain(ms).collect();
     let until = limit.per.until(now);
     let anew = until.map_or("it never begins anew".to_owned(), |at| format!("it begins anew {at}"));
     let message = format!(

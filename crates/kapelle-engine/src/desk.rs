@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -16,8 +16,8 @@ use kapelle_core::port::agent::{
 };
 use kapelle_core::port::journal::Staged;
 use kapelle_core::run::{
-    Command, EffectId, EffectState, Effects, Exceeded, OVER_OWN_BUDGET, Outcome, Refusal, Sum,
-    UNANSWERED,
+    Command, EffectId, EffectState, Effects, Exceeded, OVER_OWN_BUDGET, Outcome, Over, Refusal,
+    Sum, UNANSWERED,
 };
 use kapelle_core::{
     Artifact, Digest, INLINE_MAX, Json, Payload, ROW_MAX, StepId, Value, canonical,
@@ -221,9 +221,11 @@ impl AttemptDesk {
             self.announce(&id, reserve).await?;
         }
         let key = format!("{run}/{}/{}/{}", self.step, id.ordinal, id.generation);
+        let begun = Instant::now();
         let (result, used) = work(key.into()).await;
+        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let call = self.call(id.ordinal);
-        let used = reserve.map(|_| used);
+        let used = reserve.map(|_| Usage { ms, ..used });
         let mut kept = Kept::default();
         let ordinal = id.ordinal;
         let outcome = match &result {
@@ -353,10 +355,10 @@ fn is_binding(known: &kapelle_core::run::Effect) -> bool {
 }
 
 fn over_budget(exceeded: &Exceeded) -> Failure {
-    let code = match (exceeded.for_now, &exceeded.step) {
-        (true, _) => RESERVED,
-        (false, Some(_)) => OVER_OWN_BUDGET,
-        (false, None) => "over_budget",
+    let code = match (exceeded.over, &exceeded.step) {
+        (Over::Reserved, _) => RESERVED,
+        (_, Some(_)) => OVER_OWN_BUDGET,
+        (_, None) => "over_budget",
     };
     Failure::new(FailureKind::Budget, code, exceeded.to_string())
 }

@@ -75,14 +75,14 @@ impl Made {
 }
 
 /// What a call used that certainly failed.
-const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(0) };
+const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(0), ms: 0 };
 
 impl Said {
     /// What it used.
     pub(super) fn usage(&self) -> Usage {
         let Tokens { written, .. } = self.reply.tokens;
         let (input_tokens, cost_nanos) = (self.reply.tokens.read(), self.cost_nanos);
-        Usage { input_tokens, output_tokens: written, cost_nanos }
+        Usage { input_tokens, output_tokens: written, cost_nanos, ms: 0 }
     }
 }
 
@@ -133,7 +133,7 @@ impl Asking<'_> {
         let tokens = Tokens { stored: input_tokens, written: output_tokens, ..Tokens::default() };
         let mut costs = self.choices.iter().map(|choice| self.cost(choice, &tokens));
         let cost_nanos = costs.try_fold(0, |most, cost| Some(cost?.max(most)));
-        Usage { input_tokens, output_tokens, cost_nanos }
+        Usage { input_tokens, output_tokens, cost_nanos, ms: 0 }
     }
 
     fn cost(&self, choice: &Choice, tokens: &Tokens) -> Option<i64> {

@@ -105,7 +105,7 @@ pub struct Step {
     pub estimate_ms: Option<u64>,
 }
 
-/// What may be spent on calls that cost.
+/// What may be spent: on calls that cost, and in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// Tokens, read and written; `None`: any number.
@@ -114,6 +114,9 @@ pub struct Budget {
     /// Nano-dollars; `None`: any sum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nanos: Option<i64>,
+    /// Milliseconds: of a run those in which something runs or could, of a step those of its attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
     /// What happens to a step whose next call would be too much.
     #[serde(default)]
     pub on_exceeded: OnExceeded,

@@ -107,14 +107,23 @@ pub struct Within {
     pub tokens: Option<u64>,
     /// At most so many nano-dollars.
     pub nanos: Option<i64>,
+    /// At most so many milliseconds.
+    pub ms: Option<u64>,
 }
 
 impl Within {
+    /// An account that is asked for no more than how it stands.
+    #[must_use]
+    pub fn any(account: &str, since: Day) -> Self {
+        Self { account: account.into(), since, tokens: None, nanos: None, ms: None }
+    }
+
     /// Whether `sum` stays within it.
     #[must_use]
     pub fn fits(&self, sum: &Sum) -> bool {
         self.tokens.is_none_or(|max| sum.tokens <= max)
             && self.nanos.is_none_or(|max| sum.nanos <= max)
+            && self.ms.is_none_or(|max| sum.ms <= max)
     }
 }
 

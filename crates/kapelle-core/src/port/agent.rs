@@ -154,6 +154,14 @@ pub struct Usage {
     /// Nano-dollars; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_nanos: Option<i64>,
+    /// Milliseconds that the call took; whoever records the call measures it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// How an attempt or an effect ended badly.

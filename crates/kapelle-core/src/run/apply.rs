@@ -27,10 +27,13 @@ impl Run {
             Event::RunForked(forked) => self.take_over(forked),
             Event::RunStarted => self.started = true,
             // Nobody knows how long the node before lived after its last event.
-            Event::RunAdopted => self.stop_clock(last_at),
+            Event::RunAdopted => self.stop_clocks(last_at, at),
             Event::RunPaused { reason, .. } => self.paused = Some(reason.clone()),
             Event::RunResumed { .. } => self.paused = None,
-            Event::BudgetRaised { .. } => self.raise(event),
+            Event::BudgetRaised { .. } => {
+                self.stop_clock(at);
+                self.raise(event);
+            }
             Event::RunStopping { verdict, reason, .. } => {
                 self.stopping = Some((*verdict, reason.clone()));
                 self.timers.retain(|(_, timer)| matches!(timer, Timer::Attempt(_)));
@@ -268,6 +271,8 @@ impl Run {
                 self.ready.remove(lane, rank);
             }
             Status::Running => {
+                self.count_time(no, self.last_at);
+                let step = &self.steps[no.index()];
                 self.running.remove(&no);
                 self.timers.remove(&(step.deadline, Timer::Attempt(no)));
                 self.give_up_reserved(no);
@@ -353,8 +358,10 @@ impl Run {
 
     /// Starts or stops the clock of the run's active time.
     pub(super) fn keep_time(&mut self, at: Timestamp) {
-        let Some(limit_ms) = self.plan.plan.timeout_ms else { return };
-        let limit = Duration::from_millis(limit_ms);
+        let limits = self.limits();
+        if limits.iter().all(Option::is_none) {
+            return;
+        }
         let active = self.started
             && self.paused.is_none()
             && self.stopping.is_none()
@@ -363,8 +370,7 @@ impl Run {
         match (self.clock.since, active) {
             (None, true) => {
                 self.clock.since = Some(at);
-                let left = limit.saturating_sub(self.clock.spent);
-                self.timers.insert((at.after(left), Timer::Run));
+                self.timers.extend(self.ends(at, limits));
             }
             (Some(_), false) => self.stop_clock(at),
             (None, false) | (Some(_), true) => {}
@@ -373,11 +379,39 @@ impl Run {
 
     /// Stops the clock, and counts what it showed at `at`.
     fn stop_clock(&mut self, at: Timestamp) {
-        if let (Some(since), Some(ms)) = (self.clock.since.take(), self.plan.plan.timeout_ms) {
-            let left = Duration::from_millis(ms).saturating_sub(self.clock.spent);
-            self.timers.remove(&(since.after(left), Timer::Run));
+        if let Some(since) = self.clock.since.take() {
+            for end in self.ends(since, self.limits()) {
+                self.timers.remove(&end);
+            }
             self.clock.spent = self.clock.spent.saturating_add(at.since(since));
         }
+    }
+
+    /// Stops the clocks of the run and of what is worked on as they were at `last_at`.
+    fn stop_clocks(&mut self, last_at: Timestamp, at: Timestamp) {
+        self.stop_clock(last_at);
+        for no in self.running.clone() {
+            self.count_time(no, last_at);
+            self.steps[no.index()].begun_at = at;
+        }
+    }
+
+    /// How long the run may be active, and what happens then.
+    pub(super) fn limits(&self) -> [Option<(Timer, Duration)>; 2] {
+        let timeout = self.plan.plan.timeout_ms.map(Duration::from_millis);
+        [self.time().map(|limit| (Timer::Time, limit)), timeout.map(|limit| (Timer::Run, limit))]
+    }
+
+    /// When it has been so long, on a clock that goes since then.
+    fn ends(
+        &self,
+        since: Timestamp,
+        limits: [Option<(Timer, Duration)>; 2],
+    ) -> impl Iterator<Item = (Timestamp, Timer)> + use<> {
+        let spent = self.clock.spent;
+        let end =
+            move |(timer, limit): (_, Duration)| (since.after(limit.saturating_sub(spent)), timer);
+        limits.into_iter().flatten().map(end)
     }
 }
 

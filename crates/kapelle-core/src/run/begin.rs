@@ -196,13 +196,15 @@ impl Run {
         }
         let on_unknown =
             spec.on_unknown.unwrap_or_else(|| agent.agent.on_unknown(&call.action, &call.input));
+        let timeout = Duration::from_millis(spec.timeout_ms);
+        let timeout = self.time_left(no, None).map_or(timeout, |left| left.min(timeout));
         let started = Event::StepStarted {
             step: no,
             attempt: step.attempt.map_or(Attempt(1), Attempt::next),
             generation: step.generation + u32::from(other_input),
             agent: wanted.agent.into(),
             input,
-            deadline: world.now.after(Duration::from_millis(spec.timeout_ms)),
+            deadline: world.now.after(timeout),
             on_unknown,
         };
         Ok(Begun { events: vec![started], payloads: Vec::new(), call: Some(call) })

@@ -90,10 +90,8 @@ pub enum Command {
     Raise {
         /// By which step; `None`: by the run.
         step: Option<StepId>,
-        /// So many more tokens.
-        tokens: u64,
-        /// So many more nano-dollars.
-        nanos: i64,
+        /// So much more.
+        more: super::Sum,
         /// Who says so.
         by: Box<str>,
     },

@@ -8,8 +8,8 @@ use super::event::{Blocked, EffectId, Event, Join, Parts, Resolved, Skipped, Ver
 use super::group::PARTS_MAX;
 use super::question::UNANSWERED;
 use super::step::{EffectState, Status, Step};
-use super::{Run, Timer};
-use crate::plan::{OnTimeout, Retry, Work};
+use super::{Run, Sum, Timer};
+use crate::plan::{OnExceeded, OnTimeout, Retry, Work};
 use crate::port::agent::{Failure, FailureKind, OnUnknown, Safety, Usage};
 use crate::violation::violations;
 use crate::{Attempt, Json, RunId, StepId, StepNo, Timestamp, Value};
@@ -20,6 +20,8 @@ pub(super) const BAD_OUTPUT: &str = "bad_output";
 pub const OVER_OWN_BUDGET: &str = "over_step_budget";
 /// The code of a failure by which a call was more than its tenant or its agent may spend in all runs.
 pub const OVER_ACCOUNT: &str = "over_account";
+/// The reason of a pause: the run has used up its budget of time.
+pub const OUT_OF_TIME: &str = "the budget of time is used up";
 /// Who decides where a limit does.
 const KAPELLE: &str = "kapelle";
 
@@ -71,7 +73,7 @@ impl Run {
                 let no = self.expect(&step)?;
                 self.reply(no, ordinal, &answer, by)
             }
-            Command::Raise { step, tokens, nanos, by } => self.raised(step, tokens, nanos, by),
+            Command::Raise { step, more, by } => self.raised(step, more, by),
             Command::Tick => Ok(self.within_budget(self.tick(now))),
             Command::Adopt(takeover) => Ok(self.adopt(takeover, now)),
             Command::Pause { by, reason } => self.pause(by, reason),
@@ -148,26 +150,23 @@ impl Run {
     }
 
     /// More may be spent: whoever waits for that goes on.
-    fn raised(
-        &self,
-        step: Option<StepId>,
-        tokens: u64,
-        nanos: i64,
-        by: Box<str>,
-    ) -> Result<Vec<Event>, Refusal> {
+    fn raised(&self, step: Option<StepId>, more: Sum, by: Box<str>) -> Result<Vec<Event>, Refusal> {
         let step = step.map(|step| self.expect(&step)).transpose()?;
         let budget = step.map_or(self.plan.plan.budget, |no| self.spec(no).budget);
         let Some(budget) = budget else {
             let whose = if step.is_some() { "the step" } else { "the run" };
             return Err(Refusal::NoBudget(format!("{whose} has no budget to raise").into()));
         };
-        let useless =
-            (tokens == 0 || budget.tokens.is_none()) && (nanos <= 0 || budget.nanos.is_none());
-        if useless {
-            let of = if budget.tokens.is_none() { "money" } else { "tokens" };
-            return Err(Refusal::NoBudget(
-                format!("the budget is one of {of}: say how many more").into(),
-            ));
+        let of = [
+            ("tokens", budget.tokens.is_some(), more.tokens > 0),
+            ("money", budget.nanos.is_some(), more.nanos > 0),
+            ("time", budget.time_ms.is_some(), more.ms > 0),
+        ];
+        if !of.iter().any(|(_, limited, raised)| *limited && *raised) {
+            let of = of.iter().filter(|(_, limited, _)| *limited).map(|(of, ..)| *of);
+            let of = of.collect::<Vec<_>>().join(" and ");
+            let message = format!("the budget is one of {of}: say how much more");
+            return Err(Refusal::NoBudget(message.into()));
         }
         let waiting = self.blocked.iter().filter(|no| {
             let own = matches!(
@@ -186,8 +185,11 @@ impl Run {
             by: by.clone(),
             comment: "the budget was raised".into(),
         });
-        let first = Event::BudgetRaised { step, tokens, nanos, by: by.clone() };
-        Ok(std::iter::once(first).chain(go_on).collect())
+        let Sum { tokens, nanos, ms, .. } = more;
+        let first = Event::BudgetRaised { step, tokens, nanos, ms, by: by.clone() };
+        let waits = step.is_none() && ms > 0 && self.paused.is_some() && self.is_out_of_time();
+        let resumed = waits.then(|| Event::RunResumed { by: by.clone() });
+        Ok(std::iter::once(first).chain(resumed).chain(go_on).collect())
     }
 
     /// The call that is recorded in the place of `effect`.
@@ -214,19 +216,6 @@ impl Run {
         if self.stopping.is_some() {
             return failed(failure);
         }
-        if failure.kind == FailureKind::Budget && &*failure.code == OVER_ACCOUNT {
-            let until = failure.retry_after_ms.map(|ms| now.after(Duration::from_millis(ms)));
-            let why = Blocked::Account { limit: (&*failure.message).into(), until };
-            return Event::StepBlocked { step, attempt: Some(attempt), why };
-        }
-        if failure.kind == FailureKind::Budget && self.waits_at_limit(step) {
-            let own = &*failure.code == OVER_OWN_BUDGET;
-            return Event::StepBlocked {
-                step,
-                attempt: Some(attempt),
-                why: Blocked::Budget { own },
-            };
-        }
         if &*failure.code == UNANSWERED
             && let Some(why) = self.open_question(step, None)
         {
@@ -246,13 +235,27 @@ impl Run {
                 OnUnknown::Retry => {}
             }
         }
+        if failure.kind == FailureKind::Budget && &*failure.code == OVER_ACCOUNT {
+            let until = failure.retry_after_ms.map(|ms| now.after(Duration::from_millis(ms)));
+            let why = Blocked::Account { limit: (&*failure.message).into(), until };
+            return Event::StepBlocked { step, attempt: Some(attempt), why };
+        }
+        if failure.kind == FailureKind::Budget && self.waits_at_limit(step) {
+            let own = &*failure.code == OVER_OWN_BUDGET;
+            return Event::StepBlocked {
+                step,
+                attempt: Some(attempt),
+                why: Blocked::Budget { own },
+            };
+        }
         let retry = &self.spec(step).retry;
         let lost = failure.kind == FailureKind::Lost;
         let goes_on = match &*failure.code {
             // A bad answer goes back to its agent once, whatever the retries.
             BAD_OUTPUT => found.bad_outputs == 0,
             _ => {
-                let wanted = !failure.certain || retry.on.contains(&failure.kind);
+                let unknown = !failure.certain && failure.kind != FailureKind::Budget;
+                let wanted = unknown || retry.on.contains(&failure.kind);
                 lost || (wanted && found.tries + 1 < retry.attempts_max)
             }
         };
@@ -285,6 +288,7 @@ impl Run {
                 Timer::Attempt(step) => events.extend(self.attempt_timed_out(*step, now)),
                 Timer::Approval(step) => events.extend(self.approval_timed_out(*step)),
                 Timer::Account(step) => events.push(again(*step, "what was spent counts no more")),
+                Timer::Time => events.extend(self.out_of_budget()),
                 Timer::Run => events.extend(self.out_of_time("`globalTimeout` is used up")),
                 Timer::Deadline => events.extend(self.out_of_time("`deadline` has passed")),
             }
@@ -297,10 +301,27 @@ impl Run {
 
     fn attempt_timed_out(&self, step: StepNo, now: Timestamp) -> Option<Event> {
         let attempt = self.steps[step.index()].attempt?;
-        let limit = Duration::from_millis(self.spec(step).timeout_ms);
-        let message = format!("no answer within {limit:?}");
-        let failure = Failure::new(FailureKind::Timeout, "timeout", message).uncertain();
-        Some(self.after_failure(step, attempt, failure, now))
+        let failure = if self.time_left(step, Some(now)).is_some_and(|left| left.is_zero()) {
+            let message = "the step has used up its budget of time";
+            Failure::new(FailureKind::Budget, OVER_OWN_BUDGET, message)
+        } else {
+            let limit = Duration::from_millis(self.spec(step).timeout_ms);
+            Failure::new(FailureKind::Timeout, "timeout", format!("no answer within {limit:?}"))
+        };
+        Some(self.after_failure(step, attempt, failure.uncertain(), now))
+    }
+
+    /// The run's time is used up: nothing more begins, no call that costs is made, what is under way
+    /// ends.
+    fn out_of_budget(&self) -> Option<Event> {
+        let budget = self.plan.plan.budget.as_ref()?;
+        match budget.on_exceeded {
+            OnExceeded::Fail => self.out_of_time(OUT_OF_TIME),
+            OnExceeded::Pause => {
+                let (by, reason) = (KAPELLE.into(), OUT_OF_TIME.into());
+                self.paused.is_none().then_some(Event::RunPaused { by, reason })
+            }
+        }
     }
 
     fn approval_timed_out(&self, step: StepNo) -> Vec<Event> {
@@ -337,7 +358,7 @@ impl Run {
         let mut events: Vec<Event> = retried.chain(lost).collect();
         // A wait that ran out while nobody was there would count from then on.
         let clock = self.clock.since.is_some()
-            || (self.plan.plan.timeout_ms.is_some() && !self.retries.is_empty());
+            || (self.limits().iter().any(Option::is_some) && !self.retries.is_empty());
         if !events.is_empty() || clock {
             events.insert(0, Event::RunAdopted);
         }
@@ -355,6 +376,11 @@ impl Run {
     fn resume(&self, by: Box<str>) -> Result<Vec<Event>, Refusal> {
         if self.paused.is_none() {
             return Err(Refusal::NotPaused);
+        }
+        if self.is_out_of_time() {
+            return Err(Refusal::NoBudget(
+                format!("{OUT_OF_TIME}: raise it, then it goes on").into(),
+            ));
         }
         Ok(vec![Event::RunResumed { by }])
     }

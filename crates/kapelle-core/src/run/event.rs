@@ -209,6 +209,9 @@ pub enum Event {
         tokens: u64,
         /// So many more nano-dollars.
         nanos: i64,
+        /// So many more milliseconds.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        ms: u64,
         /// Who says so.
         by: Box<str>,
     },
@@ -314,9 +317,8 @@ impl Event {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
+fn is_zero<N: Default + PartialEq>(n: &N) -> bool {
+    *n == N::default()
 }
 
 /// What a run is made of.

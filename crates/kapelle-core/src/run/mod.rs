@@ -36,7 +36,7 @@ use std::time::Duration;
 pub use begin::{Begun, Prepared, World};
 pub use command::{Command, Produced, Refusal, Takeover};
 pub use compiled::{BadPlan, Compiled};
-pub use decide::{OVER_ACCOUNT, OVER_OWN_BUDGET};
+pub use decide::{OUT_OF_TIME, OVER_ACCOUNT, OVER_OWN_BUDGET};
 pub use event::{
     Blocked, Created, EffectId, Event, Forked, Join, Outcome, Parts, Resolved, Skipped, Taken,
     TakenEnd, Verdict,
@@ -45,7 +45,7 @@ pub use mail::Message;
 pub use poison::SUSPECT_FOR;
 pub use question::{SAID_MAX, UNANSWERED};
 pub use ready::Lane;
-pub use spend::{Exceeded, Ledger, Sum};
+pub use spend::{Exceeded, Ledger, Over, Sum};
 pub use step::{Effect, EffectState, Effects, Group, Status as StepStatus, Step};
 pub use values::{Missing, Values};
 pub use view::{Status, StepView, Wants};
@@ -113,6 +113,8 @@ enum Timer {
     Approval(StepNo),
     /// An account may have room again.
     Account(StepNo),
+    /// The run has used up its budget of time.
+    Time,
     /// The run took too long.
     Run,
     /// The run took too long, waiting included.

@@ -6,11 +6,13 @@
 //! call may have happened, and is paid for as far as we know. All of it is a function of the events,
 //! so it holds over restarts, and is shared by parallel steps and retries.
 
+use std::time::Duration;
+
 use super::Run;
 use super::event::Event;
 use crate::plan::{Budget, OnExceeded};
 use crate::port::agent::Usage;
-use crate::{StepId, StepNo};
+use crate::{StepId, StepNo, Timestamp};
 
 /// What was used, or may have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Sum {
     pub nanos: i64,
     /// Calls whose price nobody knows.
     pub unpriced: u32,
+    /// Milliseconds that calls took.
+    pub ms: u64,
 }
 
 impl Sum {
@@ -31,6 +35,7 @@ impl Sum {
             tokens: usage.input_tokens.saturating_add(usage.output_tokens),
             nanos: usage.cost_nanos.unwrap_or(0),
             unpriced: u32::from(usage.cost_nanos.is_none()),
+            ms: usage.ms,
         }
     }
 
@@ -38,6 +43,7 @@ impl Sum {
         self.tokens = self.tokens.saturating_add(more.tokens);
         self.nanos = self.nanos.saturating_add(more.nanos);
         self.unpriced = self.unpriced.saturating_add(more.unpriced);
+        self.ms = self.ms.saturating_add(more.ms);
     }
 
     /// Both together.
@@ -51,6 +57,7 @@ impl Sum {
         self.tokens = self.tokens.saturating_sub(less.tokens);
         self.nanos = self.nanos.saturating_sub(less.nanos);
         self.unpriced = self.unpriced.saturating_sub(less.unpriced);
+        self.ms = self.ms.saturating_sub(less.ms);
     }
 }
 
@@ -65,17 +72,21 @@ pub struct Ledger {
     pub unknown: Sum,
     /// What was granted beyond the plan's budget.
     pub raised: Sum,
+    /// How long a step whose budget is one of time was worked on, in the attempts that are over.
+    pub worked: Duration,
 }
 
 /// Why a call would be too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
+pub enum Over {
     /// More than is left, whatever becomes of what is under way.
     Limit,
     /// It may fit once calls that are under way have ended.
     Reserved,
     /// Its price is not known, and there is a limit of money.
     Unpriced,
+    /// The run has no time left.
+    Time,
 }
 
 impl Ledger {
@@ -97,6 +108,11 @@ impl Ledger {
     pub(super) fn give_up(&mut self, reserved: &Usage) {
         self.reserved.take(Sum::of(reserved));
         self.unknown.add(Sum::of(reserved));
+    }
+
+    /// How much time a budget gives, with what it was raised by.
+    fn time(&self, budget: &Budget) -> Option<Duration> {
+        budget.time_ms.map(|ms| Duration::from_millis(ms.saturating_add(self.raised.ms)))
     }
 
     fn over(&self, budget: &Budget, wanted: &Usage) -> Option<Over> {
@@ -124,23 +140,21 @@ impl Ledger {
 pub struct Exceeded {
     /// Whose limit: the step's own, or the run's.
     pub step: Option<StepId>,
-    /// It may fit once calls that are under way have ended.
-    pub for_now: bool,
-    /// Its price is not known.
-    pub unpriced: bool,
+    /// Why.
+    pub over: Over,
 }
 
 impl std::fmt::Display for Exceeded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let whose =
             self.step.as_ref().map_or("the run".to_owned(), |step| format!("step `{step}`"));
-        if self.unpriced {
-            write!(f, "the budget of {whose} is in money, and nobody knows what this call costs")
-        } else if self.for_now {
-            write!(f, "the budget of {whose} is reserved by calls that are under way")
-        } else {
-            write!(f, "the budget of {whose} has no room for this call")
-        }
+        f.write_str(&format!("the budget of {whose} "))?;
+        f.write_str(match self.over {
+            Over::Unpriced => "is in money, and nobody knows what this call costs",
+            Over::Reserved => "is reserved by calls that are under way",
+            Over::Limit => "has no room for this call",
+            Over::Time => "has no time left",
+        })
     }
 }
 
@@ -158,14 +172,47 @@ impl Run {
             (Some(step.id.clone()), step.ledger.as_deref().copied().unwrap_or_default(), budget)
         });
         let all = self.plan.plan.budget.as_ref().map(|budget| (None, self.ledger, budget));
-        own.into_iter().chain(all).find_map(|(step, ledger, budget)| {
-            let over = ledger.over(budget, wanted)?;
-            Some(Exceeded {
-                step,
-                for_now: over == Over::Reserved,
-                unpriced: over == Over::Unpriced,
-            })
-        })
+        let over = own.into_iter().chain(all).find_map(|(step, ledger, budget)| {
+            Some(Exceeded { step, over: ledger.over(budget, wanted)? })
+        });
+        let late = || self.is_out_of_time().then_some(Exceeded { step: None, over: Over::Time });
+        over.or_else(late)
+    }
+
+    /// How long the run was active until its last event, if it has a limit of that.
+    #[must_use]
+    pub fn active(&self) -> Duration {
+        let going = self.clock.since.map_or(Duration::ZERO, |since| self.last_at.since(since));
+        self.clock.spent + going
+    }
+
+    /// How long the run may be active before it has used up its budget.
+    pub(super) fn time(&self) -> Option<Duration> {
+        self.ledger.time(self.plan.plan.budget.as_ref()?)
+    }
+
+    /// Whether it has used up its budget of time, as its clock shows that does not go.
+    #[must_use]
+    pub fn is_out_of_time(&self) -> bool {
+        self.time().is_some_and(|limit| self.clock.spent >= limit)
+    }
+
+    /// How long a step may still be worked on. `now`: an attempt is under way.
+    pub(super) fn time_left(&self, no: StepNo, now: Option<Timestamp>) -> Option<Duration> {
+        let step = &self.steps[no.index()];
+        let ledger = step.ledger();
+        let since = now.map_or(Duration::ZERO, |now| now.since(step.begun_at));
+        Some(ledger.time(self.spec(no).budget.as_ref()?)?.saturating_sub(ledger.worked + since))
+    }
+
+    /// Counts the time of a step that is worked on, up to `until`; from there on it counts anew.
+    pub(super) fn count_time(&mut self, no: StepNo, until: Timestamp) {
+        if self.spec(no).budget.as_ref().is_none_or(|budget| budget.time_ms.is_none()) {
+            return;
+        }
+        let step = &mut self.steps[no.index()];
+        let worked = until.since(step.begun_at);
+        step.ledger.get_or_insert_default().worked += worked;
     }
 
     /// Whether a step that has met a limit waits for somebody to raise it.
@@ -195,8 +242,8 @@ impl Run {
 
     /// Takes note of more that may be spent.
     pub(super) fn raise(&mut self, event: &Event) {
-        let Event::BudgetRaised { step, tokens, nanos, .. } = event else { return };
-        let more = Sum { tokens: *tokens, nanos: *nanos, unpriced: 0 };
+        let Event::BudgetRaised { step, tokens, nanos, ms, .. } = event else { return };
+        let more = Sum { tokens: *tokens, nanos: *nanos, ms: *ms, unpriced: 0 };
         match step {
             None => self.ledger.raised.add(more),
             Some(no) if no.index() < self.steps.len() => {

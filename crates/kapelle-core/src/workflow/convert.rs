@@ -249,6 +249,7 @@ fn budget(budget: Budget) -> plan::Budget {
     plan::Budget {
         tokens: budget.tokens,
         nanos: budget.usd.map(|usd| (usd * 1e9).round() as i64),
+        time_ms: budget.time.and_then(|time| time.0),
         on_exceeded: match budget.on_exceeded {
             None | Some(OnExceeded::Pause) => plan::OnExceeded::Pause,
             Some(OnExceeded::Fail) => plan::OnExceeded::Fail,

@@ -91,7 +91,7 @@ pub(super) struct Config {
     pub(super) budget: Option<Budget>,
 }
 
-/// What may be spent on models.
+/// What may be spent: on models, and in time.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(inline)]
@@ -102,6 +102,8 @@ pub(super) struct Budget {
     /// US dollars.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(super) usd: Option<f64>,
+    /// Of a run the time in which something runs or could, of a step the time of its attempts.
+    pub(super) time: Option<Duration>,
     /// What happens to a step whose next call would be too much: it waits for more, or fails.
     pub(super) on_exceeded: Option<OnExceeded>,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kapelle_core::port::agent::{Failure, FailureKind, Question, Safety, Usage};
 use kapelle_core::run::{
-    Command, EffectId, Forked, Join, Outcome, Parts, Produced, Resolved, TakenEnd, Takeover,
+    Command, EffectId, Forked, Join, Outcome, Parts, Produced, Resolved, Sum, TakenEnd, Takeover,
 };
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, RunId, StepNo, Value, parse_duration};
 
@@ -214,8 +214,12 @@ fn command_of(stage: &Driver, verb: &str, words: &[&str], rest: &str) -> Command
         },
         "raise" => Command::Raise {
             step: (words[0] != "run").then(|| words[0].parse().unwrap()),
-            tokens: words[1].parse().unwrap(),
-            nanos: words[2].parse().unwrap(),
+            more: Sum {
+                tokens: words[1].parse().unwrap(),
+                nanos: words[2].parse().unwrap(),
+                ms: words.get(3).and_then(|ms| ms.parse().ok()).unwrap_or(0),
+                unpriced: 0,
+            },
             by: by().into(),
         },
         "pause" => Command::Pause { by: by().into(), reason: "".into() },
@@ -314,6 +318,7 @@ fn usage(text: &str) -> Usage {
         input_tokens: tokens.parse().unwrap(),
         output_tokens: 0,
         cost_nanos: nanos.strip_suffix("n$").map(|nanos| nanos.parse().unwrap()),
+        ms: 0,
     }
 }
 

@@ -18,12 +18,12 @@ pub fn call(n: u32) -> Call {
 
 /// A sum of tokens, at two nano-dollars each.
 pub fn tokens(tokens: u64) -> Sum {
-    Sum { tokens, nanos: 2 * i64::try_from(tokens).unwrap(), unpriced: 0 }
+    Sum { tokens, nanos: 2 * i64::try_from(tokens).unwrap(), unpriced: 0, ms: 0 }
 }
 
 /// A limit of tokens for what is spent from today on.
 pub fn within(account: &str, max: u64) -> Within {
-    Within { account: account.into(), since: TODAY, tokens: Some(max), nanos: None }
+    Within { tokens: Some(max), ..Within::any(account, TODAY) }
 }
 
 /// Asks for tokens for the `n`-th call.
@@ -72,6 +72,20 @@ pub async fn a_call_is_granted_by_all_accounts_or_by_none(journal: &impl Journal
     assert_eq!(journal.open_grants(&tenant()).await.unwrap().len(), 1);
     let money = Within { tokens: None, nanos: Some(119), ..within("tenant", 0) };
     assert!(matches!(ask(journal, 2, 30, vec![money]).await, Granted::No(_)));
+}
+
+pub async fn time_that_calls_took_counts_as_well(journal: &impl Journal) {
+    let most = |ms| vec![Within { tokens: None, ms: Some(ms), ..within("tenant", 0) }];
+    let begin = async |n, ms| {
+        let wanted = Sum { ms: 1, ..tokens(5) };
+        let grant = Grant { tenant: tenant(), call: call(n), day: TODAY, wanted };
+        journal.grant(grant, most(ms)).await.unwrap()
+    };
+    assert_eq!(begin(1, 100).await, Granted::Yes);
+    journal.settle(&tenant(), call(1), Sum { ms: 100, ..tokens(5) }).await.unwrap();
+    assert!(matches!(begin(2, 100).await, Granted::No(full) if full.spent.ms == 100));
+    assert_eq!(begin(2, 101).await, Granted::Yes);
+    assert!(matches!(begin(3, 101).await, Granted::No(full) if full.reserved.ms == 1));
 }
 
 pub async fn what_was_used_takes_the_place_of_a_grant_once(journal: &impl Journal) {

@@ -68,6 +68,7 @@ macro_rules! journal_contract {
             what_is_no_whole_run_is_not_taken_in,
             a_call_is_granted_what_it_may_use_once,
             a_call_is_granted_by_all_accounts_or_by_none,
+            time_that_calls_took_counts_as_well,
             what_was_used_takes_the_place_of_a_grant_once,
             a_limit_counts_what_is_spent_in_its_time,
             accounts_of_one_tenant_are_nothing_to_another,

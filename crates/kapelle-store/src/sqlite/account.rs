@@ -88,9 +88,9 @@ impl Transaction<'_> {
     fn hold(&self, grant: &Grant, account: &str) -> rusqlite::Result<()> {
         let sql =
             "INSERT INTO account_grant (tenant, account, run, step, attempt, ordinal, day, tokens,
-                       nanos, unpriced, sum)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-                       row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))";
+                       nanos, unpriced, ms, sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+                       row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11))";
         let Grant { tenant, call: Call { run, step, attempt, ordinal }, day, wanted } = grant;
         self.conn.prepare_cached(sql)?.execute(params![
             tenant.as_str(),
@@ -103,6 +103,7 @@ impl Transaction<'_> {
             int(wanted.tokens),
             wanted.nanos,
             wanted.unpriced,
+            int(wanted.ms),
         ])?;
         Ok(())
     }
@@ -129,14 +130,15 @@ impl Transaction<'_> {
     }
 
     fn spend(&self, tenant: &Tenant, account: &str, day: Day, used: Sum) -> rusqlite::Result<()> {
-        let only = Within { account: account.into(), since: day, tokens: None, nanos: None };
+        let only = Within::any(account, day);
         let all = spent(self.conn, tenant, &only, Some(day))?.and(used);
-        let sql = "INSERT INTO account (tenant, account, day, tokens, nanos, unpriced, sum)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_sum(?1, ?2, ?3, ?4, ?5, ?6))
+        let sql = "INSERT INTO account (tenant, account, day, tokens, nanos, unpriced, ms, sum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7))
                    ON CONFLICT DO UPDATE SET tokens = excluded.tokens, nanos = excluded.nanos,
-                       unpriced = excluded.unpriced, sum = excluded.sum";
+                       unpriced = excluded.unpriced, ms = excluded.ms, sum = excluded.sum";
+        let Sum { tokens, nanos, unpriced, ms } = all;
         let values =
-            params![tenant.as_str(), account, day.0, int(all.tokens), all.nanos, all.unpriced];
+            params![tenant.as_str(), account, day.0, int(tokens), nanos, unpriced, int(ms)];
         self.conn.prepare_cached(sql)?.execute(values).map(drop)
     }
 }
@@ -144,12 +146,12 @@ impl Transaction<'_> {
 fn standing(conn: &Connection, tenant: &Tenant, of: &Within) -> rusqlite::Result<Standing> {
     let ok = sum::GRANT;
     let sql = format!(
-        "SELECT tokens, nanos, unpriced, {ok} FROM account_grant
+        "SELECT tokens, nanos, unpriced, ms, {ok} FROM account_grant
          WHERE tenant = ?1 AND account = ?2 AND day >= ?3"
     );
     let mut select = conn.prepare_cached(&sql)?;
     let held = select.query_map(params![tenant.as_str(), &*of.account, of.since.0], |row| {
-        sum::check(row, 3, "a grant's row")?;
+        sum::check(row, 4, "a grant's row")?;
         amount(row, 0)
     })?;
     let reserved = held.reduce(|all, more| Ok(all?.and(more?))).transpose()?;
@@ -169,14 +171,14 @@ fn spent(
 ) -> rusqlite::Result<Sum> {
     let ok = sum::ACCOUNT;
     let sql = format!(
-        "SELECT tokens, nanos, unpriced, {ok} FROM account
+        "SELECT tokens, nanos, unpriced, ms, {ok} FROM account
          WHERE tenant = ?1 AND account = ?2 AND day BETWEEN ?3 AND ?4"
     );
     let until = until.map_or(u32::MAX, |day| day.0);
     let values = params![tenant.as_str(), &*of.account, of.since.0, until];
     let mut select = conn.prepare_cached(&sql)?;
     let days = select.query_map(values, |row| {
-        sum::check(row, 3, "an account's row")?;
+        sum::check(row, 4, "an account's row")?;
         amount(row, 0)
     })?;
     Ok(days.reduce(|all, more| Ok(all?.and(more?))).transpose()?.unwrap_or_default())
@@ -193,20 +195,19 @@ pub(super) fn accounts(
     let mut select = conn.prepare_cached(sql)?;
     let names = select.query_map(params![tenant.as_str(), since.0], |row| row.get(0))?;
     let names = names.collect::<rusqlite::Result<Vec<String>>>()?;
-    let of = |name: String| Within { account: name.into(), since, tokens: None, nanos: None };
-    names.into_iter().map(|name| standing(conn, tenant, &of(name))).collect()
+    names.into_iter().map(|name| standing(conn, tenant, &Within::any(&name, since))).collect()
 }
 
 /// The grants that are not settled.
 pub(super) fn open_grants(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<Vec<Open>> {
     let ok = sum::GRANT;
     let sql = format!(
-        "SELECT run, step, attempt, ordinal, tokens, nanos, unpriced, {ok} FROM account_grant
+        "SELECT run, step, attempt, ordinal, tokens, nanos, unpriced, ms, {ok} FROM account_grant
          WHERE tenant = ?1 ORDER BY run, step, attempt, ordinal, account LIMIT {OPEN_MAX}"
     );
     let mut select = conn.prepare_cached(&sql)?;
     let rows = select.query_map([tenant.as_str()], |row| {
-        sum::check(row, 7, "a grant's row")?;
+        sum::check(row, 8, "a grant's row")?;
         let call = Call {
             run: RunId::from_bytes(row.get(0)?),
             step: StepNo(row.get(1)?),
@@ -221,15 +222,17 @@ pub(super) fn open_grants(conn: &Connection, tenant: &Tenant) -> rusqlite::Resul
     Ok(open)
 }
 
-/// Tokens, money and calls of unknown price, from the column `first` on.
+/// Tokens, money, calls of unknown price and time, from the column `first` on.
 fn amount(row: &Row<'_>, first: usize) -> rusqlite::Result<Sum> {
-    let tokens: i64 = row.get(first)?;
-    let wrong = |error: std::num::TryFromIntError| {
-        rusqlite::Error::FromSqlConversionFailure(first, Type::Integer, error.into())
+    let whole = |column: usize| {
+        u64::try_from(row.get::<_, i64>(column)?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, error.into())
+        })
     };
     Ok(Sum {
-        tokens: u64::try_from(tokens).map_err(wrong)?,
+        tokens: whole(first)?,
         nanos: row.get(first + 1)?,
         unpriced: row.get(first + 2)?,
+        ms: whole(first + 3)?,
     })
 }

@@ -129,6 +129,15 @@ CREATE TABLE account_grant (
     PRIMARY KEY (tenant, run, step, attempt, ordinal, account)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+ALTER TABLE account ADD COLUMN ms INTEGER NOT NULL DEFAULT 0;
+UPDATE account SET sum = row_sum(tenant, account, day, tokens, nanos, unpriced, ms)
+    WHERE sum = row_sum(tenant, account, day, tokens, nanos, unpriced);
+ALTER TABLE account_grant ADD COLUMN ms INTEGER NOT NULL DEFAULT 0;
+UPDATE account_grant SET sum = row_sum(tenant, account, run, step, attempt, ordinal, day, tokens,
+    nanos, unpriced, ms)
+    WHERE sum = row_sum(tenant, account, run, step, attempt, ordinal, day, tokens, nanos, unpriced);
+",
 ];
 
 /// Marks a database as ours: `Kapl`.

@@ -41,10 +41,10 @@ pub(super) const SUBMIT: &str = "sum = row_sum(tenant, key, run, content, pruned
 pub(super) const PRUNED: &str = "sum = row_sum(place, pos)";
 pub(super) const RUN: &str = "sum = row_sum(tenant, run, shard, workflow, task_id, status, open,
      created_at, updated_at, ended_at)";
-pub(super) const ACCOUNT: &str = "sum = row_sum(tenant, account, day, tokens, nanos, unpriced)";
+pub(super) const ACCOUNT: &str = "sum = row_sum(tenant, account, day, tokens, nanos, unpriced, ms)";
 pub(super) const GRANT: &str =
     "sum = row_sum(tenant, account, run, step, attempt, ordinal, day, tokens,
-     nanos, unpriced)";
+     nanos, unpriced, ms)";
 pub(super) const REFERENCE: &str = "sum = row_sum(digest, tenant, run, len)";
 
 /// Refuses a row whose comparison, at `index`, says no.

@@ -3,7 +3,7 @@
 use kapelle_api::{self as api, Client};
 
 use super::exit::{Exit, Stop};
-use super::out;
+use super::out::{self, duration};
 use super::runs::RunRef;
 use super::session::{Settings, with_reader};
 
@@ -21,7 +21,7 @@ pub(crate) async fn bill(args: Bill, client: &Client) -> Result<(), Stop> {
     if args.json {
         return Ok(out::json(&bill)?);
     }
-    if bill.total == api::Spending::default() {
+    if bill.total == api::Spending::default() && bill.active_ms == 0 {
         return Ok(out::line("the run has cost nothing so far")?);
     }
     for line in lines(&bill) {
@@ -34,7 +34,11 @@ fn lines(bill: &api::Bill) -> Vec<String> {
     let mut lines = Vec::new();
     let width = bill.steps.iter().map(|step| step.step.len()).max().unwrap_or(0).max(15);
     for step in &bill.steps {
-        lines.push(format!("{:width$}  {}", step.step, amount(&step.cost.spent)));
+        let mut cost = amount(&step.cost.spent);
+        if step.worked_ms > 0 {
+            cost = format!("{cost}; worked on for {}", duration(step.worked_ms));
+        }
+        lines.push(format!("{:width$}  {cost}", step.step));
     }
     lines.push(format!("{:width$}  {}", "spent", amount(&bill.total.spent)));
     for (name, of) in
@@ -46,6 +50,9 @@ fn lines(bill: &api::Bill) -> Vec<String> {
     }
     if let Some(limit) = &bill.budget {
         lines.push(format!("{:width$}  {}", "budget", self::limit(limit)));
+    }
+    if bill.active_ms > 0 {
+        lines.push(format!("{:width$}  {}", "active", duration(bill.active_ms)));
     }
     for model in &bill.models {
         let read = model.fresh_tokens + model.cached_tokens + model.stored_tokens;
@@ -96,15 +103,19 @@ fn line(of: &api::Account) -> String {
     of.until.as_ref().map_or(text.clone(), |until| format!("{text}; until {until}"))
 }
 
-fn limit(of: &api::Limit) -> String {
+/// What there is a limit of.
+pub(crate) fn limit(of: &api::Limit) -> String {
     let tokens = of.tokens.map(|tokens| format!("{tokens} tokens"));
-    let usd = of.nano_usd.map(dollars);
-    tokens.into_iter().chain(usd).collect::<Vec<_>>().join(", ")
+    let (usd, time) = (of.nano_usd.map(dollars), of.time_ms.map(duration));
+    tokens.into_iter().chain(usd).chain(time).collect::<Vec<_>>().join(", ")
 }
 
-/// Tokens and money, with what is not known.
+/// Tokens, money and the time of the calls, with what is not known.
 pub(crate) fn amount(of: &api::Amount) -> String {
     let mut text = format!("{} tokens, {}", of.tokens, dollars(of.nano_usd));
+    if of.time_ms > 0 {
+        text = format!("{text}, {} of calls", duration(of.time_ms));
+    }
     if of.unpriced_calls > 0 {
         text = format!("{text} and {} calls of unknown price", of.unpriced_calls);
     }

@@ -1,5 +1,7 @@
 //! `runs`: looking at runs, and telling them what to do.
 
+use std::time::Duration;
+
 use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
 
 use super::exit::{Exit, Stop};
@@ -198,13 +200,21 @@ pub(crate) struct Budget {
     #[arg(long)]
     step: Option<String>,
     /// So many more tokens
-    #[arg(long, required_unless_present = "usd")]
+    #[arg(long, required_unless_present_any = ["usd", "time"])]
     tokens: Option<u64>,
     /// So many more US dollars
     #[arg(long)]
     usd: Option<f64>,
+    /// So much more time, such as `10m`
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    time: Option<Duration>,
     #[command(flatten)]
     who: Who,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    kapelle_core::parse_duration(text)
+        .ok_or_else(|| "say it as `500ms`, `30s`, `10m` or `2h`".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -283,8 +293,9 @@ async fn ask(
             let word = api::Answer { answer, ordinal, by: who.by.clone() };
             teller.told(&client.answer(&run, &step, &word).await?, who.json).await?;
         }
-        Command::Budget(Budget { run, step, tokens, usd, who }) => {
-            let word = api::Raise { step, tokens, usd, by: who.by.clone() };
+        Command::Budget(Budget { run, step, tokens, usd, time, who }) => {
+            let time_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            let word = api::Raise { step, tokens, usd, time_ms, by: who.by.clone() };
             teller.told(&client.raise(&run, &word).await?, who.json).await?;
         }
         Command::Bill(args) => bill::bill(args, client).await?,

@@ -1,6 +1,7 @@
 //! What a run has cost, and more that it may.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::{Path, State};
@@ -34,8 +35,9 @@ pub(super) async fn raise(
     #[expect(clippy::cast_possible_truncation, reason = "it is bounded")]
     let nanos = (usd * 1e9).round() as i64;
     let (by, _) = said(word.by, None);
-    let tokens = word.tokens.unwrap_or(0);
-    tell(&app, run, Command::Raise { step, tokens, nanos, by }, Vec::new()).await
+    let (tokens, ms) = (word.tokens.unwrap_or(0), word.time_ms.unwrap_or(0));
+    let more = Sum { tokens, nanos, ms, unpriced: 0 };
+    tell(&app, run, Command::Raise { step, more, by }, Vec::new()).await
 }
 
 /// What a run has cost so far: by step and by model, with what is reserved and of unknown end.
@@ -51,6 +53,7 @@ pub(super) async fn bill(
     let steps = steps.map(|view| api::StepSpending {
         step: view.step.id.to_string(),
         cost: cost(&view.step.ledger()),
+        worked_ms: millis(view.step.ledger().worked),
         budget: run.spec(view.no).budget.map(|budget| limit(&budget, &view.step.ledger())),
     });
     Ok(Answer(api::Bill {
@@ -59,6 +62,7 @@ pub(super) async fn bill(
         steps: steps.collect(),
         models: models(&app, &run).await?,
         budget: run.plan().plan.budget.map(|budget| limit(&budget, run.ledger())),
+        active_ms: millis(run.active()),
     }))
 }
 
@@ -82,12 +86,13 @@ fn account(of: &Account) -> api::Account {
         account: standing.account.to_string(),
         per: per.to_owned(),
         until: until.map(|until| until.to_string()),
-        limit: api::Limit { tokens: limit.tokens, nano_usd: limit.nanos },
+        limit: api::Limit { tokens: limit.tokens, nano_usd: limit.nanos, time_ms: limit.ms },
         spent: amount(&standing.spent),
         reserved: amount(&standing.reserved),
         left: api::Limit {
             tokens: limit.tokens.map(|max| max.saturating_sub(gone.tokens)),
             nano_usd: limit.nanos.map(|max| max.saturating_sub(gone.nanos).max(0)),
+            time_ms: limit.ms.map(|max| max.saturating_sub(gone.ms)),
         },
     }
 }
@@ -102,13 +107,19 @@ fn cost(ledger: &Ledger) -> api::Spending {
 
 /// A sum as people are told of it.
 pub(crate) fn amount(sum: &Sum) -> api::Amount {
-    api::Amount { tokens: sum.tokens, nano_usd: sum.nanos, unpriced_calls: sum.unpriced }
+    let Sum { tokens, nanos, unpriced, ms } = *sum;
+    api::Amount { tokens, nano_usd: nanos, unpriced_calls: unpriced, time_ms: ms }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {
     api::Limit {
         tokens: budget.tokens.map(|tokens| tokens.saturating_add(ledger.raised.tokens)),
         nano_usd: budget.nanos.map(|nanos| nanos.saturating_add(ledger.raised.nanos)),
+        time_ms: budget.time_ms.map(|ms| ms.saturating_add(ledger.raised.ms)),
     }
 }
 

@@ -195,8 +195,9 @@ fn run_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
             resume: None,
         },
         Event::RunResumed { by } => EventKind::RunResumed { by: by.to_string() },
-        Event::BudgetRaised { tokens, nanos, by, .. } => {
-            EventKind::BudgetRaised { tokens: *tokens, nano_usd: *nanos, by: by.to_string() }
+        Event::BudgetRaised { tokens, nanos, ms, by, .. } => {
+            let (tokens, nano_usd, time_ms) = (*tokens, *nanos, *ms);
+            EventKind::BudgetRaised { tokens, nano_usd, time_ms, by: by.to_string() }
         }
         Event::RunStopping { verdict, by, reason } => EventKind::RunStopping {
             verdict: verdict.as_str().to_owned(),

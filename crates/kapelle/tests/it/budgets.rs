@@ -109,3 +109,86 @@ fn a_limit_of_an_agent_stops_that_agent_alone() {
     run(&folder, &fake, "run rich.yaml --json").expect(0);
     assert_eq!(fake.journal().len(), 6, "{:?}", fake.counts());
 }
+
+#[test]
+fn a_limit_in_money_of_each_agent_is_kept_to_the_nano_dollar() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write("workflow.yaml", &branches("model"));
+    // An answer costs up to 0.24 dollars and is reserved as such: there is room for two.
+    folder.write("kapelle.toml", "[budgets.agents.\"*\"]\nusd = 0.6\n");
+    let id = run_of(&run(&folder, &fake, "run . --json").expect(5).events()[0]);
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    let account = folder.run("budgets --json").expect(0).json()["accounts"][0].clone();
+    assert_eq!(account["account"], "agent model");
+    assert_eq!(account["spent"]["nano_usd"], bill["total"]["spent"]["nano_usd"], "{account:#}");
+    let (spent, left) = (&account["spent"]["nano_usd"], &account["left"]["nano_usd"]);
+    assert_eq!(spent.as_i64().unwrap() + left.as_i64().unwrap(), 600_000_000, "{account:#}");
+    assert!(left.as_i64().unwrap() < 300_000_000, "{account:#}");
+}
+
+#[test]
+fn where_a_limit_is_in_money_a_call_of_unknown_price_is_not_made() {
+    let script = "models: [{id: nobody-knows, provider: anthropic, window: 100000, output_max: 20000}]\n\
+                  rules: [{answer: [{text: 'hello'}]}]";
+    let (folder, fake) = (Folder::new(), Fake::start(Script::parse(script).unwrap()).unwrap());
+    folder.write("workflow.yaml", &branches("model"));
+    folder.write(
+        "kapelle.toml",
+        "[models]\nbalanced = [\"anthropic/nobody-knows\"]\n[budgets.tenant]\nusd = 100\n",
+    );
+    let id = run_of(&run(&folder, &fake, "run . --json").expect(5).events()[0]);
+    assert_eq!(fake.journal().len(), 0, "{:?}", fake.counts());
+    let why = folder.run(&format!("why {id} ask.0")).expect(0).out;
+    assert!(why.contains("nobody knows what this call costs"), "{why}");
+    assert!(why.contains("models.prices"), "{why}");
+}
+
+#[test]
+fn a_limit_of_time_lets_calls_begin_while_any_is_left() {
+    let script = "delivery: {latency_ms: 20}\nrules: [{answer: [{text: 'hello'}]}]";
+    let (folder, fake) = (Folder::new(), Fake::start(Script::parse(script).unwrap()).unwrap());
+    folder.write("workflow.yaml", &branches("model"));
+    folder.write("kapelle.toml", "[budgets.tenant]\ntime = \"1ms\"\n");
+    let id = run_of(&run(&folder, &fake, "run . --json").expect(5).events()[0]);
+    assert_eq!(fake.journal().len(), 1, "{:?}", fake.counts());
+    let budgets = folder.run("budgets --json").expect(0).json();
+    let account = &budgets["accounts"][0];
+    assert!(account["spent"]["time_ms"].as_u64().unwrap() >= 20, "{budgets:#}");
+    assert_eq!(account["left"]["time_ms"], 0, "{budgets:#}");
+    let why = folder.run(&format!("why {id}")).expect(0).out;
+    assert!(why.contains("no time is left"), "{why}");
+    folder.write("kapelle.toml", "[budgets.tenant]\ntime = \"1h\"\n");
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(0);
+    assert_eq!(fake.journal().len(), 5, "{:?}", fake.counts());
+}
+
+#[test]
+fn a_run_out_of_time_pauses_and_goes_on_with_more() {
+    let folder = Folder::new();
+    let wait = "until [ -e go ]; do sleep 0.02; done";
+    folder.write(
+        "workflow.yaml",
+        &format!(
+            "id: late\nconfig: {{ budget: {{ time: 50ms }} }}\ntasks:\n\
+             \x20 - {{ id: first, agentName: process, input: {{ shell: '{wait}' }} }}\n\
+             \x20 - {{ id: then, agentName: process, input: {{ shell: 'echo done' }}, dependencies: [first] }}\n"
+        ),
+    );
+    let mut running = Running::of(folder.command("run . --json"));
+    let id = run_of(&running.wait_for("run_created", None));
+    let paused = running.wait_for("run_paused", None);
+    assert_eq!(paused["reason"], "the budget of time is used up", "{paused:#}");
+    folder.write("go", "");
+    running.finish().expect(5);
+    let shown = folder.run(&format!("runs show {id} --json")).expect(0).json();
+    assert_eq!(shown["steps"][0]["status"], "completed", "what was under way ends: {shown:#}");
+    let more = format!("runs budget {id} --time");
+    let why = folder.run(&format!("why {id}")).expect(0).out;
+    assert!(why.contains(&format!("kapelle {more} 10m")), "{why}");
+    let refused = folder.run(&format!("runs resume {id}")).expect(2);
+    assert!(refused.err.contains("raise it"), "{}", refused.err);
+    folder.run(&format!("{more} 1h")).expect(0);
+    folder.run(&format!("runs resume {id} --json")).expect(0);
+    let bill = folder.run(&format!("runs bill {id}")).expect(0).out;
+    assert!(bill.contains("1h") && bill.contains("active"), "{bill}");
+}

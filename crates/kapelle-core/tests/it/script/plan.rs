@@ -104,7 +104,7 @@ fn of_retry(retry: &mut Retry, name: &str, value: &str) {
     }
 }
 
-/// `TOKENS`, `NANOSn$` or `TOKENS/NANOSn$`, and `,fail`.
+/// `TOKENS`, `NANOSn$` and `TIME` after `/`, and `,fail`.
 fn budget(text: &str) -> Budget {
     let (limits, on_exceeded) = match text.strip_suffix(",fail") {
         Some(limits) => (limits, OnExceeded::Fail),
@@ -114,6 +114,7 @@ fn budget(text: &str) -> Budget {
     for limit in limits.split('/') {
         match limit.strip_suffix("n$") {
             Some(nanos) => budget.nanos = Some(nanos.parse().unwrap()),
+            None if limit.ends_with('s') => budget.time_ms = Some(ms(limit)),
             None => budget.tokens = Some(limit.parse().unwrap()),
         }
     }

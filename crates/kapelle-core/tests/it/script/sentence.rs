@@ -58,9 +58,10 @@ pub(super) fn of(stage: &Driver, event: &Event) -> String {
         Event::StepsDropped { steps } => {
             format!("dropped: {}", steps.iter().map(name).collect::<Vec<_>>().join(" "))
         }
-        Event::BudgetRaised { step, tokens, nanos, by } => {
+        Event::BudgetRaised { step, tokens, nanos, ms, by } => {
             let whose = step.as_ref().map_or("run".to_owned(), &name);
-            format!("{whose} may spend {tokens} tokens and {nanos} n$ more, says {by}")
+            let time = if *ms == 0 { String::new() } else { format!(" and {ms} ms") };
+            format!("{whose} may spend {tokens} tokens and {nanos} n${time} more, says {by}")
         }
         Event::EffectStarted { step, attempt, effect, reserve } => {
             let reserve =

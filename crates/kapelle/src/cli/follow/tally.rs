@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api::{Event, EventKind};
+use kapelle_core::run::OUT_OF_TIME;
 
 use crate::cli::exit::Exit;
 use crate::cli::out;
@@ -43,9 +44,11 @@ impl Wait {
                 format!("runs approve {run} {step} --by {}", by.join("|"))
             }
             Answer::Raise { own: true } => {
-                format!("runs budget {run} --step {step} --tokens N|--usd X")
+                format!("runs budget {run} --step {step} --tokens N|--usd X|--time 10m")
             }
-            Answer::Raise { own: false } => format!("runs budget {run} --tokens N|--usd X"),
+            Answer::Raise { own: false } => {
+                format!("runs budget {run} --tokens N|--usd X|--time 10m")
+            }
             Answer::GoOn => format!("runs resume {run}"),
             Answer::Say => format!("runs answer {run} {step} ANSWER"),
             Answer::Resolve => {
@@ -105,7 +108,10 @@ impl Tally {
 
     /// The commands of ours that end the waits for people.
     pub(super) fn answers(&self) -> Vec<String> {
-        self.waits_for.iter().map(|(step, wait)| wait.command(&self.run, step)).collect()
+        let late = self.paused.as_deref().is_some_and(|reason| reason == OUT_OF_TIME);
+        let more = late.then(|| format!("runs budget {} --time 10m", self.run));
+        let waits = self.waits_for.iter().map(|(step, wait)| wait.command(&self.run, step));
+        more.into_iter().chain(waits).collect()
     }
 
     /// Says once what a person is to do, and how.

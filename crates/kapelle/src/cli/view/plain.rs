@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kapelle_api::{self as api, Event, EventKind};
 
-use crate::cli::bill::amount;
+use crate::cli::bill;
 use crate::cli::out::{counted, duration, shown};
 
 /// How much of a message is shown.
@@ -104,9 +104,13 @@ fn words(kind: &EventKind) -> Option<String> {
             if reason.is_empty() { format!("paused by {by}") } else { format!("paused: {reason}") }
         }
         EventKind::RunResumed { by } => format!("resumed by {by}"),
-        EventKind::BudgetRaised { tokens, nano_usd, by } => {
-            let more = api::Amount { tokens: *tokens, nano_usd: *nano_usd, unpriced_calls: 0 };
-            format!("may spend {} more, says {by}", amount(&more))
+        EventKind::BudgetRaised { tokens, nano_usd, time_ms, by } => {
+            let limit = api::Limit {
+                tokens: Some(*tokens).filter(|more| *more > 0),
+                nano_usd: Some(*nano_usd).filter(|more| *more > 0),
+                time_ms: Some(*time_ms).filter(|more| *more > 0),
+            };
+            format!("may spend {} more, says {by}", bill::limit(&limit))
         }
         EventKind::RunStopping { verdict, reason, by } => {
             let reason = if reason.is_empty() { by } else { reason };

@@ -73,6 +73,10 @@ impl Told<'_> {
     }
 
     fn resume(&self) -> Help {
+        if self.run.paused().is_some() && self.run.is_out_of_time() {
+            let id = self.run.id().to_string();
+            return help("give it more time", &["runs", "budget", &id, "--time", "10m"]);
+        }
         help("go on with the run", &["runs", "resume", &self.run.id().to_string()])
     }
 
@@ -267,7 +271,7 @@ impl Told<'_> {
                     command.extend(["--step", &*step]);
                 }
                 command.extend(["--tokens", "N"]);
-                vec![help("let it spend more: `--tokens N` or `--usd X`", &command)]
+                vec![help("let it spend more: `--tokens N`, `--usd X` or `--time 10m`", &command)]
             }
             StepStatus::Blocked(Blocked::Account { .. }) => vec![
                 help("see what is left of each limit", &["budgets"]),
