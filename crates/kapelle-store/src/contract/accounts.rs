@@ -38,7 +38,7 @@ pub fn standing(account: &str, spent: u64, reserved: u64) -> Standing {
     Standing { account: account.into(), spent: tokens(spent), reserved: tokens(reserved) }
 }
 
-async fn standings(journal: &impl Journal) -> Vec<Standing> {
+pub async fn standings(journal: &impl Journal) -> Vec<Standing> {
     journal.accounts(&tenant(), TODAY).await.unwrap()
 }
 

@@ -41,6 +41,7 @@ impl Stored {
     fn tamper(&self, sql: &str) {
         let flags = rusqlite::OpenFlags::default();
         let conn = Connection::open_with_flags_and_vfs(self.file(), flags, pages::name()).unwrap();
+        super::sum::register(&conn).unwrap();
         conn.execute_batch(sql).unwrap();
     }
 }
@@ -112,7 +113,7 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     let mut stored = Stored::new();
     let epoch = claim(&*stored, SHARD).await;
     stored.tamper("PRAGMA user_version = 9");
-    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 5, .. });
+    let newer = |error: &Error| matches!(error, Error::Newer { store: 9, ours: 6, .. });
     // Also by those that have it open.
     let outcome = append(&*stored, vec![Part { shard: SHARD, epoch, runs: vec![] }]).await;
     assert!(newer(outcome.as_ref().unwrap_err()), "{outcome:?}");
@@ -326,6 +327,28 @@ async fn a_store_of_the_level_before_is_raised() {
     // What such a one has free stays free, and is told.
     let shrunk = stored.shrink().await.unwrap();
     assert!(!shrunk.more && shrunk.free >= 1 << 20, "{shrunk:?}");
+}
+
+#[tokio::test]
+async fn accounts_of_the_level_before_are_kept() {
+    use crate::contract::{ask, call, standing, standings, tokens, within};
+    use kapelle_core::port::account::Accounts as _;
+    let mut stored = Stored::new();
+    for n in [1, 2] {
+        ask(&*stored, n, 30, vec![within("tenant", 100)]).await;
+    }
+    stored.settle(&tenant(), call(1), tokens(20)).await.unwrap();
+    stored.store = None;
+    stored.tamper(
+        "ALTER TABLE account DROP COLUMN ms; ALTER TABLE account_grant DROP COLUMN ms;
+         UPDATE account SET sum = row_sum(tenant, account, day, tokens, nanos, unpriced);
+         UPDATE account_grant SET sum = row_sum(tenant, account, run, step, attempt, ordinal, day,
+             tokens, nanos, unpriced);
+         PRAGMA user_version = 5",
+    );
+    stored.reopen();
+    assert_eq!(standings(&*stored).await, [standing("tenant", 20, 30)]);
+    assert_eq!(stored.verify(|_| {}).await.unwrap().damage, []);
 }
 
 #[tokio::test]
