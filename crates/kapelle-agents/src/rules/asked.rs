@@ -25,6 +25,19 @@ const NUMBERS: [&str; 26] = [
     "combien", "quando", "quanto",
 ];
 
+/// Words that ask for something else each.
+const ASKING: [&str; 27] = [
+    "what", "why", "where", "when", "who", "which", "was", "warum", "wieso", "wo", "wann", "wer",
+    "welche", "welcher", "welches", "que", "quoi", "pourquoi", "où", "quand", "qui", "qué",
+    "dónde", "cuándo", "quién", "perché", "dove",
+];
+
+/// The word that a question begins with, if it says what is asked for.
+pub(super) fn asking(question: &str) -> Option<&'static str> {
+    let first = words(question).next()?.1.to_lowercase();
+    ASKING.into_iter().find(|word| *word == first)
+}
+
 impl Way {
     /// The way that `question` asks in.
     pub(super) fn of(question: &str) -> Self {

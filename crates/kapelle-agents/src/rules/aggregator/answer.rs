@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::report::Quote;
+use super::titled::titled;
 use crate::rules::asked::{Way, asked};
 use crate::rules::choose::{Candidate, Chosen, Wanted, candidates, choose};
 use crate::rules::document::Page;
@@ -21,6 +22,8 @@ use crate::text::{Block, Kind, Term, Terms, plain};
 const ANSWER: usize = 3;
 /// What share of the best one's score a sentence must have to answer as well.
 const ANSWERS_TOO: f32 = 0.6;
+/// What score it must have beside a section that asks the question itself.
+const ANSWERS_AS_WELL: f32 = 1.1;
 /// From here on two sentences say the same.
 const THE_SAME: f32 = 0.8;
 /// What a word of the question counts that only the heading has.
@@ -45,70 +48,86 @@ pub(super) fn of_all(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote> {
     chosen.into_iter().map(quote).collect()
 }
 
-/// The sentences of the passages `near` a question that answer it, best first.
+/// What answers a question, best first: the sections that ask it themselves, and the sentences of the
+/// passages `near` it.
 pub(super) fn answer(
     question: &str,
     near: &[Ranked],
     pages: &[Page<'_>],
     terms: &mut Terms,
 ) -> Vec<Quote> {
+    let mut kept: Kept = Kept::default();
+    for quote in titled(question, pages, terms) {
+        let said =
+            terms.of(&pages[quote.page].text[quote.range.clone()], pages[quote.page].language);
+        kept.add(quote, said);
+    }
     let way = Way::of(question);
-    let mut found: Vec<(Candidate, &Ranked)> = Vec::new();
+    let scored = scored(question, near, pages, terms);
+    let best = scored.first().map_or(0.0, |one| one.0);
+    let least = if kept.quotes.is_empty() { 0.0 } else { ANSWERS_AS_WELL };
+    let least = least.max(best * ANSWERS_TOO);
+    for (_, one) in scored.into_iter().take_while(|(score, _)| *score >= least) {
+        let range = match way {
+            Way::How => with_list(&one.range, &pages[one.page]),
+            Way::Number | Way::Any => one.range,
+        };
+        kept.add(Quote { page: one.page, range, heading: None }, one.terms);
+    }
+    kept.quotes
+}
+
+/// The sentences of the passages `near` a question that have some of it, and how well they answer it,
+/// best first.
+fn scored(
+    question: &str,
+    near: &[Ranked],
+    pages: &[Page<'_>],
+    terms: &mut Terms,
+) -> Vec<(f32, Candidate)> {
+    let scale = Scale::of(question, near, pages, terms);
+    let mut scored = Vec::new();
     for one in candidates(pages, terms) {
         let holds = |near: &&Ranked| {
             let range = &near.passage.range;
             near.page == one.page && range.start <= one.range.start && one.range.end <= range.end
         };
         if let Some(passage) = near.iter().find(holds) {
-            found.push((one, passage));
+            let score = scale.score(&one, passage, pages, terms);
+            scored.extend((score > 0.0).then_some((score, one)));
         }
     }
-    let scale = Scale::of(question, way, near, pages, terms);
-    let scores: Vec<f32> =
-        found.iter().map(|(one, near)| scale.score(one, near, pages, terms)).collect();
-    let mut order: Vec<usize> = (0..found.len()).filter(|at| scores[*at] > 0.0).collect();
-    order.sort_by(|one, other| scores[*other].total_cmp(&scores[*one]).then(one.cmp(other)));
-    let taken = distinct(&order, &found, &scores);
-    let mut quotes: Vec<Quote> = taken
-        .iter()
-        .map(|at| {
-            let (one, near) = &found[*at];
-            let range = match way {
-                Way::How => with_list(&one.range, &pages[one.page]),
-                Way::Number | Way::Any => one.range.clone(),
-            };
-            Quote { page: near.page, range, heading: None }
-        })
-        .collect();
-    let mut kept: Vec<Quote> = Vec::new();
-    quotes.retain(|quote| {
-        let inside = |other: &Quote| {
+    scored.sort_by(|one, other| other.0.total_cmp(&one.0));
+    scored
+}
+
+/// What answers, no two of which say the same.
+#[derive(Default)]
+struct Kept {
+    quotes: Vec<Quote>,
+    said: Vec<Vec<Term>>,
+}
+
+impl Kept {
+    /// Adds a quote that has the terms `said`, if it is new and there is room.
+    fn add(&mut self, quote: Quote, said: Vec<Term>) {
+        let overlaps = |other: &Quote| {
             other.page == quote.page
                 && quote.range.start < other.range.end
                 && other.range.start < quote.range.end
         };
-        let new = !kept.iter().any(inside);
-        kept.extend(new.then(|| quote.clone()));
-        new
-    });
-    quotes
-}
-
-/// The first of `order` that say different things, if they answer about as well as the best.
-fn distinct(order: &[usize], found: &[(Candidate, &Ranked)], scores: &[f32]) -> Vec<usize> {
-    let best = order.first().map_or(0.0, |at| scores[*at]);
-    let good: Vec<usize> =
-        order.iter().copied().take_while(|at| scores[*at] >= best * ANSWERS_TOO).collect();
-    let stems: Vec<_> = good.iter().map(|at| found[*at].0.terms.clone()).collect();
-    let (vectors, _) = vectors(&stems);
-    let mut taken: Vec<usize> = Vec::new();
-    for at in 0..good.len() {
-        let repeats = taken.iter().any(|other| vectors[at].likeness(&vectors[*other]) > THE_SAME);
-        if !repeats && taken.len() < ANSWER {
-            taken.push(at);
+        if self.quotes.len() == ANSWER || self.quotes.iter().any(overlaps) {
+            return;
+        }
+        self.said.push(said);
+        let (vectors, _) = vectors(&self.said);
+        let (new, others) = vectors.split_last().expect("it was pushed");
+        if others.iter().any(|other| new.likeness(other) > THE_SAME) {
+            self.said.pop();
+        } else {
+            self.quotes.push(quote);
         }
     }
-    taken.into_iter().map(|at| good[at]).collect()
 }
 
 /// What a sentence is measured by.
@@ -122,13 +141,7 @@ struct Scale {
 
 impl Scale {
     #[expect(clippy::cast_precision_loss, reason = "there are few passages")]
-    fn of(
-        question: &str,
-        way: Way,
-        near: &[Ranked],
-        pages: &[Page<'_>],
-        terms: &mut Terms,
-    ) -> Self {
+    fn of(question: &str, near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Self {
         let asked: Vec<Vec<Term>> =
             pages.iter().map(|page| asked(question, page.language, terms)).collect();
         let mut weights = HashMap::new();
@@ -136,7 +149,7 @@ impl Scale {
             let among = near.iter().filter(|one| one.terms.contains(term)).count() as f32;
             weights.insert(*term, (1.0 + near.len() as f32 / (among + 1.0)).ln());
         }
-        Self { way, asked, weights }
+        Self { way: Way::of(question), asked, weights }
     }
 
     fn score(&self, one: &Candidate, near: &Ranked, pages: &[Page<'_>], terms: &mut Terms) -> f32 {
@@ -181,26 +194,30 @@ fn together(asked: &[Term], said: &[Term]) -> f32 {
 }
 
 /// `range` with the list or the commands that the text leads to soon after it.
-fn with_list(range: &Range<usize>, page: &Page<'_>) -> Range<usize> {
+pub(super) fn with_list(range: &Range<usize>, page: &Page<'_>) -> Range<usize> {
     let Some(at) = page.blocks.iter().position(|block| range.end <= block.range.end) else {
         return range.clone();
     };
-    let is_list = |block: &Block| matches!(block.kind, Kind::Item { .. } | Kind::Code);
     if is_list(&page.blocks[at]) {
         return range.clone();
     }
     let after = &page.blocks[at + 1..];
     let before = after.iter().take_while(|block| block.kind == Kind::Paragraph).count();
-    let leads = page.text[..after.get(before).map_or(0, |block| block.range.start)]
-        .trim_end_matches(|letter: char| letter.is_whitespace() || "`~".contains(letter))
-        .ends_with(':');
-    let list = after[before..].iter().take_while(|block| is_list(block));
-    let list: Vec<&Block> =
-        list.take_while(|block| block.range.end <= range.end + LIST_MAX).collect();
-    match (list.first(), list.last()) {
-        (Some(first), Some(last)) if leads && first.range.start <= range.end + FAR => {
-            range.start..last.range.start + page.text[last.range.clone()].trim_end().len()
-        }
+    let leads = page.text[page.blocks[at + before].range.clone()].trim_end().ends_with(':');
+    match list(&after[before..], page.text, range.end) {
+        Some(list) if leads && list.start <= range.end + FAR => range.start..list.end,
         _ => range.clone(),
     }
+}
+
+/// The list or the commands that `blocks` begin with, so far as they are near to `from`.
+pub(super) fn list(blocks: &[Block], text: &str, from: usize) -> Option<Range<usize>> {
+    let list = blocks.iter().take_while(|block| is_list(block));
+    let list: Vec<&Block> = list.take_while(|block| block.range.end <= from + LIST_MAX).collect();
+    let (first, last) = (list.first()?, list.last()?);
+    Some(first.range.start..last.range.start + text[last.range.clone()].trim_end().len())
+}
+
+fn is_list(block: &Block) -> bool {
+    matches!(block.kind, Kind::Item { .. } | Kind::Code)
 }

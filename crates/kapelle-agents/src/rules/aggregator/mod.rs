@@ -10,6 +10,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod titled;
 
 use serde_json::json;
 

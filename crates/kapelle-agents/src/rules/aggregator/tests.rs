@@ -303,3 +303,52 @@ fn code_and_tables_are_no_evidence_by_themselves() {
     assert!(evidence.contains("A second backup of the queue"), "{evidence}");
     assert!(!evidence.contains("harbor backup") && !evidence.contains("full"), "{evidence}");
 }
+
+/// The words of the answer's first part to each question, where the other pages are those above.
+fn first_answer(page: &str, question: &str) -> String {
+    let mut documents = documents(&PAGES);
+    let faq = json!({"url": "https://docs.example/faq", "title": "Harbor: FAQ", "markdown": page});
+    documents.as_array_mut().unwrap().push(faq);
+    let (value, _) =
+        report(&json!({"documents": documents, "question": question, "formats": ["markdown"]}));
+    value["answer"][0]["text"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_section_that_asks_the_question_answers_it_however_short_it_is() {
+    let page = "# Questions about Harbor\n\n## Can a job wait?\n\nNot yet. People build it with a queue for \
+        each delay.\n\n## Can jobs wait for other jobs?\n\nYes, since 3.2.\n\n## How do I remove Harbor?\n\nDo this:\n\n\
+        - Stop the program.\n- Delete its folder.\n\n## How are retries turned off?\n\n```\nharbor set retries 0\n\
+        ```\n\nIt needs no restart.\n\n## How many workers does a queue need?\n\nFewer than one would think, and no queue is like another. Begin with 4 and look.\n\n### Why is it called Harbor?\n\nIt is a place where \
+        ships wait.\n\n**Is there a hosted version of it?** No.\n\nWho made Harbor?\n\nSome people \
+        in Oslo.\n\n## Limits of a queue\n\nIt has none. Disks have.";
+    let cases = [
+        ("Can a job wait?", "Not yet. People build it with a queue for each delay."),
+        ("can jobs wait for other jobs", "Yes, since 3.2."),
+        ("How do I remove Harbor?", "Do this:\n\n- Stop the program.\n- Delete its folder."),
+        ("How are retries turned off?", "harbor set retries 0"),
+        (
+            "How many workers does a queue need?",
+            "Fewer than one would think, and no queue is like another. Begin with 4 and look.",
+        ),
+        (
+            "How many workers does a Harbor queue need?",
+            "Fewer than one would think, and no queue is like another. Begin with 4 and look.",
+        ),
+        ("Why is it called Harbor?", "It is a place where ships wait."),
+        ("Is there a hosted version of it?", "No."),
+        ("Who made Harbor?", "Some people in Oslo."),
+        ("What are the limits of a queue?", "It has none. Disks have."),
+    ];
+    for (question, wanted) in cases {
+        assert_eq!(first_answer(page, question), wanted, "{question}");
+    }
+}
+
+#[test]
+fn a_section_that_asks_something_else_of_the_same_words_is_not_the_answer() {
+    let page = "# Questions about Harbor\n\n## Where are finished jobs kept?\n\nIn the folder called graveyard.\n\n\
+        ## Finished jobs kept\n\nSome say that this is too long.";
+    let found = first_answer(page, "How long are finished jobs kept?");
+    assert!(found.contains("14 days") || found.contains("30 days"), "{found}");
+}

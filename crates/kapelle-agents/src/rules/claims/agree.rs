@@ -65,7 +65,7 @@ pub(crate) fn groups(claims: &[Claim], pages: &[Page<'_>], terms: &mut Terms) ->
 }
 
 /// What most of the titles name: the thing that all is about, which tells no claim from another.
-fn topic(pages: &[Page<'_>], terms: &mut Terms) -> HashSet<Term> {
+pub(crate) fn topic(pages: &[Page<'_>], terms: &mut Terms) -> HashSet<Term> {
     let mut among: BTreeMap<Term, usize> = BTreeMap::new();
     for page in pages {
         let mut title = terms.of(page.document.title.as_deref().unwrap_or(""), page.language);

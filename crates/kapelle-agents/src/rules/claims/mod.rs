@@ -10,8 +10,9 @@ mod agree;
 mod sentence;
 mod value;
 
-pub(super) use agree::{Group, groups};
+pub(super) use agree::{Group, groups, topic};
 pub(super) use sentence::{Claim, claims};
+pub(super) use value::has_value;
 
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,11 @@ fn same(one: Option<i8>, other: Option<i8>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
+/// Whether `text` has a number, a date or a version.
+pub(crate) fn has_value(text: &str) -> bool {
+    !values(text).is_empty()
+}
+
 /// The values of `text`, in order. Numbers that only point somewhere, such as `step 3`, are none.
 pub(super) fn values(text: &str) -> Vec<Found> {
     let words: Vec<(Range<usize>, String)> =
