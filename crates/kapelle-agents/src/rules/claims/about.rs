@@ -34,7 +34,7 @@ const EMPTY: &[&str] = &[
     "paramet", "newer", "later", "abov", "higher", "onc", "onli", "alway", "usual", "normal",
     "current", "now", "must", "each", "per", "up", "equal", "total", "open", "accept", "wait",
     "give", "given", "contain", "hold", "provid", "exact", "work", "after", "within", "over",
-    "under", "whole", "by",
+    "under", "whole", "by", "yet", "longer", "sinc", "still", "alreadi", "fulli", "full", "offici",
 ];
 
 /// Things that a text says and means itself by: they tell only what another says of another thing.
@@ -120,6 +120,10 @@ impl About {
             }
             // `every 6 hours` is an interval, `every server` are all of them.
             if &*lower == "every" && range.end + 1 != value.start {
+                continue;
+            }
+            // `Isn't` is a verb and a word that denies, with either apostrophe.
+            if lower.ends_with("n't") || text[range.end..].starts_with("’t") {
                 continue;
             }
             let Some((stem, term)) = telling(&lower, language, terms) else { continue };

@@ -7,6 +7,7 @@
 
 mod about;
 mod agree;
+mod flag;
 mod sentence;
 mod value;
 

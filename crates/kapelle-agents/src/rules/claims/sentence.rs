@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::about::About;
+use super::flag::{begins, flag, is_of_names, written};
 use super::value::{Dimension, Found, Question, Value, values};
 use crate::rules::document::Page;
 use crate::rules::guide::is_told;
@@ -176,10 +177,15 @@ impl Reader<'_> {
         let is_rough = words(text).any(|(_, word)| ROUGH.contains(&word));
         let mut all = values(text);
         as_years(text, &mut all);
+        let flag = flag(text);
+        let mut names = Vec::new();
+        if flag.as_ref().is_some_and(|flag| is_of_names(text, flag, &all)) {
+            names = std::mem::take(&mut all);
+        }
         let since = set_apart(text, &mut all);
         all.retain(|found| !is_denied(&text[..found.range.start]));
         if all.is_empty() {
-            all.extend(flag(text).or_else(|| order(text, self.page.language.code())));
+            all.extend(flag.or_else(|| order(text, self.page.language.code())));
         }
         if all.len() > VALUES_MAX {
             return;
@@ -200,19 +206,24 @@ impl Reader<'_> {
                 let does = words(text).next().map_or("", |(range, _)| &text[range]);
                 about.borrow(&About::of(does, &(0..0), self.page.language, terms));
             }
-            if matches!(value.value, Value::Version(_)) {
+            let named = names.iter().map(|name| &text[name.range.clone()]);
+            let named: Vec<&str> = named.collect();
+            about.said.retain(|said| !named.contains(&&*said.word));
+            if matches!(value.value, Value::Version(_)) || !named.is_empty() {
                 about.said.retain(|said| !matches!(&*said.word, "version" | "versions"));
             }
-            let before = |since: &&Found| statement(text, since) <= statement(text, value);
-            for since in since.iter().filter(before) {
-                about.hold_only(terms.stemmed(&text[since.range.clone()]));
+            let in_reach = |since: &&Found| statement(text, since) <= statement(text, value);
+            let of = names.iter().filter(|name| !begins(text, name));
+            for since in since.iter().filter(in_reach).chain(of) {
+                let written = text[since.range.clone()].trim_start_matches('v');
+                about.hold_only(terms.stemmed(written));
             }
             let counted = self.counted(text, value, terms);
             first.get_or_insert_with(|| about.clone());
             found.push(Claim {
                 page: self.index,
                 range: range.clone(),
-                written: text[value.range.clone()].into(),
+                written: written(text, value),
                 value: value.value.clone(),
                 about,
                 counted,
@@ -286,13 +297,16 @@ fn is_claim(text: &str) -> bool {
     if text.ends_with('?') || !text.contains(' ') {
         return false;
     }
-    let mut count = 0;
+    let (mut count, mut last) = (0, String::new());
     for (_, word) in words(text) {
         let lower = word.to_lowercase();
         let instructs = count == 0 && INSTRUCTION.contains(&&*lower);
-        if instructs || NO_CLAIM.contains(&&*lower) && !is_dated(text, &lower) {
+        // What is no longer so is denied today.
+        let denies = &*lower == "longer" && &*last == "no";
+        if instructs || NO_CLAIM.contains(&&*lower) && !is_dated(text, &lower) && !denies {
             return false;
         }
+        last = lower;
         count += 1;
     }
     count <= WORDS_MAX && !text.contains("used to") && !text.contains("e.g.")
@@ -352,8 +366,16 @@ fn as_years(text: &str, all: &mut [Found]) {
     }
 }
 
+/// Whether a number is what something is not: `does not need 3.8`. `Not more than 3` is 3, and who did
+/// not speak for 3 seconds was silent so long.
 fn is_denied(before: &str) -> bool {
-    before.trim_end().ends_with(" not")
+    const NEAR: usize = 3;
+    const MEASURES: [&str; 10] =
+        ["for", "exceed", "more", "less", "longer", "fewer", "over", "larger", "greater", "only"];
+    let words: Vec<&str> = words(before).map(|(_, word)| word).collect();
+    let near = words.iter().rev().take(NEAR).take_while(|word| !MEASURES.contains(word));
+    near.into_iter()
+        .any(|word| matches!(*word, "not" | "cannot" | "never") || word.ends_with("n't"))
 }
 
 /// The clause of each value; `None` where it cannot be told from another's.
@@ -390,38 +412,6 @@ fn narrowed(text: &str, clause: &Range<usize>, value: &Range<usize>) -> Range<us
     clause.start + start.unwrap_or(0)..value.end + end.unwrap_or(after.len())
 }
 
-/// The yes or no of a sentence.
-fn flag(text: &str) -> Option<Found> {
-    let words: Vec<(Range<usize>, String)> =
-        words(text).map(|(range, word)| (range, word.to_lowercase())).collect();
-    let at = |index: usize| words.get(index).map_or("", |word| &word.1);
-    for (index, (range, word)) in words.iter().enumerate() {
-        let before = if index == 0 { "" } else { at(index - 1) };
-        let stands =
-            matches!(before, "is" | "are" | "turned" | "switched" | "not" | "be" | "always");
-        let (yes, question) = match &**word {
-            "enabled" | "active" => (true, Question::Enabled),
-            "disabled" | "inactive" => (false, Question::Enabled),
-            "on" if stands && !followed(&words, index) => (true, Question::Enabled),
-            "off" if stands => (false, Question::Enabled),
-            "supported" | "supports" | "support" => (true, Question::Supported),
-            "unsupported" => (false, Question::Supported),
-            "required" | "mandatory" if stands => (true, Question::Required),
-            "optional" if stands => (false, Question::Required),
-            "allowed" | "permitted" => (true, Question::Allowed),
-            "forbidden" | "prohibited" => (false, Question::Allowed),
-            _ => continue,
-        };
-        let from = index.saturating_sub(3);
-        let denied = (from..index).any(|near| {
-            matches!(at(near), "not" | "no" | "never" | "cannot" | "without")
-                || at(near).ends_with("n't")
-        });
-        return Some(Found { value: Value::Flag(yes != denied, question), range: range.clone() });
-    }
-    None
-}
-
 /// What an instruction says of when it is a thing's turn: `stop the leader last`.
 fn order(text: &str, code: &str) -> Option<Found> {
     const NAME_MAX: usize = 2;
@@ -434,11 +424,4 @@ fn order(text: &str, code: &str) -> Option<Found> {
     let (range, word) = &words[at];
     let value = Value::Flag(*word == "first", Question::First);
     is_told(text, code).then(|| Found { value, range: range.clone() })
-}
-
-/// Whether a thing follows: `is on the disk` says where, `is on by default` says that it is.
-fn followed(words: &[(Range<usize>, String)], index: usize) -> bool {
-    words
-        .get(index + 1)
-        .is_some_and(|next| !matches!(&*next.1, "by" | "unless" | "when" | "if" | "and"))
 }
