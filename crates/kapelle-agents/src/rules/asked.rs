@@ -3,6 +3,7 @@
 //! **Invariant:** the words of the question are read and nothing else; a question that none of the
 //! ways here knows wants any answer.
 
+use super::claims::Dimension;
 use crate::text::{Language, Term, Terms, words};
 
 /// What would answer a question.
@@ -36,6 +37,53 @@ const ASKING: [&str; 27] = [
 pub(super) fn asking(question: &str) -> Option<&'static str> {
     let first = words(question).next()?.1.to_lowercase();
     ASKING.into_iter().find(|word| *word == first)
+}
+
+/// What a number that is asked for measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    Time,
+    Size,
+}
+
+/// What the number measures that `question` asks for, where its words say so.
+pub(super) fn measure(question: &str) -> Option<Measure> {
+    let said: Vec<String> = words(question).map(|(_, word)| word.to_lowercase()).collect();
+    let behind = said.windows(2).find(|pair| HOWS.contains(&&*pair[0])).map(|pair| &*pair[1])?;
+    match behind {
+        "long" | "often" | "old" | "lange" | "oft" | "alt" => Some(Measure::Time),
+        "large" | "big" | "groß" => Some(Measure::Size),
+        _ => None,
+    }
+}
+
+impl Measure {
+    /// What a page calls it that does not ask, in words that only such a page has.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Time => "",
+            Self::Size => "maximum size",
+        }
+    }
+
+    pub(super) fn dimension(self) -> Dimension {
+        match self {
+            Self::Time => Dimension::Seconds,
+            Self::Size => Dimension::Bytes,
+        }
+    }
+
+    /// Whether `text` has a word for it.
+    pub(super) fn is_named(self, text: &str) -> bool {
+        const TIMES: [&str; 4] = ["duration", "interval", "period", "retention"];
+        const SIZES: [&str; 7] =
+            ["size", "largest", "maximum", "most", "limit", "larger", "exceed"];
+        let names: &[&str] = match self {
+            Self::Time => &TIMES,
+            Self::Size => &SIZES,
+        };
+        words(text).any(|(_, word)| names.contains(&&*word.to_lowercase()))
+    }
 }
 
 impl Way {

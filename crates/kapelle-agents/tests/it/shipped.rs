@@ -26,6 +26,9 @@ async fn the_first_line_answers_what_is_asked_of_the_pages() {
     let pages = pages().await;
     let wanted = [
         ("How long are messages kept?", "Messages are kept for "),
+        ("How long are messages kept in version 3?", "Messages are kept for "),
+        ("How large can a message be?", "A message can have a size of at most "),
+        ("Does Tern support Windows?", "The tools and the clients do."),
         ("How do I take a backup of the metadata?", "made with ternctl meta export"),
         ("How do I install Tern on Debian?", "There are packages for Debian"),
         (

@@ -5,18 +5,17 @@
 //! being read without the sentences before it. Where a way to do something is asked for, the
 //! commands or the list that the answer leads to are part of it.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::report::Quote;
+use super::scale::Scale;
 use super::titled::titled;
-use crate::rules::asked::{Way, asked};
+use crate::rules::asked::Way;
 use crate::rules::choose::{Candidate, Chosen, Wanted, candidates, choose};
 use crate::rules::document::Page;
-use crate::rules::guide::is_told;
 use crate::rules::rank::Ranked;
 use crate::rules::similar::vectors;
-use crate::text::{Block, Kind, Term, Terms, plain};
+use crate::text::{Block, Kind, Term, Terms};
 
 /// How many sentences answer the question.
 const ANSWER: usize = 3;
@@ -26,14 +25,6 @@ const ANSWERS_TOO: f32 = 0.6;
 const ANSWERS_AS_WELL: f32 = 1.1;
 /// From here on two sentences say the same.
 const THE_SAME: f32 = 0.8;
-/// What a word of the question counts that only the heading has.
-const IN_HEADING: f32 = 0.5;
-/// What words side by side count, beside having them at all.
-const TOGETHER: f32 = 0.5;
-/// What a number counts where one is asked for, and an instruction where a way is.
-const EXPECTED: f32 = 0.3;
-/// What is left of a sentence that goes on from the one before.
-const LEANS: f32 = 0.5;
 /// The most that a list or commands may add, in bytes, and how far away they may begin.
 const LIST_MAX: usize = 1500;
 const FAR: usize = 240;
@@ -128,69 +119,6 @@ impl Kept {
             self.quotes.push(quote);
         }
     }
-}
-
-/// What a sentence is measured by.
-struct Scale {
-    way: Way,
-    /// The words of the question, in its order, as each page's language stems them.
-    asked: Vec<Vec<Term>>,
-    /// How rare each is among the passages.
-    weights: HashMap<Term, f32>,
-}
-
-impl Scale {
-    #[expect(clippy::cast_precision_loss, reason = "there are few passages")]
-    fn of(question: &str, near: &[Ranked], pages: &[Page<'_>], terms: &mut Terms) -> Self {
-        let asked: Vec<Vec<Term>> =
-            pages.iter().map(|page| asked(question, page.language, terms)).collect();
-        let mut weights = HashMap::new();
-        for term in asked.iter().flatten() {
-            let among = near.iter().filter(|one| one.terms.contains(term)).count() as f32;
-            weights.insert(*term, (1.0 + near.len() as f32 / (among + 1.0)).ln());
-        }
-        Self { way: Way::of(question), asked, weights }
-    }
-
-    fn score(&self, one: &Candidate, near: &Ranked, pages: &[Page<'_>], terms: &mut Terms) -> f32 {
-        let page = &pages[one.page];
-        let asked = &self.asked[one.page];
-        let heading = near.passage.heading.clone().map_or("", |range| &page.text[range]);
-        let heading = terms.of(heading, page.language);
-        let weight = |term: &Term| self.weights.get(term).copied().unwrap_or(0.0);
-        let all: f32 = asked.iter().map(weight).sum();
-        let said: f32 = asked.iter().filter(|term| one.terms.contains(term)).map(weight).sum();
-        let above = |term: &&Term| heading.contains(term) && !one.terms.contains(term);
-        let above: f32 = asked.iter().filter(above).map(weight).sum();
-        if all <= 0.0 || said + above <= 0.0 {
-            return 0.0;
-        }
-        let covered = (said + IN_HEADING * above) / all;
-        let words = &page.text[one.range.clone()];
-        let expected = match self.way {
-            Way::Number => words.bytes().any(|byte| byte.is_ascii_digit()),
-            Way::How => is_told(&plain(words), page.language.code()) || names_means(words),
-            Way::Any => false,
-        };
-        let expected = if expected { EXPECTED } else { 0.0 };
-        let stands = if one.leans { LEANS } else { 1.0 };
-        stands * covered * (1.0 + TOGETHER * together(asked, &one.terms) + expected)
-    }
-}
-
-/// Whether a sentence says with what something is done.
-fn names_means(words: &str) -> bool {
-    [" with ", " using ", " mit ", " avec ", " con "].iter().any(|means| words.contains(means))
-}
-
-/// Which share of the neighbours in the question are neighbours in the sentence.
-#[expect(clippy::cast_precision_loss, reason = "a question has few words")]
-fn together(asked: &[Term], said: &[Term]) -> f32 {
-    let pairs = asked.windows(2);
-    let count = pairs.len().max(1) as f32;
-    let both =
-        |pair: &&[Term]| said.windows(2).any(|two| two == *pair || two == [pair[1], pair[0]]);
-    pairs.filter(both).count() as f32 / count
 }
 
 /// `range` with the list or the commands that the text leads to soon after it.

@@ -7,6 +7,7 @@ mod judged;
 mod markdown;
 mod merge;
 mod report;
+mod scale;
 #[cfg(test)]
 mod tests;
 mod timeline;

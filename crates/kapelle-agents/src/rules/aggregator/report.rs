@@ -14,7 +14,7 @@ use super::cite::Cited;
 use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
-use crate::rules::asked::{Way, asked};
+use crate::rules::asked::{Measure, Way, asked, measure};
 use crate::rules::claims::{Claim, Group, claims, groups};
 use crate::rules::document::{self, Document, Page};
 use crate::rules::rank::{Ranked, rank};
@@ -312,7 +312,9 @@ fn title(input: &Input, question: Option<&str>) -> String {
 
 /// The passages that have most of the question.
 pub(super) fn near(question: &str, pages: &[Page<'_>], terms: &mut Terms) -> Vec<Ranked> {
-    let mut ranked = rank(question, pages, terms);
+    // Who asks how large something is finds it where its size is told.
+    let named = measure(question).map_or("", Measure::name);
+    let mut ranked = rank(&format!("{question} {named}"), pages, terms);
     ranked.truncate(CONSIDERED);
     ranked
 }

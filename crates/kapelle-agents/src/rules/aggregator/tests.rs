@@ -351,4 +351,24 @@ fn a_section_that_asks_something_else_of_the_same_words_is_not_the_answer() {
         ## Finished jobs kept\n\nSome say that this is too long.";
     let found = first_answer(page, "How long are finished jobs kept?");
     assert!(found.contains("14 days") || found.contains("30 days"), "{found}");
+    let page = "# Trouble\n\nIt happens.\n\n## The worker does not start\n\nHave a look at the last lines.";
+    let found = first_answer(page, "What does the worker do when it starts?");
+    assert!(!found.contains("last lines"), "{found}");
+}
+
+#[test]
+fn the_numbers_of_a_question_are_conditions_and_no_answer() {
+    let page = "# Waiting\n\nA worker waits at most 7 minutes for its first task of the day, and then it leaves.\n\n\
+        In version 4 a worker waits for 9 minutes, as everybody does.\n\n## Version 5\n\nThe workers now wait \
+        for 20 minutes before they leave.\n\n## Version 3.2\n\nWorkers of version 3.2 wait in a long line, all of \
+        them.";
+    let cases = [
+        ("How long does a worker wait in version 4?", "9 minutes"),
+        ("How long does a worker wait in version 5?", "20 minutes"),
+        ("How long does a worker wait in version 3?", "7 minutes"),
+    ];
+    for (question, wanted) in cases {
+        let found = first_answer(page, question);
+        assert!(found.contains(wanted), "{question} {found}");
+    }
 }

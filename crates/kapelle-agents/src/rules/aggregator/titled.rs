@@ -18,6 +18,10 @@ use crate::text::{Block, Kind, Language, Term, Terms, plain, sentences, words};
 /// share at least.
 const NEARLY: f32 = 0.75;
 const SHARED_MIN: usize = 2;
+/// Words that tell no question from another, as stems, and words that turn one round.
+const LIGHT: [&str; 7] = ["run", "use", "work", "support", "possibl", "get", "make"];
+const DENIES: [&str; 10] =
+    ["not", "no", "never", "cannot", "nicht", "kein", "keine", "nie", "pas", "non"];
 /// An answer is at least so long, in bytes, where the section has so much.
 const SHORT: usize = 60;
 /// How far from the beginning a number that was asked for still belongs to the answer.
@@ -61,14 +65,22 @@ struct Asked {
     /// The word that asks.
     asking: Option<&'static str>,
     way: Way,
+    /// Whether it asks at all, and whether for what is not so.
+    asks: bool,
+    denies: bool,
 }
 
 impl Asked {
     fn of(text: &str, language: Language, topic: &HashSet<Term>, terms: &mut Terms) -> Self {
-        let all = terms.of(text, language).into_iter();
+        let mut all = terms.of(text, language);
+        all.retain(|term| !topic.contains(term) && !LIGHT.contains(&terms.stem(*term)));
+        let words: Vec<String> = words(text).map(|(_, word)| word.to_lowercase()).collect();
+        let denies = |word: &String| DENIES.contains(&&**word) || word.ends_with("n't");
         Self {
-            words: words(text).map(|(_, word)| word.to_lowercase()).collect(),
-            terms: all.filter(|term| !topic.contains(term)).collect(),
+            terms: all.into_iter().collect(),
+            asks: text.ends_with('?'),
+            denies: words.iter().any(denies),
+            words,
             asking: asking(text),
             way: Way::of(text),
         }
@@ -79,10 +91,13 @@ impl Asked {
     fn is_nearly(&self, title: &Self) -> bool {
         let shared = self.terms.intersection(&title.terms).count();
         let all = self.terms.union(&title.terms).count();
-        let enough = if self.asking == Some("what") { 1 } else { SHARED_MIN };
+        let one_is_enough = self.asking == Some("what") || title.asks;
+        let enough = if one_is_enough { 1 } else { SHARED_MIN };
         let same = self.asking == title.asking && self.way == title.way
             || title.asking.is_none() && self.way != Way::Number;
-        same && shared >= enough && shared as f32 >= NEARLY * all as f32
+        same && self.denies == title.denies
+            && shared >= enough
+            && shared as f32 >= NEARLY * all as f32
     }
 }
 

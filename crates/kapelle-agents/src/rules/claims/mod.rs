@@ -13,7 +13,7 @@ mod value;
 
 pub(super) use agree::{Group, groups, topic};
 pub(super) use sentence::{Claim, claims};
-pub(super) use value::has_value;
+pub(super) use value::{Dimension, has_value, is_measured};
 
 #[cfg(test)]
 mod tests;

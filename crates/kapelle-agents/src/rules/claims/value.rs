@@ -96,6 +96,21 @@ pub(crate) fn has_value(text: &str) -> bool {
     !values(text).is_empty()
 }
 
+/// Whether `text` has a value, of this dimension where one is given, that is not `known`.
+pub(crate) fn is_measured(
+    text: &str,
+    wanted: Option<Dimension>,
+    known: impl Fn(&str) -> bool,
+) -> bool {
+    let is = |found: &Found| match (&found.value, wanted) {
+        (_, None) => true,
+        (Value::Quantity(_, dimension), Some(wanted)) => *dimension == wanted,
+        (Value::Version(_) | Value::Date { .. } | Value::Flag(..), Some(_)) => false,
+    };
+    let new = |found: &Found| !known(&text[found.range.clone()]);
+    values(text).iter().any(|found| is(found) && new(found))
+}
+
 /// The values of `text`, in order. Numbers that only point somewhere, such as `step 3`, are none.
 pub(super) fn values(text: &str) -> Vec<Found> {
     let words: Vec<(Range<usize>, String)> =
