@@ -11,6 +11,7 @@ use serde_json::{Map, json};
 
 use super::answer::{answer, of_all};
 use super::cite::Cited;
+use super::scale::Scale;
 use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
@@ -62,6 +63,16 @@ pub(super) struct Sentence {
     /// Which page it is of.
     #[serde(skip)]
     pub(super) page: Option<usize>,
+}
+
+impl Sentence {
+    /// Whether it has most of the question; what is of no page was written for it.
+    fn says_much(&self, scale: &Scale, pages: &[Page<'_>], terms: &mut Terms) -> bool {
+        self.page.is_none_or(|page| {
+            let said = terms.of(&self.text, pages[page].language);
+            scale.is_much(&self.text, page, &pages[page], &said)
+        })
+    }
 }
 
 /// A page that should have been among the documents.
@@ -278,9 +289,10 @@ fn make<'a>(
     let doubts =
         (0..contradictions.len()).filter(|at| contradictions[*at].touches(&answer)).collect();
     let mut summary = summary(input.summary.as_ref(), &answer, pages);
-    if answer.is_empty() && question.is_some() {
+    if let Some(question) = question {
         // What nobody asked for is no more on it.
-        summary.clear();
+        let scale = Scale::of(question, &near, pages, &mut terms);
+        summary.retain(|said| !answer.is_empty() && said.says_much(&scale, pages, &mut terms));
     }
     let guide = input.guide.as_ref().filter(|guide| {
         question.is_none_or(|question| wants_steps(question, guide, pages, &mut terms))

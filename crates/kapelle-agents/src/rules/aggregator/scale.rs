@@ -26,6 +26,8 @@ const ANY_NUMBER: f32 = 0.1;
 const NO_NUMBER: f32 = -0.4;
 /// What a word counts that says of a number what it measures.
 const MEASURED: f32 = 0.15;
+/// What share of the question a text must have to be more on it.
+const MUCH: f32 = 0.6;
 /// What is left of a sentence that goes on from the one before.
 const LEANS: f32 = 0.5;
 /// What is left where a number of the question stands around a sentence, nowhere near, or where there is
@@ -99,7 +101,7 @@ impl Scale {
     }
 
     /// Which share of the question is among `said`, the terms of a `text` of a page.
-    pub(super) fn covered(&self, page: usize, said: &[Term], text: &str) -> f32 {
+    fn covered(&self, page: usize, said: &[Term], text: &str) -> f32 {
         let weight = |term: &Term| self.weights.get(term).copied().unwrap_or(0.0);
         let all: f32 = self.asked[page].iter().map(weight).sum();
         let named = |term: &Term| {
@@ -109,6 +111,12 @@ impl Scale {
         let is_said = |term: &&Term| said.contains(term) && named(term);
         let said: f32 = self.asked[page].iter().filter(is_said).map(weight).sum();
         if all > 0.0 { said / all } else { 0.0 }
+    }
+
+    /// Whether a text of a page has most of the question, and a number where one is asked for.
+    pub(super) fn is_much(&self, text: &str, index: usize, page: &Page<'_>, said: &[Term]) -> bool {
+        let is_asked = self.way != Way::Number || self.expected(text, page) > 0.0;
+        is_asked && self.covered(index, said, text) >= MUCH
     }
 
     /// What a sentence gains by what is expected of an answer, or loses without it.

@@ -372,3 +372,25 @@ fn the_numbers_of_a_question_are_conditions_and_no_answer() {
         assert!(found.contains(wanted), "{question} {found}");
     }
 }
+
+#[test]
+fn more_on_a_question_is_what_has_most_of_it() {
+    let sentences = json!([
+        {"text": "Backups are copies of the folder, taken while the server runs.",
+         "source": "https://docs.example/3", "start": 0},
+        {"text": "A job that fails is tried again after a pause.", "source": "https://docs.example/2", "start": null},
+        {"text": "Somebody wrote this.", "source": null, "start": null}
+    ]);
+    let (_, files) = report(&json!({
+        "documents": documents(&PAGES), "question": "Is a job that fails tried again?",
+        "summary": {"sentences": sentences}
+    }));
+    for text in [&files[0].1, &files[1].1] {
+        let more = between(text, "More on this", "What the sources");
+        assert!(
+            more.contains("tried again after a pause") && more.contains("Somebody wrote"),
+            "{more}"
+        );
+        assert!(!more.contains("copies of the folder"), "{more}");
+    }
+}
