@@ -16,12 +16,32 @@ pub(super) struct Cited {
     /// Where it is, in words: of a file, the way from the run's folder.
     pub(super) place: String,
     pub(super) published: Option<String>,
+    /// What other documents with the same text are called.
+    pub(super) also: Vec<String>,
 }
 
 impl Cited {
-    /// All pages, as a run in `folder` calls them.
-    pub(super) fn all(pages: &[Page<'_>], folder: &Path) -> Vec<Self> {
-        pages.iter().enumerate().map(|(index, page)| Self::of(index, page, folder)).collect()
+    /// All pages, as a run in `folder` calls them; `repeats` are the names of more with their texts.
+    pub(super) fn all(pages: &[Page<'_>], repeats: &[(usize, String)], folder: &Path) -> Vec<Self> {
+        let pages = pages.iter().enumerate();
+        let mut all: Vec<Self> = pages.map(|(index, page)| Self::of(index, page, folder)).collect();
+        for (at, name) in repeats {
+            let name = below(name, folder).unwrap_or_else(|| squeeze(name));
+            all[*at].also.push(name);
+        }
+        all
+    }
+
+    /// Who says the same word for word, as a reader is told.
+    pub(super) fn repeated(&self) -> Option<String> {
+        let mut others: Vec<&str> = self.also.iter().map(|name| &**name).collect();
+        others.retain(|name| *name != self.place && !name.is_empty());
+        match (self.also.len(), others.is_empty()) {
+            (0, _) => None,
+            (1, true) => Some("given twice".into()),
+            (count, true) => Some(format!("given {} times", count + 1)),
+            (_, false) => Some(format!("the same text as {}", others.join(", "))),
+        }
     }
 
     /// The page at `index`, which has the next number.
@@ -42,6 +62,7 @@ impl Cited {
                 .as_deref()
                 .and_then(|at| at.get(..10))
                 .map(Into::into),
+            also: Vec::new(),
         }
     }
 }

@@ -192,7 +192,9 @@ impl Writer<'_> {
                 Some(url) => format!("<a href=\"{}\">{title}</a>", safe(url)),
                 None => title,
             };
-            let mut more = vec![&*source.place, source.published.as_deref().unwrap_or_default()];
+            let repeated = source.repeated().unwrap_or_default();
+            let published = source.published.as_deref().unwrap_or_default();
+            let mut more = vec![&*source.place, published, &repeated];
             more.retain(|said| !said.is_empty() && *said != source.title);
             let more = safe(&more.join(" · "));
             self.add(&format!(

@@ -158,6 +158,9 @@ impl Writer<'_> {
             if let Some(published) = &source.published {
                 line.push_str(&format!(", {}", safe(published)));
             }
+            if let Some(repeated) = source.repeated() {
+                line.push_str(&format!(" ({})", safe(&repeated)));
+            }
             self.line(&line);
         }
     }

@@ -77,7 +77,11 @@ fn output_schema() -> kapelle_core::Json {
                 "additionalProperties": false,
                 "properties": {
                     "source": {"type": "string"}, "title": {"type": "string"},
-                    "published": {"type": "string"}
+                    "published": {"type": "string"},
+                    "also": {
+                        "description": "what else with the same text is called",
+                        "type": "array", "items": {"type": "string"}
+                    }
                 }
             }}
         }

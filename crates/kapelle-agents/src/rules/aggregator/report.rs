@@ -1,6 +1,7 @@
 //! What a report says, before it is written down: the answer first, then what the sources do not
 //! agree on, then the evidence, then the sources.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -22,7 +23,7 @@ use crate::rules::rank::{Ranked, rank};
 use crate::rules::sheet::Notes;
 use crate::rules::similar::vectors;
 use crate::rules::{File, Made};
-use crate::text::{Kind, Language, Terms, plain, sentences};
+use crate::text::{Kind, Language, Terms, plain, sentences, squeeze};
 
 /// How many passages are evidence, and from how many they are taken.
 const EVIDENCE: usize = 6;
@@ -45,6 +46,9 @@ pub(super) struct Input {
     unread: Vec<Unread>,
     run: Option<Timeline>,
     formats: Option<Vec<Format>>,
+    /// Documents that have the text of another: the place of that one, and what they are called.
+    #[serde(skip)]
+    repeats: Vec<(usize, String)>,
 }
 
 #[derive(Deserialize)]
@@ -212,9 +216,37 @@ pub(super) fn work(input: &Json, folder: &Path) -> Result<Made, Failure> {
 
 impl Input {
     pub(super) fn read(input: &Json) -> Result<Self, Failure> {
-        let input: Self = read(input)?;
+        let mut input: Self = read(input)?;
         document::check(&input.documents)?;
+        input.take_each_once();
         Ok(input)
+    }
+
+    /// A text that is given again, under any name, is no other source.
+    fn take_each_once(&mut self) {
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for document in std::mem::take(&mut self.documents) {
+            let text = squeeze(document.text());
+            match known.get(&text).filter(|_| !text.is_empty()) {
+                Some(at) => self.repeats.push((*at, document.name().into())),
+                None => {
+                    known.insert(text, self.documents.len());
+                    self.documents.push(document);
+                }
+            }
+        }
+    }
+
+    /// Which page has this name, also where it is the name of one with the same text.
+    fn page_named(&self, source: &str, pages: &[Page<'_>]) -> Option<usize> {
+        let repeated = || self.repeats.iter().find(|(_, name)| name == source).map(|(at, _)| *at);
+        let named = pages.iter().position(|page| page.document.name() == source);
+        named.or_else(repeated).filter(|_| !source.is_empty())
+    }
+
+    /// Which page a guide says that it is of.
+    fn page_of(&self, guide: &Map<String, Json>, pages: &[Page<'_>]) -> Option<usize> {
+        self.page_named(guide.get("source")?.as_str()?, pages)
     }
 
     /// The question, if there is one.
@@ -288,14 +320,15 @@ fn make<'a>(
     let matter = contradictions.iter().take_while(|told| matters(told, &mut terms)).count();
     let doubts =
         (0..contradictions.len()).filter(|at| contradictions[*at].touches(&answer)).collect();
-    let mut summary = summary(input.summary.as_ref(), &answer, pages);
+    let mut summary = summary(input, &answer, pages);
     if let Some(question) = question {
         // What nobody asked for is no more on it.
         let scale = Scale::of(question, &near, pages, &mut terms);
         summary.retain(|said| !answer.is_empty() && said.says_much(&scale, pages, &mut terms));
     }
     let guide = input.guide.as_ref().filter(|guide| {
-        question.is_none_or(|question| wants_steps(question, guide, pages, &mut terms))
+        let language = input.page_of(guide, pages).map(|at| pages[at].language);
+        question.is_none_or(|question| wants_steps(question, guide, language, &mut terms))
     });
     Report {
         title: title(input, question),
@@ -308,9 +341,9 @@ fn make<'a>(
         evidence,
         summary,
         steps: guide.map_or_else(Vec::new, steps),
-        steps_of: guide.and_then(|guide| page_of(guide, pages)),
+        steps_of: guide.and_then(|guide| input.page_of(guide, pages)),
         pages,
-        sources: Cited::all(pages, folder),
+        sources: Cited::all(pages, &input.repeats, folder),
         unread: &input.unread,
         run: input.run.as_ref(),
         by,
@@ -419,8 +452,8 @@ impl Told {
 }
 
 /// The sentences of a summary that the answer does not have already.
-fn summary(given: Option<&Summary>, answer: &[Quote], pages: &[Page<'_>]) -> Vec<Sentence> {
-    let sentences = match given {
+fn summary(input: &Input, answer: &[Quote], pages: &[Page<'_>]) -> Vec<Sentence> {
+    let sentences = match &input.summary {
         None => Vec::new(),
         Some(Summary::Answer { sentences }) => sentences.clone(),
         Some(Summary::Text(text)) => text
@@ -435,7 +468,7 @@ fn summary(given: Option<&Summary>, answer: &[Quote], pages: &[Page<'_>]) -> Vec
     };
     let placed = sentences.into_iter().map(|mut one| {
         one.text = plain(&one.text);
-        one.page = one.source.as_deref().and_then(|source| page_named(source, pages));
+        one.page = one.source.as_deref().and_then(|source| input.page_named(source, pages));
         one
     });
     placed.filter(|one| !one.text.is_empty() && !told(one)).collect()
@@ -446,10 +479,9 @@ fn summary(given: Option<&Summary>, answer: &[Quote], pages: &[Page<'_>]) -> Vec
 fn wants_steps(
     question: &str,
     guide: &Map<String, Json>,
-    pages: &[Page<'_>],
+    language: Option<Language>,
     terms: &mut Terms,
 ) -> bool {
-    let language = page_of(guide, pages).map(|at| pages[at].language);
     let language = language.unwrap_or_else(|| Language::of(None, question));
     let title = guide.get("title").and_then(Json::as_str).unwrap_or_default();
     let title = terms.of(title, language);
@@ -461,15 +493,6 @@ fn wants_steps(
 fn steps(guide: &Map<String, Json>) -> Vec<Step> {
     let steps = guide.get("steps").and_then(Json::as_array).into_iter().flatten();
     steps.filter_map(|step| Step::deserialize(step).ok()).collect()
-}
-
-/// Which page a guide says that it is of.
-fn page_of(guide: &Map<String, Json>, pages: &[Page<'_>]) -> Option<usize> {
-    page_named(guide.get("source")?.as_str()?, pages)
-}
-
-fn page_named(source: &str, pages: &[Page<'_>]) -> Option<usize> {
-    pages.iter().position(|page| !source.is_empty() && page.document.name() == source)
 }
 
 /// A piece of a quote that a reader takes as one.
@@ -585,8 +608,11 @@ impl Report<'_> {
     }
 
     fn sources(&self) -> Json {
-        let show = |page: &Page<'_>| {
+        let show = |(page, cited): (&Page<'_>, &Cited)| {
             let mut source = json!({"source": page.document.name()});
+            if !cited.also.is_empty() {
+                source["also"] = json!(cited.also);
+            }
             let more = [("title", &page.document.title), ("published", &page.document.published)];
             for (name, said) in more {
                 if let Some(said) = said {
@@ -595,6 +621,6 @@ impl Report<'_> {
             }
             source
         };
-        self.pages.iter().map(show).collect()
+        self.pages.iter().zip(&self.sources).map(show).collect()
     }
 }

@@ -394,3 +394,27 @@ fn more_on_a_question_is_what_has_most_of_it() {
         assert!(!more.contains("copies of the folder"), "{more}");
     }
 }
+
+#[test]
+fn a_text_that_is_given_again_is_no_other_source() {
+    let page = |url: &str, text: &str| json!({"url": url, "title": "Harbor", "text": text});
+    let text = "The default port is 8080, and nothing else is set up.";
+    let (value, files) = report(&json!({
+        "documents": [
+            page("https://a.example/1", text), page("https://a.example/1", text),
+            page("https://b.example/", &format!("{text} \n")),
+            page("https://c.example/", "The default port is 9090."),
+            page("https://c.example/", "The default port is 9090.")
+        ],
+        "question": "Which port is the default?",
+        "summary": {"sentences": [{"text": text, "source": "https://b.example/"}]}
+    }));
+    assert_eq!(value["sources"].as_array().unwrap().len(), 2);
+    let told = value["contradictions"][0]["values"].as_array().unwrap();
+    assert!(told.iter().all(|value| value["sources"].as_array().unwrap().len() == 1), "{told:#?}");
+    assert_eq!(value["sources"][0]["also"], json!(["https://a.example/1", "https://b.example/"]));
+    for text in [&files[0].1, &files[1].1] {
+        assert!(text.contains("the same text as https://b.example/"), "{text}");
+        assert!(text.contains("given twice"), "{text}");
+    }
+}
