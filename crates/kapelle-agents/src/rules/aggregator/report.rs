@@ -411,7 +411,10 @@ fn telling(one: &Ranked, page: &Page<'_>, terms: &mut Terms) -> Option<Range<usi
     let (_, prose) = best?;
     let first = sentences(page.text, prose.clone());
     let fits = |range: &&Range<usize>| range.end - prose.start <= LONG;
-    let last = first.iter().take_while(fits).last().or(first.first());
+    let fitting = first.iter().take_while(fits);
+    // What leads to a list or to a command says little without it.
+    let last = fitting.filter(|range| !page.text[(*range).clone()].ends_with(':')).last();
+    let last = last.or(first.first());
     Some(prose.start..last.map_or(prose.end, |range| range.end))
 }
 
@@ -555,8 +558,12 @@ impl Report<'_> {
 
     /// What is told of a passage: a sentence or two.
     pub(super) fn short(&self, one: &Evidence) -> String {
-        let more = if one.told.end < one.quote.range.end { " …" } else { "" };
-        format!("{}{more}", plain(&self.pages[one.quote.page].text[one.told.clone()]))
+        let told = plain(&self.pages[one.quote.page].text[one.told.clone()]);
+        // Only what is cut off in its middle has to say so.
+        let is_whole =
+            told.ends_with(|end: char| end.is_ascii_punctuation() || "。！？।…”".contains(end));
+        let more = if is_whole || one.told.end == one.quote.range.end { "" } else { " …" };
+        format!("{told}{more}")
     }
 
     pub(super) fn heading(&self, quote: &Quote) -> Option<String> {

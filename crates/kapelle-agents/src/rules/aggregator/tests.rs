@@ -418,3 +418,19 @@ fn a_text_that_is_given_again_is_no_other_source() {
         assert!(text.contains("given twice"), "{text}");
     }
 }
+
+#[test]
+fn evidence_is_whole_sentences_that_lead_to_nothing_left_out() {
+    let page = "# Restoring\n\nA restore of the queue begins with an empty folder on the new machine. From here on \
+        the restore of the queue has to be done as root:\n\n```\nharbor restore --all\n```\n\nIt takes a while.";
+    let (_, files) = report(&json!({
+        "documents": [
+            {"url": "https://docs.example/1", "markdown": "# How is a restore of the queue done?\n\nBy hand."},
+            {"url": "https://docs.example/2", "markdown": page}
+        ],
+        "question": "How is a restore of the queue done?"
+    }));
+    let evidence = between(&files[0].1, "## Evidence", "## Sources");
+    assert!(evidence.contains("empty folder on the new machine. [[2]]"), "{evidence}");
+    assert!(!evidence.contains('…') && !evidence.contains("as root:"), "{evidence}");
+}
