@@ -1,7 +1,8 @@
 //! The documents that an action is given, and how a place in one is named.
 //!
 //! **Invariant:** every quote is a slice of the document's text, and says where: its bytes and its
-//! characters. What else a document has, as links and tables, is passed over.
+//! characters. What else a document has, as links and tables, is passed over. Marks are dropped from
+//! what is Markdown, and from nothing else.
 
 use std::ops::Range;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, json};
 
 use crate::input::invalid;
-use crate::text::{Block, Language, Offsets, Passage, as_marked, blocks, passages};
+use crate::text::{Block, Language, Offsets, Passage, Written, as_marked, blocks, passages};
 
 /// The most text, in bytes, that one call takes.
 const TEXT_MAX: usize = 32 << 20;
@@ -29,6 +30,8 @@ pub(super) struct Document {
     text: Option<String>,
     #[serde(default, deserialize_with = "or_none")]
     markdown: Option<String>,
+    #[serde(default, deserialize_with = "or_none")]
+    format: Option<String>,
     #[serde(default, deserialize_with = "or_none")]
     headings: Option<Vec<Heading>>,
     #[serde(default, deserialize_with = "or_none")]
@@ -63,6 +66,10 @@ pub(super) fn schema() -> Json {
         "properties": {
             "url": text, "source": text, "title": text, "text": text, "markdown": text,
             "language": text, "published": text,
+            "format": {
+                "description": "`text`: neither `text` nor `markdown` is Markdown",
+                "type": ["string", "null"]
+            },
             "headings": {
                 "type": ["array", "null"],
                 "items": {"anyOf": [
@@ -97,15 +104,30 @@ impl Document {
         text.or(self.markdown.as_deref()).or(self.text.as_deref()).unwrap_or_default()
     }
 
-    /// A document of its text, from `url`.
-    pub(super) fn of(url: Option<String>, title: Option<String>, text: String) -> Self {
-        Self { url, title, ..Self::of_text(text) }
+    /// A document of nothing but its Markdown.
+    pub(super) fn of_markdown(markdown: String) -> Self {
+        Self { markdown: Some(markdown), ..Self::default() }
+    }
+
+    /// The same, from `url`, called `title`.
+    pub(super) fn named(self, url: Option<String>, title: Option<String>) -> Self {
+        Self { url, title, ..self }
     }
 
     /// The text with the most marks in it: where steps and commands are looked for.
     pub(super) fn marked(&self) -> &str {
         let markdown = self.markdown.as_deref().filter(|text| !text.trim().is_empty());
         markdown.or(self.text.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether `text`, one of the two, is Markdown.
+    fn is_markdown(&self, text: &str) -> bool {
+        self.format.as_deref() != Some("text") && self.markdown.as_deref() == Some(text)
+    }
+
+    /// `text`, one of the two, whose blocks these are, with its marks.
+    pub(super) fn written<'a>(&self, text: &'a str, blocks: &[Block]) -> Written<'a> {
+        if self.is_markdown(text) { Written::markdown(text, blocks) } else { Written::text(text) }
     }
 
     /// What a reader would look it up by: its URL, its name, or its title.
@@ -131,7 +153,7 @@ impl Document {
         let found = blocks(text, &headings.collect::<Vec<_>>());
         // A page's text has no marks; what is a list or code in it, its Markdown says.
         let marked = self.marked();
-        if std::ptr::eq(text, marked) {
+        if text == marked {
             return found;
         }
         as_marked(text, found, marked, &blocks(marked, &[]))
@@ -155,6 +177,7 @@ pub(super) struct Page<'a> {
     pub(super) text: &'a str,
     pub(super) language: Language,
     pub(super) blocks: Vec<Block>,
+    written: Written<'a>,
     offsets: Offsets<'a>,
 }
 
@@ -163,8 +186,14 @@ impl<'a> Page<'a> {
     pub(super) fn of(document: &'a Document) -> Self {
         let text = document.text();
         let blocks = document.blocks_of(text);
+        let written = document.written(text, &blocks);
         let offsets = Offsets::new(text);
-        Self { document, text, language: document.language(), blocks, offsets }
+        Self { document, text, language: document.language(), blocks, written, offsets }
+    }
+
+    /// What is at `range`, as a reader sees it: one line, without marks.
+    pub(super) fn plain(&self, range: &Range<usize>) -> String {
+        self.written.plain(range)
     }
 
     /// All of them.

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::document::Page;
 use crate::input::invalid;
-use crate::text::{Block, Kind, plain, sentences};
+use crate::text::{Block, Kind, sentences, squeeze};
 
 /// The most text that is shown, in bytes: about 10,000 tokens.
 pub(super) const TEXT_MAX: usize = 40_000;
@@ -62,21 +62,21 @@ impl Sheet {
     ) -> Option<Self> {
         let mut sheet = Self { text: String::new(), lines: Vec::new() };
         if let Some(question) = question {
-            let _ = writeln!(sheet.text, "Question: {}\n", plain(question));
+            let _ = writeln!(sheet.text, "Question: {}\n", squeeze(question));
         }
         for line in lines {
             let source = &sources[line.page];
             let before = sheet.lines.last();
             let mut shown = String::new();
             if before.is_none_or(|before| before.page != line.page) {
-                let (n, name, title) = (line.page + 1, plain(source.name), plain(source.title));
+                let (n, name, title) = (line.page + 1, squeeze(source.name), squeeze(source.title));
                 let _ = writeln!(shown, "\n# Source {n}: {name} {title}");
             }
             if let Some(heading) = &line.heading
                 && before
                     .is_none_or(|it| it.page != line.page || it.heading.as_ref() != Some(heading))
             {
-                let _ = writeln!(shown, "## {}", plain(&source.text[heading.clone()]));
+                let _ = writeln!(shown, "## {}", squeeze(&source.text[heading.clone()]));
             }
             let text = source.text[line.range.clone()].trim();
             let text = &text[..text.floor_char_boundary(LINE_MAX)];

@@ -14,7 +14,7 @@ use super::document::{self, Document, Page};
 use super::engine::Thinker;
 use super::{Made, Rules, Verb, Work};
 use crate::input::{invalid, read};
-use crate::text::{Terms, plain};
+use crate::text::Terms;
 
 /// How many sentences a summary has where the step does not say.
 const SENTENCES: usize = 5;
@@ -135,7 +135,7 @@ fn summary(chosen: &[Chosen], pages: &[Page<'_>]) -> String {
             prose.push_str(if page == Some(one.page) { " " } else { "\n\n" });
         }
         page = Some(one.page);
-        prose.push_str(&plain(&pages[one.page].text[one.range.clone()]));
+        prose.push_str(&pages[one.page].plain(&one.range));
     }
     prose
 }

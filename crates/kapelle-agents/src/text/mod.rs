@@ -4,9 +4,10 @@
 //! that text is; every function takes time in proportion to the text, and no piece is longer than a
 //! constant, so a megabyte without a full stop is only a long text.
 //!
-//! Absent on purpose: markup. What is read here is text, or Markdown as text.
+//! Absent on purpose: markup besides Markdown. What is read here is text, or Markdown as text.
 
 mod blocks;
+mod emphasis;
 mod language;
 mod marked;
 mod offsets;
@@ -22,7 +23,7 @@ pub(crate) use language::Language;
 pub(crate) use marked::as_marked;
 pub(crate) use offsets::Offsets;
 pub(crate) use passages::{Passage, passages};
-pub(crate) use plain::{plain, squeeze};
+pub(crate) use plain::{Written, plain, squeeze};
 pub(crate) use sentences::sentences;
 pub(crate) use terms::{Term, Terms};
 pub(crate) use words::words;

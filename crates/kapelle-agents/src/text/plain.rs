@@ -1,4 +1,14 @@
 //! Text without the marks that Markdown leaves inside a line.
+//!
+//! **Invariant:** dropped is what Markdown shows nobody, by CommonMark's rules, and nothing else: no
+//! mark in code, no star that is none of emphasis. What is no Markdown has no marks at all.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::{Deref, Range};
+
+use super::blocks::{Block, Kind};
+use super::emphasis::Runs;
 
 /// `text` as one line: every run of white space is one space.
 pub(crate) fn squeeze(text: &str) -> String {
@@ -12,60 +22,262 @@ pub(crate) fn squeeze(text: &str) -> String {
     line
 }
 
-/// `text` as one line without emphasis, backticks and links: what a reader of the page sees.
+/// `text`, which is Markdown, as one line without emphasis, backticks and links: what a reader of the
+/// page sees.
 pub(crate) fn plain(text: &str) -> String {
-    let mut seen = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['[', '!', '*', '`', '_', '\\', '>']) {
-        seen.push_str(&rest[..at]);
-        let marked = &rest[at..];
-        rest = match link(marked) {
-            Some((words, after)) => {
-                seen.push_str(&words.replace(['*', '`'], ""));
-                after
+    let mut marks = Marks::default();
+    marks.find(text, 0..text.len());
+    marks.plain(text, &(0..text.len()))
+}
+
+/// A text, and what in it a reader does not see.
+#[derive(Clone, Debug)]
+pub(crate) struct Written<'a> {
+    text: &'a str,
+    marks: Marks,
+}
+
+impl<'a> Written<'a> {
+    /// Markdown, which has these blocks.
+    pub(crate) fn markdown(text: &'a str, blocks: &[Block]) -> Self {
+        Self { text, marks: Marks::of(text, blocks) }
+    }
+
+    /// A text without marks.
+    pub(crate) fn text(text: &'a str) -> Self {
+        Self { text, marks: Marks::default() }
+    }
+
+    /// What is at `range`, as one line without marks.
+    pub(crate) fn plain(&self, range: &Range<usize>) -> String {
+        self.marks.plain(self.text, range)
+    }
+
+    /// Whether there are marks at `range`.
+    pub(crate) fn is_marked(&self, range: &Range<usize>) -> bool {
+        self.marks.inside(range).next().is_some()
+    }
+}
+
+impl Deref for Written<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text
+    }
+}
+
+/// The places of marks, in order.
+#[derive(Clone, Debug, Default)]
+struct Marks(Vec<Range<usize>>);
+
+impl Marks {
+    /// Those in the blocks of a text that is Markdown; code has none.
+    fn of(text: &str, blocks: &[Block]) -> Self {
+        let mut marks = Self::default();
+        for Block { kind, range } in blocks {
+            match kind {
+                Kind::Code => (),
+                Kind::Row => cells(text, range).for_each(|cell| marks.find(text, cell)),
+                Kind::Heading(_) | Kind::Paragraph | Kind::Item { .. } => {
+                    marks.find(text, range.clone());
+                }
             }
-            None => mark(marked, &mut seen),
-        };
-    }
-    seen.push_str(rest);
-    squeeze(&seen)
-}
-
-/// Passes over one mark, or keeps it where it is none.
-fn mark<'a>(marked: &'a str, seen: &mut String) -> &'a str {
-    let letter = marked.chars().next().unwrap_or_default();
-    let rest = &marked[letter.len_utf8()..];
-    let before = seen.chars().next_back();
-    match letter {
-        '*' | '`' => (),
-        '\\' if rest.starts_with(|next: char| next.is_ascii_punctuation()) => {
-            let next = rest.chars().next().unwrap_or_default();
-            seen.push(next);
-            return &rest[next.len_utf8()..];
         }
-        // `_` inside a name is part of it, at the edge of a word it is emphasis.
-        '_' if !is_inner(before, rest) => (),
-        '>' if before.is_none_or(|before| before == '\n') => (),
-        _ => seen.push(letter),
+        marks
     }
-    rest
+
+    fn plain(&self, text: &str, range: &Range<usize>) -> String {
+        squeeze(&self.without(text, range))
+    }
+
+    fn inside(&self, range: &Range<usize>) -> impl Iterator<Item = &Range<usize>> {
+        let first = self.0.partition_point(|mark| mark.end <= range.start);
+        let end = range.end;
+        self.0[first..].iter().take_while(move |mark| mark.start < end)
+    }
+
+    fn without<'a>(&self, text: &'a str, range: &Range<usize>) -> Cow<'a, str> {
+        let mut inside = self.inside(range).peekable();
+        if inside.peek().is_none() {
+            return text[range.clone()].into();
+        }
+        let (mut seen, mut at) = (String::with_capacity(range.len()), range.start);
+        for mark in inside {
+            seen.push_str(&text[at..mark.start.max(at)]);
+            at = mark.end.min(range.end);
+        }
+        seen.push_str(&text[at..range.end]);
+        seen.into()
+    }
+
+    /// Adds those in `inside`, a line or a paragraph that comes after all before.
+    fn find(&mut self, text: &str, inside: Range<usize>) {
+        if !text[inside.clone()].contains(['[', '!', '*', '`', '_', '\\', '>']) {
+            return;
+        }
+        let before = self.0.len();
+        let mut line = Line {
+            text,
+            at: inside.start,
+            codes: codes(text, &inside),
+            inside,
+            runs: Runs::default(),
+            link: None,
+            found: &mut self.0,
+        };
+        while line.at < line.inside.end {
+            line.step();
+        }
+        line.runs.settle(line.found);
+        self.0[before..].sort_unstable_by_key(|mark| mark.start);
+    }
 }
 
-fn is_inner(before: Option<char>, rest: &str) -> bool {
-    let is = |letter: char| letter.is_alphanumeric() || letter == '_';
-    before.is_some_and(is) && rest.starts_with(is) || rest.starts_with('_')
+/// A line while its marks are looked for.
+struct Line<'a> {
+    text: &'a str,
+    inside: Range<usize>,
+    at: usize,
+    /// Where code begins, and the runs of backticks around it.
+    codes: HashMap<usize, (Range<usize>, Range<usize>)>,
+    runs: Runs,
+    /// The link we are in: where its words begin, and what follows them.
+    link: Option<(Range<usize>, Range<usize>)>,
+    found: &'a mut Vec<Range<usize>>,
 }
 
-/// The words of the link or image at the start of `marked`, and what follows it. Another bracket ends
-/// the search, and so does a length no address has: looking for the end is never the bulk of the work.
-fn link(marked: &str) -> Option<(&str, &str)> {
+impl Line<'_> {
+    /// Looks for the next mark, and passes over it.
+    fn step(&mut self) {
+        if let Some((open, close)) = self.link.take_if(|(_, close)| close.start <= self.at) {
+            // Code that began in the words and reaches beyond them makes them none.
+            if close.start == self.at {
+                self.at = close.end;
+                return self.found.extend([open, close]);
+            }
+        }
+        let end = self.link.as_ref().map_or(self.inside.end, |(_, close)| close.start);
+        let marks = ['[', '!', '*', '`', '_', '\\', '>'];
+        let Some(next) = self.text[self.at..end].find(marks) else {
+            self.at = end;
+            return;
+        };
+        self.at += next;
+        match self.text.as_bytes()[self.at] {
+            b'`' => self.code(),
+            b'*' | b'_' => self.run(),
+            b'\\' => self.escape(),
+            b'>' => self.quote(),
+            _ => self.open_link(),
+        }
+    }
+
+    fn run(&mut self) {
+        let rest = &self.text[self.at..self.inside.end];
+        let len = run_len(rest.as_bytes());
+        self.runs.take(self.text, &(self.at..self.at + len), &self.inside);
+        self.at += len;
+    }
+
+    fn code(&mut self) {
+        match self.codes.get(&self.at) {
+            Some((open, close)) => {
+                self.found.extend([open.clone(), close.clone()]);
+                self.at = close.end;
+            }
+            None => self.at += run_len(&self.text.as_bytes()[self.at..self.inside.end]),
+        }
+    }
+
+    /// A backslash before a sign or at the end of a line is not seen, and makes a mark none.
+    fn escape(&mut self) {
+        let next = self.text.as_bytes()[..self.inside.end].get(self.at + 1);
+        match next.filter(|next| next.is_ascii_punctuation() || **next == b'\n') {
+            Some(_) => {
+                self.found.push(self.at..self.at + 1);
+                self.at += 2;
+            }
+            None => self.at += 1,
+        }
+    }
+
+    /// A line of a quote goes on with its sign; that of the first is no part of a block.
+    fn quote(&mut self) {
+        if self.text[self.inside.start..self.at].ends_with('\n') {
+            self.found.push(self.at..self.at + 1);
+        }
+        self.at += 1;
+    }
+
+    fn open_link(&mut self) {
+        let marked = &self.text[self.at..self.inside.end];
+        let Some((words, len)) = link(marked) else {
+            self.at += 1;
+            return;
+        };
+        if marked.starts_with('!') {
+            self.found.push(self.at..self.at + len);
+            self.at += len;
+        } else {
+            let close = self.at + 1 + words..self.at + len;
+            self.link = Some((self.at..self.at + 1, close));
+            self.at += 1;
+        }
+    }
+}
+
+/// How long the words of the link or image at the start of `marked` are, and how long it is itself.
+/// Another bracket ends the search, and so does a length no address has: looking for the end is never
+/// the bulk of the work.
+fn link(marked: &str) -> Option<(usize, usize)> {
     const WINDOW: usize = 2000;
-    let image = marked.starts_with("![");
     let inner = marked.strip_prefix("![").or_else(|| marked.strip_prefix('['))?;
     let near = &inner[..inner.floor_char_boundary(WINDOW)];
-    let words = &near[..near.find(['[', ']'])?];
-    let target = near[words.len()..].strip_prefix("](")?;
+    let words = near.find(['[', ']'])?;
+    let target = near[words..].strip_prefix("](")?;
     let end = target.find([')', '[']).filter(|end| target[*end..].starts_with(')'))?;
-    let after = &inner[words.len() + 2 + end + 1..];
-    Some((if image { "" } else { words }, after))
+    Some((words, marked.len() - inner.len() + words + 2 + end + 1))
+}
+
+/// The runs of backticks that begin code, with those that end it: the next that are as long.
+fn codes(text: &str, inside: &Range<usize>) -> HashMap<usize, (Range<usize>, Range<usize>)> {
+    let mut runs = Vec::new();
+    let mut at = inside.start;
+    while let Some(next) = text[at..inside.end].find('`') {
+        at += next;
+        let len = run_len(&text.as_bytes()[at..inside.end]);
+        runs.push(at..at + len);
+        at += len;
+    }
+    let mut later: HashMap<usize, Range<usize>> = HashMap::new();
+    let mut codes = HashMap::new();
+    for run in runs.into_iter().rev() {
+        if let Some(close) = later.insert(run.len(), run.clone()) {
+            codes.insert(run.start, (run, close));
+        }
+    }
+    codes
+}
+
+/// How often the first byte is repeated.
+fn run_len(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| **byte == bytes[0]).count()
+}
+
+/// The cells of a row: no mark reaches from one into the next.
+fn cells<'a>(text: &'a str, row: &Range<usize>) -> impl Iterator<Item = Range<usize>> + 'a {
+    let mut at = row.start;
+    let is_edge = |before: &str, letter: char| letter == '|' && !before.ends_with('\\');
+    let row = row.clone();
+    std::iter::from_fn(move || {
+        let rest = &text[at..row.end];
+        if rest.is_empty() {
+            return None;
+        }
+        let edge = rest.char_indices().find(|(n, letter)| is_edge(&rest[..*n], *letter));
+        let cell = at..at + edge.map_or(rest.len(), |(n, _)| n);
+        at = (cell.end + 1).min(row.end);
+        Some(cell)
+    })
 }

@@ -133,6 +133,44 @@ fn marks_inside_a_line_are_not_seen() {
     assert_eq!(seen, "Click Save in the main menu of this max_conns 1 * 2");
 }
 
+#[test]
+fn only_what_is_emphasis_in_markdown_is_dropped() {
+    for (written, seen) in [
+        ("the topics `orders.*` and orders.* differ", "the topics orders.* and orders.* differ"),
+        (
+            "run `rm -rf /var/x/*.gz` and rm /var/y/*.gz",
+            "run rm -rf /var/x/*.gz and rm /var/y/*.gz",
+        ),
+        ("2 * 3 * 4, SELECT * FROM t, a* is not *a", "2 * 3 * 4, SELECT * FROM t, a* is not *a"),
+        ("*one* **two** ***three*** _four_ __five__", "one two three four five"),
+        ("**bold *and* more** *it **is** so*", "bold and more it is so"),
+        (
+            "in*side* words, but snake_case_names __init__.py",
+            "inside words, but snake_case_names init.py",
+        ),
+        ("`` a`*b* `` and `c\\*` *d*", "a`*b* and c\\* d"),
+        ("a ` alone, `` two, and *b*", "a ` alone, `` two, and b"),
+        ("\\*not\\* \\`so\\` ![a *b*](c) [**d** `e]`](f) **g", "*not* `so` [d e]](f) **g"),
+        ("a line\\\nand *the\n> next* > one", "a line and the next > one"),
+    ] {
+        assert_eq!(plain(written), seen, "{written}");
+    }
+}
+
+#[test]
+fn marks_are_those_of_a_block_wherever_it_is_cut() {
+    let text = "**First. Second `a*`.** Third*\n\n    *code*\n\n| *a | b* | *c* |\n\n* item *x*\n";
+    let blocks = blocks(text, &[]);
+    let marked = Written::markdown(text, &blocks);
+    let seen: Vec<_> = blocks.iter().map(|block| marked.plain(&block.range)).collect();
+    assert_eq!(seen, ["First. Second a*. Third*", "*code*", "| *a | b* | c |", "item x"]);
+    let second = text.find("Second").unwrap();
+    assert_eq!(marked.plain(&(0..second)), "First.");
+    assert_eq!(marked.plain(&(second..second + 15)), "Second a*.");
+    let all = Written::text(text);
+    assert!(all.plain(&(0..text.len())).starts_with("**First. Second `a*`.** Third* *code*"));
+}
+
 /// Everything that is done with a text, with its promises checked.
 fn take_apart(text: &str) {
     let found = blocks(text, &[(1, "a")]);
@@ -185,6 +223,10 @@ fn a_text_made_to_be_slow_takes_no_longer_than_another() {
         "\u{301}".repeat(mib / 2),
         ")".repeat(mib),
         "> ".repeat(mib / 2),
+        "*a_ ".repeat(mib / 4),
+        "**x* a*** ".repeat(mib / 10),
+        "*".repeat(mib),
+        "` `` ".repeat(mib / 5),
     ];
     for text in texts {
         let since = Instant::now();

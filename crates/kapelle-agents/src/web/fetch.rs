@@ -121,8 +121,10 @@ impl Fetcher {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let media = match &*ending.to_ascii_lowercase() {
             "html" | "htm" | "xhtml" | "xht" => Media::Html,
-            "txt" | "text" | "md" | "markdown" | "rst" | "adoc" | "csv" | "json" | "yaml"
-            | "yml" | "toml" | "log" => Media::Text,
+            "md" | "markdown" => Media::Markdown,
+            "txt" | "text" | "rst" | "adoc" | "csv" | "json" | "yaml" | "yml" | "toml" | "log" => {
+                Media::Text
+            }
             _ => sniff(&bytes).ok_or_else(|| no_page(&url, "holds no text"))?,
         };
         Ok(Fetched { url, bytes: bytes.into(), media, charset: None })
@@ -220,6 +222,9 @@ fn fetched(answer: Response) -> Result<Fetched, Failure> {
         "text/html" | "application/xhtml+xml" | "application/xml" | "text/xml" => Media::Html,
         "" | "application/octet-stream" | "unknown/unknown" => sniff(&answer.body)
             .ok_or_else(|| no_page(&answer.url, "holds no text and says not what it is"))?,
+        "text/markdown" | "text/x-markdown" => Media::Markdown,
+        // A server that does not know Markdown calls it text.
+        "text/plain" if is_called_markdown(&answer.url) => Media::Markdown,
         json if json == "application/json" || json.ends_with("+json") => Media::Text,
         text if text.starts_with("text/") => Media::Text,
         other => return Err(no_page(&answer.url, &format!("is `{other}`, no page"))),
@@ -227,6 +232,11 @@ fn fetched(answer: Response) -> Result<Fetched, Failure> {
     let charset = rest.split(';').find_map(|one| one.trim().strip_prefix("charset="));
     let charset = charset.map(str::to_owned);
     Ok(Fetched { url: answer.url, bytes: answer.body, media, charset })
+}
+
+fn is_called_markdown(url: &Url) -> bool {
+    let path = url.path().to_ascii_lowercase();
+    path.ends_with(".md") || path.ends_with(".markdown")
 }
 
 fn no_page(url: &Url, why: &str) -> Failure {

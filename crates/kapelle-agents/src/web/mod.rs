@@ -113,6 +113,7 @@ struct Fetched {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Media {
     Html,
+    Markdown,
     Text,
 }
 

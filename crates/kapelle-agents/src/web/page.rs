@@ -25,7 +25,7 @@ const JSON_MAX: usize = 256 << 10;
 /// Reads what was fetched. Takes time, not memory: call it where that may be.
 pub(super) fn read(fetched: &Fetched, action: Action) -> Result<Found, Failure> {
     let text = decode(&fetched.bytes, fetched.charset.as_deref());
-    if fetched.media == Media::Text {
+    if fetched.media != Media::Html {
         return plain(fetched, text, action).map(Found::Page);
     }
     let tree = Tree::parse(&text).map_err(failure)?;
@@ -56,7 +56,7 @@ fn failure(error: Error) -> Failure {
     Failure::new(kind, code, error.to_string())
 }
 
-/// A file or an answer without markup.
+/// A file or an answer that is no HTML. What is no Markdown says so, that nobody takes it for some.
 fn plain(fetched: &Fetched, text: String, action: Action) -> Result<Json, Failure> {
     let name = fetched.url.path_segments().and_then(|mut parts| parts.next_back());
     let title = text.lines().map(str::trim).find(|line| !line.is_empty());
@@ -65,7 +65,11 @@ fn plain(fetched: &Fetched, text: String, action: Action) -> Result<Json, Failur
     let head = Head { title, base: fetched.url.clone(), lang: None, published: None };
     let text = text.replace("\r\n", "\n").replace('\0', "");
     let parts = Parts { markdown: text.clone(), text, ..Parts::default() };
-    answer(&fetched.url, &head, parts, action)
+    let mut page = answer(&fetched.url, &head, parts, action)?;
+    if action == Action::Read && fetched.media == Media::Text {
+        page["format"] = "text".into();
+    }
+    Ok(page)
 }
 
 fn answer(url: &Url, head: &Head, parts: Parts, action: Action) -> Result<Json, Failure> {

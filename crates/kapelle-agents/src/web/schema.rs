@@ -16,8 +16,17 @@ pub(super) fn action(action: Action) -> Described {
                 "url", "title", "language", "links", "headings", "lists", "tables", "text",
                 "markdown"
             ]),
-            &["language", "published", "links", "headings", "lists", "tables", "text", "markdown"]
-                [..],
+            &[
+                "language",
+                "published",
+                "format",
+                "links",
+                "headings",
+                "lists",
+                "tables",
+                "text",
+                "markdown",
+            ][..],
         ),
         Action::Links => {
             ("Lists all links of pages", json!(["url", "title", "links"]), &["links"][..])
@@ -109,6 +118,10 @@ fn properties() -> Json {
         "published": {"description": "a day or a moment, ISO 8601", "type": "string"},
         "text": {"description": "the content without markup and navigation", "type": "string"},
         "markdown": {"type": "string"},
+        "format": {
+            "description": "`text` where the page is a plain text, and `markdown` the same text",
+            "enum": ["text"]
+        },
         "links": {"type": "array", "items": {
             "type": "object", "required": ["url", "text"], "additionalProperties": false,
             "properties": {

@@ -213,7 +213,7 @@ fn show<'r>(best: impl Iterator<Item = &'r Ranked>, pages: &[Page<'_>], terms: &
         shown.insert("score".into(), ((one.score * 1000.0).round() / 1000.0).max(0.001).into());
         shown.insert("language".into(), page.language.code().into());
         if let Some(heading) = &one.passage.heading {
-            shown.insert("heading".into(), crate::text::plain(&page.text[heading.clone()]).into());
+            shown.insert("heading".into(), page.plain(heading).into());
         }
         let matched: Vec<_> = one.terms.iter().map(|term| terms.stem(*term)).collect();
         shown.insert("matched".into(), matched.into());

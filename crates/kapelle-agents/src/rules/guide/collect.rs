@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::imperative::{is_told, may_be_told};
 use super::shell;
-use crate::text::{Block, Kind, Language, plain, sentences};
+use crate::text::{Block, Kind, Language, Written, plain, sentences};
 
 /// The most lines of commands: what is longer is output or a file.
 const COMMANDS_MAX: usize = 15;
@@ -31,11 +31,15 @@ pub(super) struct Step {
 
 impl Step {
     /// What `range` tells to do, below the heading `section`.
-    pub(super) fn of(text: &str, range: Range<usize>, section: Option<Range<usize>>) -> Self {
+    pub(super) fn of(
+        text: &Written<'_>,
+        range: Range<usize>,
+        section: Option<Range<usize>>,
+    ) -> Self {
         let written = &text[range.clone()];
         Self {
-            instruction: plain(written).trim_end_matches(':').to_owned(),
-            element: element(written),
+            instruction: text.plain(&range).trim_end_matches(':').to_owned(),
+            element: element(written, text.is_marked(&range)),
             command: inline_command(written),
             section,
             range,
@@ -62,7 +66,7 @@ enum Role {
 }
 
 /// The steps of `blocks`.
-pub(super) fn collect(text: &str, blocks: &[Block], language: Language) -> Vec<Step> {
+pub(super) fn collect(text: &Written<'_>, blocks: &[Block], language: Language) -> Vec<Step> {
     // Where there are numbered steps, prose around them tells about them.
     let told = told_items(text, blocks, language.code());
     let numbered = told.iter().filter(|told| **told).count();
@@ -122,7 +126,7 @@ fn without_strays(found: Vec<Step>) -> Vec<Step> {
 }
 
 struct Collector<'a> {
-    text: &'a str,
+    text: &'a Written<'a>,
     code: &'static str,
     found: Vec<Step>,
     section: Option<Range<usize>>,
@@ -151,7 +155,7 @@ impl Collector<'_> {
 
     /// `Step 2: Open the file` and `3. Open the file` are steps; what is below tells how.
     fn heading(&mut self, block: &Block) {
-        let words = plain(&self.text[block.range.clone()]);
+        let words = self.text.plain(&block.range);
         let Some(rest) = numbered_heading(&words) else { return };
         let at = block.range.end - rest.len().min(block.range.len());
         let start = if self.text.is_char_boundary(at) { at } else { block.range.start };
@@ -177,7 +181,7 @@ impl Collector<'_> {
         let below =
             self.found.last().and_then(|step| step.indent).is_some_and(|above| indent > above);
         if below {
-            let words = plain(&self.text[block.range.clone()]);
+            let words = self.text.plain(&block.range);
             return self.add_note(&words);
         }
         self.prose(&block.range, !self.numbered);
@@ -185,7 +189,7 @@ impl Collector<'_> {
 
     fn prose(&mut self, range: &Range<usize>, may_tell: bool) {
         for sentence in sentences(self.text, range.clone()) {
-            let words = plain(&self.text[sentence.clone()]);
+            let words = self.text.plain(&sentence);
             self.lead = None;
             match role(&words, self.code) {
                 Role::Warning(said) => self.add_warning(&said),
@@ -357,11 +361,12 @@ fn numbered_heading(words: &str) -> Option<&str> {
         .then_some(marked)
 }
 
-/// What a step acts on: what is set in bold, or in quotation marks.
-fn element(written: &str) -> Option<String> {
+/// What a step acts on: what is set in bold, if it is marked at all, or in quotation marks.
+fn element(written: &str, is_marked: bool) -> Option<String> {
     const PAIRS: [(&str, &str); 6] =
         [("**", "**"), ("__", "__"), ("“", "”"), ("„", "“"), ("«", "»"), ("\"", "\"")];
-    PAIRS.iter().find_map(|(open, close)| {
+    let pairs = if is_marked { &PAIRS[..] } else { &PAIRS[2..] };
+    pairs.iter().find_map(|(open, close)| {
         let inner = written.split_once(open)?.1.split_once(close)?.0;
         let name = plain(inner);
         (!name.is_empty() && name.len() <= 80).then_some(name)

@@ -13,7 +13,7 @@ use crate::rules::engine::{Choosing, Question, Thought};
 use crate::rules::sheet::{
     Line, Notes, Sheet, Source, TEXT_MAX, lines, nothing_given, numbers, object,
 };
-use crate::text::{Block, Kind, plain};
+use crate::text::{Block, Kind, Written};
 
 pub(super) const EXTRACT: Thought = Thought { ask, make };
 
@@ -22,7 +22,11 @@ fn ask(input: &Json) -> Result<Option<Question>, Failure> {
     let text = given.document.marked();
     let blocks = given.document.blocks_of(text);
     // All of a page that can be read as a whole; of a longer one what rules take to be about the task.
-    let part = if text.len() <= TEXT_MAX / 2 { 0..blocks.len() } else { given.part(&blocks) };
+    let part = if text.len() <= TEXT_MAX / 2 {
+        0..blocks.len()
+    } else {
+        given.part(&given.document.written(text, &blocks), &blocks)
+    };
     let all = lines(0, text, &blocks[part], &(0..text.len()));
     let title = given.document.title.as_deref().unwrap_or_default();
     let source = Source { text, name: given.document.name(), title };
@@ -49,6 +53,8 @@ fn ask(input: &Json) -> Result<Option<Question>, Failure> {
 fn make(call: &Call, chosen: &Choosing<'_>) -> Result<Made, Failure> {
     let given = Given::read(&call.input)?;
     let text = given.document.marked();
+    let blocks = given.document.blocks_of(text);
+    let text = &given.document.written(text, &blocks);
     let mut reader =
         Reader { text, sheet: chosen.sheet, notes: Notes::default(), steps: Vec::new() };
     let told = chosen.choice["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -57,23 +63,22 @@ fn make(call: &Call, chosen: &Choosing<'_>) -> Result<Made, Failure> {
     if steps.is_empty() && !told.is_empty() {
         return Err(nothing_given());
     }
-    let title = title(&given, &steps);
-    let mut value = given.value(title, &steps);
+    let title = title(&given, text, &blocks, &steps);
+    let mut value = given.value(title, &steps, text);
     notes.tell(&mut value);
     Ok(Made { value, files: Vec::new() })
 }
 
 /// The heading that the steps are below; of all of a page, its own.
-fn title(given: &Given, steps: &[Step]) -> Option<String> {
-    let text = given.document.marked();
+fn title(given: &Given, text: &Written<'_>, blocks: &[Block], steps: &[Step]) -> Option<String> {
     match (&given.task, steps.first()) {
-        (Some(_), Some(first)) => Some(plain(&text[first.section.clone()?])),
-        _ => sections::title(text, &given.document.blocks_of(text)),
+        (Some(_), Some(first)) => Some(text.plain(first.section.as_ref()?)),
+        _ => sections::title(text, blocks),
     }
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    text: &'a Written<'a>,
     sheet: &'a Sheet,
     notes: Notes,
     steps: Vec<Step>,
@@ -99,7 +104,7 @@ impl Reader<'_> {
         ];
         for (name, part) in parts {
             for line in self.all(&told[name]) {
-                join(part, &plain(&self.text[line.range]));
+                join(part, &self.text.plain(&line.range));
             }
         }
         self.steps.push(step);
@@ -107,11 +112,16 @@ impl Reader<'_> {
 
     /// Adds a command to a step, if that is what stands there.
     fn command(&mut self, step: &mut Step, line: &Line) {
-        let written = &self.text[line.range.clone()];
-        let command =
-            if line.is_code { Some(self.code(&line.range)) } else { inline_command(written) };
+        let command = if line.is_code {
+            Some(self.code(&line.range))
+        } else {
+            inline_command(&self.text[line.range.clone()])
+        };
         match (command, &mut step.command) {
-            (None, _) => self.notes.add(format!("dropped: no command is in `{}`", plain(written))),
+            (None, _) => {
+                let written = self.text.plain(&line.range);
+                self.notes.add(format!("dropped: no command is in `{written}`"));
+            }
             (Some(command), Some(before)) if before.contains(&command) => {}
             (Some(command), Some(before)) => *before = format!("{before}\n{command}"),
             (command, none) => *none = command,

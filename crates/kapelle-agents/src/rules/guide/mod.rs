@@ -25,7 +25,7 @@ use super::engine::{Engine, Thinker};
 use super::{Made, Rules, Verb, Work};
 use crate::Web;
 use crate::input::{invalid, read as read_input};
-use crate::text::{Block, Language, Offsets, plain};
+use crate::text::{Block, Language, Offsets, Written, squeeze};
 use collect::{Step, collect};
 use read::Guide;
 
@@ -127,15 +127,15 @@ impl Given {
             let message = "give one of `url`, `text`, `markdown` and `document`";
             return Err(invalid("bad_input", message));
         }
-        let document = document
-            .unwrap_or_else(|| Document::of(url, title, text.or(markdown).unwrap_or_default()));
+        let of_text = text.map(Document::of_text);
+        let given = of_text.or(markdown.map(Document::of_markdown)).unwrap_or_default();
+        let document = document.unwrap_or_else(|| given.named(url, title));
         document::check(std::slice::from_ref(&document))?;
         Ok(Self { document, task })
     }
 
     /// The blocks that are about the task, among all.
-    fn part(&self, blocks: &[Block]) -> Range<usize> {
-        let text = self.document.marked();
+    fn part(&self, text: &Written<'_>, blocks: &[Block]) -> Range<usize> {
         match &self.task {
             Some(task) => sections::choose(text, blocks, task, self.document.language()),
             None => 0..blocks.len(),
@@ -143,19 +143,18 @@ impl Given {
     }
 
     /// The answer: these steps, under this title.
-    fn value(self, title: Option<String>, steps: &[Step]) -> Json {
-        let text = self.document.marked();
+    fn value(&self, title: Option<String>, steps: &[Step], text: &Written<'_>) -> Json {
         let title = title.or_else(|| self.document.title.clone());
         let offsets = Offsets::new(text);
         let shown = steps.iter().enumerate().map(|(at, step)| show(at + 1, step, text, &offsets));
         let mut value = json!({
-            "title": plain(&title.unwrap_or_default()),
+            "title": squeeze(&title.unwrap_or_default()),
             "source": self.document.name(),
             "language": Language::code(self.document.language()),
             "steps": shown.collect::<Json>(),
         });
-        if let Some(task) = self.task {
-            value["task"] = task.into();
+        if let Some(task) = &self.task {
+            value["task"] = task.as_str().into();
         }
         value
     }
@@ -165,13 +164,14 @@ fn extract(input: &Json) -> Result<Made, Failure> {
     let given = Given::read(input)?;
     let text = given.document.marked();
     let blocks = given.document.blocks_of(text);
-    let part = given.part(&blocks);
+    let text = &given.document.written(text, &blocks);
+    let part = given.part(text, &blocks);
     let steps = collect(text, &blocks[part.clone()], given.document.language());
     let title = sections::title(text, &blocks[part]);
-    Ok(Made { value: given.value(title, &steps), files: Vec::new() })
+    Ok(Made { value: given.value(title, &steps, text), files: Vec::new() })
 }
 
-fn show(n: usize, step: &Step, text: &str, offsets: &Offsets<'_>) -> Json {
+fn show(n: usize, step: &Step, text: &Written<'_>, offsets: &Offsets<'_>) -> Json {
     let mut shown = json!({
         "n": n,
         "instruction": step.instruction,
@@ -180,7 +180,7 @@ fn show(n: usize, step: &Step, text: &str, offsets: &Offsets<'_>) -> Json {
         "char_start": offsets.chars(step.range.start),
         "char_end": offsets.chars(step.range.end),
     });
-    let section = step.section.clone().map(|range| plain(&text[range]));
+    let section = step.section.as_ref().map(|range| text.plain(range));
     let more = [
         ("element", &step.element),
         ("command", &step.command),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::imperative::{is_told, may_be_told};
 use super::shell;
-use crate::text::{Block, Kind, Language, Terms, plain};
+use crate::text::{Block, Kind, Language, Terms, Written};
 
 /// What a word of the task counts in the heading of a section, beside one in its text.
 const IN_HEADING: usize = 6;
@@ -33,7 +33,12 @@ fn sections(blocks: &[Block]) -> Vec<Section> {
 }
 
 /// The blocks of the section that has most of the task; all where none has any.
-pub(super) fn choose(text: &str, blocks: &[Block], task: &str, language: Language) -> Range<usize> {
+pub(super) fn choose(
+    text: &Written<'_>,
+    blocks: &[Block],
+    task: &str,
+    language: Language,
+) -> Range<usize> {
     let all = 0..blocks.len();
     let sections = sections(blocks);
     let mut terms = Terms::default();
@@ -78,20 +83,19 @@ pub(super) fn choose(text: &str, blocks: &[Block], task: &str, language: Languag
 }
 
 /// Whether there may be a step in it.
-fn tells(text: &str, block: &Block, language: Language) -> bool {
+fn tells(text: &Written<'_>, block: &Block, language: Language) -> bool {
     match block.kind {
         Kind::Code => shell::commands(text, block).is_some(),
         Kind::Item { number: Some(_), .. } => {
             may_be_told(&text[block.range.clone()], language.code())
         }
-        Kind::Item { .. } => is_told(&plain(&text[block.range.clone()]), language.code()),
-        Kind::Paragraph => is_told(&plain(&text[block.range.clone()]), language.code()),
+        Kind::Item { .. } | Kind::Paragraph => is_told(&text.plain(&block.range), language.code()),
         Kind::Heading(_) | Kind::Row => false,
     }
 }
 
 /// The heading that a part of a page begins with.
-pub(super) fn title(text: &str, blocks: &[Block]) -> Option<String> {
+pub(super) fn title(text: &Written<'_>, blocks: &[Block]) -> Option<String> {
     let first = blocks.first().filter(|block| matches!(block.kind, Kind::Heading(_)))?;
-    Some(plain(&text[first.range.clone()]))
+    Some(text.plain(&first.range))
 }

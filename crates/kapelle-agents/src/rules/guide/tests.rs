@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::text::plain;
 
 const PAGE: &str = "# Harbor manual\n\nHarbor is a job queue. It is written for small teams.\n\n\
 ## Install Harbor on Linux\n\nWarning: Do not install it as root.\n\n1. Download the archive from the **Releases** page.\n\
@@ -60,6 +61,21 @@ fn what_another_section_says_is_of_no_step_before_it() {
     let steps = steps(json!({ "markdown": page }));
     assert_eq!(told(&steps), ["Stop it.", "Start it."]);
     assert!(steps[1].get("command").is_none() && steps[1].get("warning").is_none(), "{steps:?}");
+}
+
+#[test]
+fn a_text_that_is_no_markdown_keeps_its_stars() {
+    let page = "1. Copy a/*.gz to b/*.gz and \\*.log.\n2. Remove **/x and **/y.\n";
+    let kept = ["Copy a/*.gz to b/*.gz and \\*.log.", "Remove **/x and **/y."];
+    let plain = json!({"text": page, "markdown": page, "format": "text"});
+    for given in [json!({ "text": page }), json!({ "document": plain })] {
+        let steps = steps(given);
+        assert_eq!(told(&steps), kept);
+        assert!(steps[1].get("element").is_none(), "{steps:?}");
+    }
+    let page = "1. Copy *all* of `a/*.gz` to `b/*.gz`.\n2. Remove **only. This.**\n";
+    let steps = steps(json!({ "document": {"text": page, "markdown": page} }));
+    assert_eq!(told(&steps), ["Copy all of a/*.gz to b/*.gz.", "Remove only."]);
 }
 
 #[test]

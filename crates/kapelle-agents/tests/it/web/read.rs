@@ -145,6 +145,23 @@ async fn text_that_is_no_html_is_read_as_it_is() {
         (&page["title"], &page["text"]),
         (&json!("Notes"), &json!("# Notes\n\n<b>not bold</b> & so on"))
     );
+    assert!(page.get("format").is_none());
+}
+
+#[tokio::test]
+async fn what_is_no_markdown_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = agent(quick());
+    for (name, format) in [("a.md", None), ("a.txt", Some("text")), ("README", Some("text"))] {
+        std::fs::write(folder.path().join(name), "rm a/*.gz b/*.gz").unwrap();
+        let page = perform(&agent, "read", json!({ "url": name }), folder.path()).await.unwrap();
+        assert_eq!(page.get("format").and_then(Json::as_str), format, "{name}");
+        assert_eq!((&page["text"], &page["markdown"]), (&json!("rm a/*.gz b/*.gz"), &page["text"]));
+    }
+    let raw = get(async || ([(header::CONTENT_TYPE, "text/plain")], "a *b*"));
+    let server = serve(Router::new().route("/{name}", raw)).await;
+    assert!(read(&format!("{server}/a.md")).await.unwrap().get("format").is_none());
+    assert_eq!(read(&format!("{server}/a.txt")).await.unwrap()["format"], "text");
 }
 
 async fn typed() -> String {
