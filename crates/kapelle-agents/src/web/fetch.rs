@@ -12,6 +12,7 @@ use url::Url;
 
 use super::input::{Target, shown};
 use super::pace::{Host, Hosts};
+use super::patience::Patience;
 use super::robots::Rules;
 use super::{Fetched, Media, Settings, file};
 use crate::egress::{Egress, Error, Request, Response, Way};
@@ -68,22 +69,47 @@ impl Fetcher {
         }
     }
 
-    /// The page at the end of `way`, as soon as its host may be asked, and each that it is sent to.
+    /// The page at the end of `way`, as soon as its host may be asked, and each that it is sent to. A
+    /// host that has too much to do is asked again, while other pages go on.
     pub(super) async fn fetch(
         &self,
         way: &mut Way,
         time: &mut Duration,
     ) -> Result<Fetched, Failure> {
+        let mut patience = Patience::new(self.settings.patience);
         loop {
             way.check().map_err(http::failure)?;
             let host = self.hosts.get(way.url(), self.settings.at_once);
-            let _turn = host.turn().await;
-            self.check_robots(&host, way).await?;
-            let gap = host.gap(self.settings.gap).await;
-            host.wait(gap).await?;
-            if let Some(answer) = self.go(way, time).await? {
-                return page_of(&host, answer);
+            match self.ask(&host, way, time, &mut patience).await {
+                Ok(Some(answer)) => return fetched(answer),
+                Ok(None) => (),
+                Err(failure) => {
+                    if let Some(wait) = failure.retry_after_ms {
+                        host.leave_alone(Duration::from_millis(wait));
+                    }
+                    patience.after(failure).await?;
+                }
             }
+        }
+    }
+
+    /// Asks the host once, in its turn. `None`: `way` leads elsewhere.
+    async fn ask(
+        &self,
+        host: &Host,
+        way: &mut Way,
+        time: &mut Duration,
+        patience: &mut Patience,
+    ) -> Result<Option<Response>, Failure> {
+        let _turn = host.turn().await;
+        self.check_robots(host, way, patience).await?;
+        let gap = host.gap(self.settings.gap).await;
+        host.wait(gap, patience).await?;
+        match self.go(way, time).await? {
+            Some(answer) if !answer.status.is_success() => {
+                Err(http::not_fine(&answer, Timestamp::now()))
+            }
+            answer => Ok(answer),
         }
     }
 
@@ -149,10 +175,15 @@ impl Fetcher {
     }
 
     /// Refuses what the host's `robots.txt` does not want to be read.
-    async fn check_robots(&self, host: &Host, way: &Way) -> Result<(), Failure> {
+    async fn check_robots(
+        &self,
+        host: &Host,
+        way: &Way,
+        patience: &mut Patience,
+    ) -> Result<(), Failure> {
         let mut known = host.rules().await;
         if !known.is_fresh() {
-            host.wait(self.settings.gap).await?;
+            host.wait(self.settings.gap, patience).await?;
             known.set(self.rules_of(way).await?);
         }
         let url = way.url();
@@ -193,18 +224,6 @@ impl Fetcher {
 fn request(url: Url) -> Request {
     let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(ACCEPT))]);
     Request { method: Method::GET, url, headers, body: None, keep: Vec::new() }
-}
-
-/// The page in `answer`; a host that wants to be left alone is.
-fn page_of(host: &Host, answer: Response) -> Result<Fetched, Failure> {
-    if answer.status.is_success() {
-        return fetched(answer);
-    }
-    let failure = http::not_fine(&answer, Timestamp::now());
-    if let Some(wait) = failure.retry_after_ms {
-        host.leave_alone(Duration::from_millis(wait));
-    }
-    Err(failure)
 }
 
 fn fetched(answer: Response) -> Result<Fetched, Failure> {

@@ -19,6 +19,7 @@ mod language;
 mod pace;
 mod page;
 mod parts;
+mod patience;
 mod refresh;
 mod robots;
 mod schema;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub page_time: Duration,
     /// The longest page, decompressed, in bytes.
     pub page_max: usize,
+    /// How long a page is waited for whose host has too much to do, or asks to be left alone.
+    pub patience: Duration,
 }
 
 impl Default for Settings {
@@ -75,6 +78,7 @@ impl Default for Settings {
             gap: Duration::from_millis(200),
             page_time: Duration::from_secs(30),
             page_max: 8 << 20,
+            patience: Duration::from_secs(5),
         }
     }
 }

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kapelle_core::port::agent::{Failure, FailureKind};
+use kapelle_core::port::agent::Failure;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use url::Url;
 
+use super::patience::Patience;
 use super::robots::Rules;
 
-/// How long an attempt waits because a host asked for it; longer waits are the engine's business.
-const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long what a `robots.txt` says is kept.
 const RULES_KEPT: Duration = Duration::from_secs(3600);
 /// How many hosts are remembered.
@@ -84,9 +83,9 @@ impl Host {
         ours.max(theirs.min(GAP_MAX))
     }
 
-    /// Waits until `gap` after the request before; not for long where the host wants to be left
-    /// alone.
-    pub(super) async fn wait(&self, gap: Duration) -> Result<(), Failure> {
+    /// Waits until `gap` after the request before, and where the host wants to be left alone as long
+    /// as there is `patience` for it.
+    pub(super) async fn wait(&self, gap: Duration, patience: &mut Patience) -> Result<(), Failure> {
         let at = {
             let mut times = self.times();
             let at = times.next.max(Instant::now());
@@ -100,12 +99,7 @@ impl Host {
             if wait.is_zero() {
                 return Ok(());
             }
-            if wait > WAIT_MAX {
-                let message = format!("`{}` wants to be left alone for a while", self.name);
-                let failure = Failure::new(FailureKind::RateLimited, "host_asked_to_wait", message);
-                return Err(failure.retry_after(wait));
-            }
-            tokio::time::sleep(wait).await;
+            patience.wait(wait).await.map_err(|tired| tired.at(&self.name, wait))?;
         }
     }
 

@@ -25,6 +25,8 @@ struct Asked {
     robots: (u16, &'static str),
     log: Arc<Mutex<Vec<(String, Instant)>>>,
     now: Arc<Mutex<(usize, usize)>>,
+    /// How many were told to come later.
+    refused: watch::Sender<usize>,
     /// How many pages were asked for so far.
     pages: watch::Sender<usize>,
     /// Answers wait until two pages were asked for here, and as many as this elsewhere.
@@ -48,6 +50,17 @@ async fn answer(State(asked): State<Asked>, uri: Uri) -> Response {
     if path == "/busy" {
         let wait = [("retry-after", "3600")];
         return (StatusCode::TOO_MANY_REQUESTS, wait, "later").into_response();
+    }
+    if let Some(wait) = path.strip_prefix("/twice") {
+        let (last, turns) = (asked.times(&path).len(), if wait.is_empty() { 3 } else { 2 });
+        if last < turns {
+            let wait = [("retry-after", wait.trim_start_matches('/'))];
+            return (StatusCode::SERVICE_UNAVAILABLE, wait, "too much to do").into_response();
+        }
+    }
+    if path == "/never" {
+        asked.refused.send_modify(|refused| *refused += 1);
+        return (StatusCode::SERVICE_UNAVAILABLE, "too much to do").into_response();
     }
     if path == "/to" {
         let to = uri.query().unwrap_or_default().to_owned();
@@ -159,9 +172,10 @@ async fn an_address_with_credentials_is_refused_as_it_was_given() {
 async fn where_nobody_knows_what_a_host_wants_nothing_is_read() {
     let (server, asked) = server(503, "").await;
     let ask = json!({"url": format!("{server}/page")});
-    let failure = perform(&agent(quick()), "read", ask, Path::new("/")).await.unwrap_err();
+    let failure = perform(&agent(hasty()), "read", ask, Path::new("/")).await.unwrap_err();
     assert_eq!((failure.kind, &*failure.code), (FailureKind::Unavailable, "http_503"));
     assert!(asked.times("/page").is_empty());
+    assert_eq!(asked.times("/robots.txt").len(), 4);
 }
 
 #[tokio::test]
@@ -175,6 +189,53 @@ async fn a_host_that_wants_to_be_left_alone_is() {
     assert_eq!((after.kind, &*after.code), (FailureKind::RateLimited, "host_asked_to_wait"));
     assert!(after.retry_after_ms.is_some_and(|wait| wait > 3_000_000));
     assert!(asked.times("/page").is_empty());
+}
+
+/// With little patience.
+fn hasty() -> Settings {
+    Settings { patience: Duration::from_millis(100), ..quick() }
+}
+
+#[tokio::test]
+async fn a_host_with_too_much_to_do_is_asked_again_while_other_pages_go_on() {
+    let (server, asked) = server(404, "").await;
+    let agent = agent(Settings { at_once: 1, ..hasty() });
+    let mut input = urls(&server, &["/twice", "/never", "/page"]);
+    input["partial"] = true.into();
+    let read = perform(&agent, "read", input, Path::new("/")).await.unwrap();
+    let texts: Vec<_> = read["pages"].as_array().unwrap().iter().map(|p| &p["text"]).collect();
+    assert_eq!(texts, ["page /twice", "page /page"]);
+    assert_eq!((asked.times("/twice").len(), asked.times("/never").len()), (3, 4));
+    // The one turn of the host is not kept while it is waited.
+    assert!(asked.times("/page")[0] < asked.times("/twice")[1]);
+    let failed = &read["failed"][0];
+    assert_eq!(failed["code"], "http_503");
+    assert!(failed["message"].as_str().unwrap().contains("asked 4 times"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_host_that_asks_for_a_little_time_has_it() {
+    let (server, asked) = server(404, "").await;
+    let ask = json!({"url": format!("{server}/twice/1")});
+    let page = perform(&agent(quick()), "read", ask.clone(), Path::new("/")).await.unwrap();
+    assert_eq!(page["text"], "page /twice/1");
+    let times = asked.times("/twice");
+    assert!(times.len() == 2 && times[1] - times[0] >= Duration::from_secs(1), "{times:?}");
+    let (server, asked) = self::server(404, "").await;
+    let ask = json!({"url": format!("{server}/twice/1")});
+    let busy = perform(&agent(hasty()), "read", ask, Path::new("/")).await.unwrap_err();
+    assert_eq!((&*busy.code, busy.retry_after_ms), ("http_503", Some(1000)));
+    assert_eq!(asked.times("/twice").len(), 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_wait_for_a_host_ends_within_the_grace() {
+    let (server, asked) = server(404, "").await;
+    let patient = Settings { patience: Duration::from_secs(3600), ..quick() };
+    let mut refused = asked.refused.subscribe();
+    let begun = async move { drop(refused.wait_for(|refused| *refused > 0).await.unwrap()) };
+    let input = json!({"url": format!("{server}/never")});
+    contract::ends_when_cancelled(&agent(patient), "read", input, begun).await;
 }
 
 #[tokio::test]
