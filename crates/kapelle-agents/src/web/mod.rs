@@ -7,10 +7,11 @@
 //! folder or a root that the operator named.
 //!
 //! Absent: scripts, sessions, cookies. From bytes to answer: `fetch`, `page`, and below it
-//! `charset`, `tree`, `content`, `write`.
+//! `charset`, `doctype`, `tree`, `content`, `write`.
 
 mod charset;
 mod content;
+mod doctype;
 mod fetch;
 mod file;
 mod gathered;

@@ -51,7 +51,7 @@ fn failure(error: Error) -> Failure {
     let (kind, code) = match error {
         Error::Depth => (FailureKind::Refused, "too_deep"),
         Error::Count => (FailureKind::Refused, "too_many_elements"),
-        Error::Time => (FailureKind::Refused, "too_slow_to_parse"),
+        Error::Time | Error::Attributes => (FailureKind::Refused, "too_slow_to_parse"),
     };
     Failure::new(kind, code, error.to_string())
 }

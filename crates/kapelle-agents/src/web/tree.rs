@@ -15,6 +15,7 @@ use html5ever::{Attribute, ParseOpts, QualName, ns, parse_document};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::doctype::undeclared;
 use super::tag::{Tag, is_read};
 
 /// The most nodes of a page.
@@ -26,6 +27,8 @@ const DEPTH_MAX: u16 = 512;
 const PIECE: usize = 4 << 10;
 /// How long a page may keep a processor. One of the size limit needs a twentieth of it.
 const TIME_MAX: Duration = Duration::from_secs(5);
+/// How long one tag may: the parser compares each of its attributes with all before.
+const TAG_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// A node's place in the arena.
 pub(super) type Id = u32;
@@ -40,6 +43,10 @@ pub(super) enum Error {
     Count,
     #[error("the page takes more than {} s to parse", TIME_MAX.as_secs())]
     Time,
+    #[error(
+        "a tag of the page has so many attributes that it takes more than {TAG_TIME_MAX:?} to parse"
+    )]
+    Attributes,
 }
 
 /// What a node is.
@@ -79,16 +86,24 @@ impl Tree {
         let tree_builder = TreeBuilderOpts { scripting_enabled: false, ..Default::default() };
         let opts = ParseOpts { tree_builder, ..Default::default() };
         let mut parser = parse_document(Sink::new(), opts);
-        let mut rest = html;
+        let (doctype, mut rest) = undeclared(html);
+        parser.process(StrTendril::from_slice(doctype));
+        let mut last_tag = since;
         while !rest.is_empty() {
             let (piece, more) = rest.split_at(rest.floor_char_boundary(PIECE));
             parser.process(StrTendril::from_slice(piece));
-            let sink = &parser.tokenizer.sink.sink;
+            let (sink, now) = (&parser.tokenizer.sink.sink, spent());
+            if sink.went_on.take() {
+                last_tag = now;
+            }
+            if now.saturating_sub(last_tag) > TAG_TIME_MAX {
+                sink.beyond.set(Some(Error::Attributes));
+            }
+            if now.saturating_sub(since) > TIME_MAX {
+                sink.beyond.set(Some(Error::Time));
+            }
             if let Some(error) = sink.beyond.get() {
                 return Err(error);
-            }
-            if spent().saturating_sub(since) > TIME_MAX {
-                return Err(Error::Time);
             }
             rest = more;
         }
@@ -248,6 +263,8 @@ fn some(id: Id) -> Option<Id> {
 struct Sink {
     tree: RefCell<Tree>,
     beyond: Cell<Option<Error>>,
+    /// Whether the parser got to another tag or text since it was last asked.
+    went_on: Cell<bool>,
     /// What stands for everything that is not kept.
     nowhere: Id,
 }
@@ -257,10 +274,16 @@ impl Sink {
         let mut tree = Tree::default();
         tree.push(Kind::Other, None);
         let nowhere = tree.push(Kind::Other, None);
-        Self { tree: RefCell::new(tree), beyond: Cell::new(None), nowhere }
+        Self {
+            tree: RefCell::new(tree),
+            beyond: Cell::new(None),
+            went_on: Cell::new(false),
+            nowhere,
+        }
     }
 
     fn put(&self, parent: Id, next: Id, child: NodeOrText<Id>) {
+        self.went_on.set(true);
         let mut tree = self.tree.borrow_mut();
         match child {
             NodeOrText::AppendNode(child) if child == self.nowhere => {}
@@ -295,6 +318,7 @@ impl TreeSink for Sink {
     }
 
     fn elem_name<'a>(&'a self, target: &'a Id) -> Self::ElemName<'a> {
+        self.went_on.set(true);
         Ref::map(self.tree.borrow(), |tree| {
             tree.nodes[*target as usize].name.as_ref().expect("the parser asks elements only")
         })

@@ -293,14 +293,21 @@ impl<'a> Writer<'a> {
 
     /// Whether a table holds data, not the layout of a page.
     fn is_of_data(&self, id: Id) -> bool {
-        let mut cells = 0;
-        let is_layout = self.tree.below(id).any(|below| {
-            let tag = self.tree.tag(below);
-            cells += usize::from(matches!(tag, Some(Tag::Cell | Tag::HeadCell)));
-            let is_big = matches!(tag, Some(Tag::Heading(_) | Tag::Preformatted | Tag::Quote));
-            is_big || tag == Some(Tag::Table)
-        });
-        !is_layout && cells >= 2
+        let (mut rows, mut cells, mut names, mut code) = (0, 0, 0, 0);
+        for tag in self.tree.below(id).filter_map(|below| self.tree.tag(below)) {
+            match tag {
+                Tag::Heading(_) | Tag::Quote | Tag::Table => return false,
+                Tag::Row => rows += 1,
+                Tag::Cell => cells += 1,
+                Tag::HeadCell => (cells, names) = (cells + 1, names + 1),
+                Tag::Caption => names += 1,
+                Tag::Preformatted => code += 1,
+                _ => {}
+            }
+        }
+        // Line numbers beside a listing are a layout; a column of commands is not.
+        let is_grid = rows >= 2 && cells >= 2 * rows;
+        cells >= 2 && (code == 0 || names > 0 || is_grid)
     }
 
     fn enter_in_table(&mut self, id: Id, tag: Tag) {

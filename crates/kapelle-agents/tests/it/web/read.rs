@@ -135,6 +135,30 @@ async fn where_nothing_stands_out_the_whole_body_is_read() {
 }
 
 #[tokio::test]
+async fn a_table_with_code_in_a_cell_is_a_table() {
+    let rows = "<tr><td>Start<td><pre>harbour  up</pre><tr><td>Stop<td>harbour down";
+    for table in [rows.to_owned(), format!("<tr><th>What<th>How{rows}")] {
+        let page = read_html(format!("<p>Commands:</p><table>{table}</table>")).await;
+        let found = page["tables"][0]["rows"].as_array().unwrap();
+        assert!(found.contains(&json!(["Start", "harbour up"])), "{found:?}");
+        assert!(page["markdown"].as_str().unwrap().contains("| Start | harbour up |"), "{page}");
+    }
+    let listing = "<table><tr><td><pre>1\n2</pre><td><pre>one\ntwo</pre></table>";
+    let page = read_html(listing).await;
+    assert_eq!(page["tables"], json!([]));
+    assert!(page["markdown"].as_str().unwrap().contains("```\none\ntwo\n```"), "{page}");
+}
+
+#[tokio::test]
+async fn declarations_of_a_page_are_no_text() {
+    let html = "<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0//EN\" \"a.dtd\" [\n\
+                <!ENTITY ours \"<b>us</b>\">\n<!ATTLIST p x CDATA #IMPLIED> ]>\n\
+                <html><head><title>Ours</title></head><body><p>Only this.</p></body></html>";
+    let page = read_html(html).await;
+    assert_eq!((&page["title"], &page["text"]), (&json!("Ours"), &json!("Only this.")));
+}
+
+#[tokio::test]
 async fn text_that_is_no_html_is_read_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.md"), "# Notes\r\n\r\n<b>not bold</b> & so on")
