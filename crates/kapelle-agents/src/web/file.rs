@@ -36,7 +36,9 @@ pub(super) fn read<'a>(
     Err(match last {
         None | Some(Errno::XDEV | Errno::LOOP) => outside(),
         Some(Errno::NOENT | Errno::NOTDIR) => {
-            invalid("no_such_file", format!("there is no file `{name}`"))
+            let is_pattern = path.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b));
+            let hint = if is_pattern { "; a pattern is not expanded: name each file" } else { "" };
+            invalid("no_such_file", format!("there is no file `{name}`{hint}"))
         }
         Some(error) => invalid("unreadable", format!("`{name}` cannot be read: {error}")),
     })
@@ -61,7 +63,12 @@ fn content(file: File, path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     let unreadable =
         |error: std::io::Error| invalid("unreadable", format!("`{name}` cannot be read: {error}"));
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    let kind = file.metadata().map_err(unreadable)?;
+    if kind.is_dir() {
+        let message = format!("`{name}` is a folder: name each file in it that is to be read");
+        return Err(invalid("unreadable", message));
+    }
+    if !kind.is_file() {
         return Err(invalid("unreadable", format!("`{name}` is no file")));
     }
     let mut bytes = Vec::new();

@@ -250,6 +250,14 @@ async fn several_pages_come_in_order_and_those_that_fail_may_be_listed() {
     let some = ask(json!({"urls": urls, "partial": true})).await.unwrap();
     assert_eq!(some["pages"].as_array().unwrap().len(), 12);
     assert_eq!(some["failed"][0]["code"], "no_such_file");
+    std::fs::create_dir(folder.path().join("all")).unwrap();
+    for (given, hint) in [("all", "is a folder: name each file"), ("*.html", "name each file")] {
+        let failure = ask(json!({ "url": given })).await.unwrap_err();
+        assert!(
+            failure.kind == FailureKind::Invalid && failure.message.contains(hint),
+            "{failure}"
+        );
+    }
     let none = ask(json!({"urls": ["missing.html", "x.html"], "partial": true})).await.unwrap_err();
     assert_eq!((none.kind, &*none.code), (FailureKind::Invalid, "no_such_file"));
 }
