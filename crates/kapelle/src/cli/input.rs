@@ -9,6 +9,7 @@ use kapelle_core::port::Agents;
 use kapelle_core::problem::Problem;
 use kapelle_core::workflow::{Checked, FILE_MAX, Workflow};
 use kapelle_core::{Json, plan};
+use serde_json::json;
 
 use super::exit::Stop;
 use super::out;
@@ -65,14 +66,36 @@ pub(crate) fn inputs(
     for (name, text) in single {
         given.insert(name.clone(), typed(plan.inputs.get(name.as_str()), text));
     }
+    let lists = not_lists(plan, &given, single);
     let complete = plan::inputs(plan, Json::Object(given));
     complete.map_err(|problems| {
         tell(&problems);
+        lists.iter().for_each(|hint| out::say(hint));
         invalid(&problems, "the inputs")
     })
 }
 
+/// How inputs are written that are lists, and were given as a text.
+fn not_lists(
+    plan: &Plan,
+    given: &serde_json::Map<String, Json>,
+    single: &[(String, String)],
+) -> Vec<String> {
+    let is_list =
+        |name: &str| plan.inputs.get(name).is_some_and(|schema| schema["type"] == "array");
+    let wrong = single.iter().filter(|(name, _)| is_list(name) && given[name.as_str()].is_string());
+    let hint = |(name, text): &(String, String)| {
+        let example = json!([text]);
+        format!("`{name}` is a list, so each of it is named: `{name}={example}`")
+    };
+    wrong.map(hint).collect()
+}
+
 fn from_file(path: &Path) -> Result<serde_json::Map<String, Json>, Stop> {
+    if path.is_dir() {
+        let message = "is a folder; inputs are a file with a JSON object";
+        return Err(Stop::usage(format!("`{}` {message}", path.display())));
+    }
     let (name, bytes) = bytes(path)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Stop::usage(format!("`{name}` is no JSON object: {error}")))
@@ -111,7 +134,6 @@ fn invalid(problems: &[Problem], what: &str) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn an_input_becomes_what_its_schema_wants() {

@@ -231,6 +231,15 @@ fn wrong_inputs_are_refused_before_anything_runs() {
     folder.write("inputs.json", r#"{"who": "ada", "times": 5}"#);
     let done = folder.run("run . --json --inputs inputs.json --input times=6").expect(0);
     assert_eq!(done.last()["output"], json!({"who": "ada", "times": 6}));
+
+    folder.write(
+        "list.yaml",
+        "{id: x, inputs: {all: {type: array}}, tasks: [{id: a, agentName: echo}]}",
+    );
+    let done = folder.run("run list.yaml --input all=docs/*.html").expect(2);
+    assert!(done.err.contains(r#"`all=["docs/*.html"]`"#), "{}", done.err);
+    let done = folder.run("run . --inputs .").expect(2);
+    assert!(done.err.contains("is a folder; inputs are a file"), "{}", done.err);
 }
 
 #[test]
