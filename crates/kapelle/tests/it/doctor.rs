@@ -103,9 +103,11 @@ fn turned_bits_are_named_with_file_run_and_event() {
     let (file, name) = (file.display().to_string(), ".kapelle/payloads/");
     let file = &file[file.find(name).unwrap()..];
     let about = format!("`{file}`: run `");
-    let line = done.out.lines().find(|line| line.starts_with(&about));
+    let line = done.out.lines().find(|line| line.trim_start().starts_with(&about));
     assert!(line.is_some_and(|line| line.contains("; restore")), "{}", done.out);
     assert!(done.out.contains("is damaged, 1 problem: 2 runs, "), "{}", done.out);
+    let (verdict, problem) = done.out.trim_end().rsplit_once('\n').unwrap();
+    assert!(verdict.ends_with("ms") && problem.starts_with("  "), "{}", done.out);
 
     // In the first entry of one of the two: one bit is turned back, with another the page is refused.
     let database = store.join("kapelle.db");

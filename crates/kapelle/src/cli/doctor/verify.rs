@@ -107,9 +107,6 @@ fn problem(damage: &Damage) -> serde_json::Value {
 }
 
 fn print(folder: &Path, found: &Verified, elapsed_ms: u64) -> Result<(), Stop> {
-    for damage in &found.damage {
-        out::line(&damage.to_string())?;
-    }
     let whole = match found.damage.len() as u64 {
         0 => "whole".to_owned(),
         faults => format!("damaged, {}", many(faults, "problem", "problems")),
@@ -122,6 +119,10 @@ fn print(folder: &Path, found: &Verified, elapsed_ms: u64) -> Result<(), Stop> {
         many(found.payloads, "payload", "payloads"),
         out::duration(elapsed_ms)
     ))?;
+    // What is wrong stands below what it is wrong with.
+    for damage in &found.damage {
+        out::line(&format!("  {damage}"))?;
+    }
     if found.without_sums {
         out::line(
             "its database was made by an older version and has no sums of its pages: what a damaged \
