@@ -13,9 +13,9 @@ use kapelle_core::{Timestamp, Value};
 use kapelle_engine::{Seen, SeenEvent};
 use serde_json::{Map, json};
 
-use super::App;
 use super::events::failure_of;
 use super::problem::Problem;
+use super::{App, credentials};
 
 /// Plan, inputs, and how each step and the run itself went, as far as they are not the same.
 ///
@@ -93,11 +93,12 @@ async fn look(app: &App, text: &str) -> Result<Looked, Problem> {
         None => json!(null),
     };
     let inputs = (*app.engine().value(app.tenant(), &run, run.inputs()).await?).clone();
+    let inputs = credentials::without(inputs);
     let status = run.status().as_str().to_owned();
     let elapsed_ms = run.ended().map(|ended| ms(run.created_at(), ended.at));
     let (id, workflow) = (id.to_string(), run.workflow().to_owned());
     let side = api::DiffSide { id, workflow, status, elapsed_ms };
-    Ok(Looked { side, plan: plan(&run), inputs, steps, output, taken, spans })
+    Ok(Looked { side, plan: credentials::without(plan(&run)), inputs, steps, output, taken, spans })
 }
 
 async fn facts(
@@ -113,7 +114,7 @@ async fn facts(
         "status": step.status.as_str(),
         "agent": view.agent,
         "attempts": step.attempts(),
-        "input": told.input,
+        "input": credentials::without(told.input),
         "usage": told.usage,
         "output": *app.engine().value(app.tenant(), run, &step.value).await?,
         "failure": step.failure.as_deref().map(failure_of),

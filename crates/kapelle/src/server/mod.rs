@@ -10,6 +10,7 @@ pub(crate) mod artifacts;
 pub(crate) mod bill;
 mod body;
 mod control;
+mod credentials;
 mod diff;
 mod events;
 mod local;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::body::{Body, Query};
 use super::events::failure_of;
 use super::problem::{Problem, node_of};
-use super::{App, artifacts, plans};
+use super::{App, artifacts, credentials, plans};
 
 /// How many runs a page holds where nothing is said.
 const PAGE: u32 = 100;
@@ -208,7 +208,7 @@ pub(super) async fn show(
         artifacts: artifacts::of_run(&app, &run),
         messages: messages(&run),
         bytes,
-        inputs: value(&app, &run, run.inputs()).await?,
+        inputs: credentials::without(value(&app, &run, run.inputs()).await?),
         root: run.root().to_owned(),
         seq: run.seq(),
         created_at: run.created_at().to_string(),
