@@ -54,7 +54,11 @@ fn why_says_what_holds_up_each_step_and_what_would_help() {
     let lines = whole["steps"].as_array().unwrap();
     let told: Vec<_> = lines.iter().map(|line| line["step"].as_str().unwrap()).collect();
     assert_eq!(told, ["fetch", "ask", "parse", "odd"], "what holds it up comes first");
-    assert_eq!(whole["unblock"], waiting["unblock"]);
+    // What failed is mended beside the run that goes on without it.
+    let fork = serde_json::json!(["runs", "fork", run, "--from", "fetch"]);
+    assert_eq!(whole["unblock"][0]["command"], fork);
+    assert_eq!(whole["unblock"][0], failed["unblock"][0]);
+    assert_eq!(whole["unblock"][1], waiting["unblock"][0]);
 
     let written = folder.run(&format!("why {run} ask")).expect(0);
     assert!(written.out.contains(&format!("kapelle {}", words.join(" "))), "{}", written.out);
@@ -63,7 +67,6 @@ fn why_says_what_holds_up_each_step_and_what_would_help() {
     assert_eq!(reasons(&why("last")), "it was done at the first attempt");
     let ended = folder.run(&format!("why {run} --json")).expect(0).json();
     assert!(reasons(&ended).starts_with("step `fetch` failed: "), "{ended}");
-    let fork = serde_json::json!(["runs", "fork", run, "--from", "fetch"]);
     assert_eq!(ended["unblock"].as_array().unwrap().len(), 1, "{ended}");
     assert_eq!(ended["unblock"][0]["command"], fork);
     assert_eq!(why("parse")["unblock"][0]["command"], fork);
@@ -82,6 +85,33 @@ fn why_says_who_had_a_run_cancelled_and_when() {
         let told = reasons(&why);
         assert!(told.starts_with(begin) && told.contains("Z: enough"), "{why}");
     }
+}
+
+#[test]
+fn why_of_a_step_between_attempts_says_what_is_to_come_and_nothing_once_its_run_is_cancelled() {
+    let folder = Folder::new();
+    let fails = "{id: x, tasks: [{id: a, agentName: http, retry: {initial: 1h},
+        input: {method: GET, url: 'http://127.0.0.1:1/'}},
+        {id: b, agentName: process, input: {shell: 'while ! test -e go; do sleep 0.05; done'}}]}";
+    folder.write("workflow.yaml", fails);
+    let mut working = folder.start("run . --json");
+    let run = run_of(&working.wait_for("step_started", Some("b")));
+    working.wait_for("step_retrying", Some("a"));
+    let why = |what: &str| folder.run(&format!("why {run}{what} --json")).expect(0).json();
+    let (whole, step) = (why(""), why(" a"));
+    assert!(reasons(&whole).starts_with("1 attempt is under way"), "{whole}");
+    assert!(reasons(&step).contains("the next one begins at"), "{step}");
+    let cancel = serde_json::json!(["runs", "cancel", run]);
+    assert!(step["unblock"][0]["what"].as_str().unwrap().contains("before the next attempt"));
+    assert_eq!((&step["unblock"][1]["command"], &step["unblock"]), (&cancel, &whole["unblock"]));
+
+    folder.run(&format!("runs cancel {run} --by eva")).expect(0);
+    working.finish();
+    let step = why(" a");
+    let told = reasons(&step) + step["attempts"][0]["then"].as_str().unwrap();
+    assert!(told.starts_with("its run was cancelled by eva"), "{step}");
+    assert!(told.contains("attempt 1 failed") && told.ends_with("its run was ended"), "{step}");
+    assert!(!told.contains("next one") && !told.contains("not before"), "{step}");
 }
 
 #[test]

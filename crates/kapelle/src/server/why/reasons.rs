@@ -48,7 +48,11 @@ impl Told<'_> {
             }
             (Status::Waiting, _) => reasons.push("it waits for a person".to_owned()),
             (Status::Pending, _) => reasons.push("nothing was begun yet".to_owned()),
-            _ => reasons.push(format!("{} attempts are under way", run.running().len())),
+            _ => reasons.push(match run.running().len() {
+                0 => "no attempt is under way".to_owned(),
+                1 => "1 attempt is under way".to_owned(),
+                many => format!("{many} attempts are under way"),
+            }),
         }
         let mut helps = Vec::new();
         if run.ended().is_none() && !self.worked_on {
@@ -83,6 +87,9 @@ impl Told<'_> {
     /// Of a step; the first sentence says the most.
     pub(super) fn step(&self, no: StepNo) -> Vec<String> {
         let (run, step) = (self.run, &self.run.steps()[no.index()]);
+        if !step.status.is_final() && run.ended().is_some() {
+            return self.left(no);
+        }
         let mut reasons = match &step.status {
             StepStatus::Waiting => self.waiting(no),
             StepStatus::Ready => vec![self.ready(no)],
@@ -93,16 +100,17 @@ impl Told<'_> {
             )],
             StepStatus::Grown => vec![self.grown(no)],
             StepStatus::Retrying(at) => {
-                let failure =
-                    step.failure.as_deref().map(|failure| format!(": {}", failure.message));
-                let (attempt, most) = (step.attempts(), run.spec(no).retry.attempts_max);
+                let most = run.spec(no).retry.attempts_max;
                 let wait = at.since(self.now).as_secs_f64();
-                vec![
-                    format!("attempt {attempt} failed{}", failure.unwrap_or_default()),
-                    format!(
+                let next = match run.status() {
+                    Status::Stopping => {
+                        "there is no other one: its run is being stopped".to_owned()
+                    }
+                    _ => format!(
                         "the next one begins at {at}, in {wait:.1} s; there are at most {most}"
                     ),
-                ]
+                };
+                vec![self.failed(no), next]
             }
             StepStatus::Asked => vec![self.asked(no)],
             StepStatus::Completed | StepStatus::Failed if step.is_taken() => {
@@ -141,15 +149,29 @@ impl Told<'_> {
                 vec!["it was not wanted any more: its run or its group had ended".to_owned()]
             }
         };
-        if !step.status.is_final() && run.ended().is_some() {
-            let cancelled = self.cancelled.map(|how| format!("its run was cancelled {how}"));
-            reasons.insert(0, cancelled.unwrap_or_else(|| "its run has ended".to_owned()));
-        } else if matches!(step.status, StepStatus::Running | StepStatus::Retrying(_))
-            && !self.worked_on
-        {
+        if matches!(step.status, StepStatus::Running | StepStatus::Retrying(_)) && !self.worked_on {
             reasons.insert(0, "no node works on the run".to_owned());
         }
         reasons
+    }
+
+    /// Of a step that its run left where it was: nothing is to come any more.
+    fn left(&self, no: StepNo) -> Vec<String> {
+        let cancelled = self.cancelled.map(|how| format!("its run was cancelled {how}"));
+        let ended = cancelled.unwrap_or_else(|| "its run has ended".to_owned());
+        let step = &self.run.steps()[no.index()];
+        let before = match step.status {
+            StepStatus::Retrying(_) => Some(self.failed(no)),
+            StepStatus::Blocked(_) => reason_of(self.run, step),
+            _ => None,
+        };
+        std::iter::once(ended).chain(before).collect()
+    }
+
+    fn failed(&self, no: StepNo) -> String {
+        let step = &self.run.steps()[no.index()];
+        let failure = step.failure.as_deref().map(|failure| format!(": {}", failure.message));
+        format!("attempt {} failed{}", step.attempts(), failure.unwrap_or_default())
     }
 
     /// What a waiting step waits for, and what that comes down to.
@@ -308,6 +330,13 @@ impl Told<'_> {
             status if !status.is_final() && (!self.worked_on || run.paused().is_some()) => {
                 vec![self.resume()]
             }
+            StepStatus::Retrying(at) if run.status() != Status::Stopping => vec![
+                help(&format!("mend what it failed of before the next attempt, at {at}"), &[]),
+                help("or end the run", &["runs", "cancel", &id]),
+            ],
+            StepStatus::Failed | StepStatus::Skipped(Skipped::Needs { .. }) => {
+                self.anew(no).into_iter().collect()
+            }
             StepStatus::Ready if self.is_full() => vec![help(
                 "have the next run do more at once: a higher `config.maxParallelAgents`, or \
                  `--max-parallel N`",
@@ -327,7 +356,9 @@ impl Told<'_> {
         let (id, step) = (self.run.id().to_string(), name(self.run, failed));
         // A fork begins with a step of the file, not with one that grew from it.
         let written = step.split('.').next().unwrap_or(&step);
-        let what = format!("mend what failed, and do `{written}` and all that needs it anew");
+        let where_to = if self.run.ended().is_some() { "" } else { ", in a run of its own" };
+        let what =
+            format!("mend what failed, and do `{written}` and all that needs it anew{where_to}");
         Some(help(&what, &["runs", "fork", &id, "--from", written]))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt as _;
 use kapelle_api as api;
 use kapelle_core::port::agent::{Failure, FailureKind, OnUnknown};
-use kapelle_core::run::{Blocked, Event, Run, Verdict};
+use kapelle_core::run::{Blocked, Event, Run, Status, Verdict};
 use kapelle_core::{StepNo, Timestamp, Value, canonical};
 use kapelle_engine::Seen;
 
@@ -128,6 +128,9 @@ impl Tale {
     }
 
     pub(super) fn attempts(&self, run: &Run, no: StepNo, now: Timestamp) -> Vec<api::Attempt> {
+        // The next attempt of a run that ends is none.
+        let ends = run.ended().is_some() || run.status() == Status::Stopping;
+        let never = self.attempts.last().map(|last| last.number).filter(|_| ends);
         let one = |attempt: &Attempt| {
             let end = attempt.end.as_ref();
             let failure = end.and_then(|end| end.failure.as_ref());
@@ -140,6 +143,9 @@ impl Tale {
                 outcome: end.map_or("running", |end| end.outcome).to_owned(),
                 failure: failure.map(failure_of),
                 then: failure.map(|failure| match end.and_then(|end| end.next) {
+                    Some(_) if Some(attempt.number) == never => {
+                        "not tried again: its run was ended".to_owned()
+                    }
                     Some(next) => again(run, no, failure, next),
                     None => given_up(run, no, failure, attempt.number),
                 }),
