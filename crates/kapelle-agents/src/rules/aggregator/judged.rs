@@ -112,7 +112,7 @@ fn contradiction(told: &Json, sheet: &Sheet, pages: &[Page<'_>]) -> Result<Told,
     for one in told["values"].as_array().into_iter().flatten() {
         let (at, value) = (&one["at"], plain(one["value"].as_str().unwrap_or_default()));
         let line = sheet.line(at).ok_or_else(|| format!("the model was not given {at}"))?;
-        let sentence = plain(&pages[line.page].text[line.range.clone()]).to_lowercase();
+        let sentence = pages[line.page].plain(&line.range).to_lowercase();
         if value.is_empty() || !stands_in(&value.to_lowercase(), &sentence) {
             return Err(format!("`{value}` does not stand in `{sentence}`"));
         }

@@ -515,24 +515,24 @@ impl Report<'_> {
         let page = &self.pages[page];
         let inside = page.blocks.iter().filter_map(|block| {
             let at = block.range.start.max(range.start)..block.range.end.min(range.end);
-            (!at.is_empty()).then(|| (block.kind, &page.text[at]))
+            (!at.is_empty()).then_some((block.kind, at))
         });
         let mut parts: Vec<Part> = Vec::new();
-        for (kind, text) in inside {
+        for (kind, at) in inside {
             match (kind, parts.last_mut()) {
-                (Kind::Code, _) => parts.push(Part::Code(text.trim_end().into())),
-                (Kind::Item { .. }, _) => parts.push(Part::Item(plain(text))),
+                (Kind::Code, _) => parts.push(Part::Code(page.text[at].trim_end().into())),
+                (Kind::Item { .. }, _) => parts.push(Part::Item(page.plain(&at))),
                 (_, Some(Part::Prose(before))) => {
                     before.push(' ');
-                    before.push_str(&plain(text));
+                    before.push_str(&page.plain(&at));
                 }
-                _ => parts.push(Part::Prose(plain(text))),
+                _ => parts.push(Part::Prose(page.plain(&at))),
             }
         }
         // One item, or one line of code, is quoted as a sentence is.
         match &mut parts[..] {
             [Part::Item(only)] => parts = vec![Part::Prose(std::mem::take(only))],
-            [] => parts = vec![Part::Prose(plain(&page.text[range.clone()]))],
+            [] => parts = vec![Part::Prose(page.plain(range))],
             _ => (),
         }
         parts
@@ -540,7 +540,7 @@ impl Report<'_> {
 
     /// The words at a quote, as a reader sees them.
     pub(super) fn words(&self, quote: &Quote) -> String {
-        plain(&self.pages[quote.page].text[quote.range.clone()])
+        self.pages[quote.page].plain(&quote.range)
     }
 
     /// The evidence that the answer does not quote already, in full.
@@ -558,7 +558,7 @@ impl Report<'_> {
 
     /// What is told of a passage: a sentence or two.
     pub(super) fn short(&self, one: &Evidence) -> String {
-        let told = plain(&self.pages[one.quote.page].text[one.told.clone()]);
+        let told = self.pages[one.quote.page].plain(&one.told);
         // Only what is cut off in its middle has to say so.
         let is_whole =
             told.ends_with(|end: char| end.is_ascii_punctuation() || "。！？।…”".contains(end));
@@ -567,7 +567,7 @@ impl Report<'_> {
     }
 
     pub(super) fn heading(&self, quote: &Quote) -> Option<String> {
-        quote.heading.clone().map(|range| plain(&self.pages[quote.page].text[range]))
+        quote.heading.as_ref().map(|range| self.pages[quote.page].plain(range))
     }
 
     /// A passage's heading as the beginning of a line: with a full stop, unless it has a mark.

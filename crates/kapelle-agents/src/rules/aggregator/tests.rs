@@ -151,7 +151,8 @@ fn what_a_page_says_is_never_markup() {
         "{html}"
     );
     assert!(
-        !markdown.replace("\\<", "").contains('<') && !markdown.contains("](javascript"),
+        !markdown.replace("\\<", "").contains('<')
+            && !markdown.replace("\\]", "").contains("](javascript"),
         "{markdown}"
     );
     let (_, files) = report(&json!({"documents": [], "question": "x", "formats": ["markdown"]}));
