@@ -137,10 +137,15 @@ impl Desk for ScratchDesk {
         &'a self,
         effect: Effect,
         _reserve: Usage,
+        turn: BoxFuture<'a, Result<(), Failure>>,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        let work =
-            move |key: Box<str>| -> BoxFuture<'a, _> { Box::pin(async move { work(key).await.0 }) };
+        let work = move |key: Box<str>| -> BoxFuture<'a, _> {
+            Box::pin(async move {
+                turn.await?;
+                work(key).await.0
+            })
+        };
         self.effect(effect, Box::new(work))
     }
 

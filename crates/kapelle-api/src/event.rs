@@ -172,7 +172,8 @@ pub enum EventKind {
         /// The agent that is not at hand.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<String>,
-        /// The limit of all runs together that has no room: whose, what is left, when it begins anew.
+        /// The limit that has no room: whose, what is left, what the call may use; of all runs together,
+        /// also when it begins anew.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<String>,
         /// The outside call that is in doubt, or asks; 0: the call of the agent itself.

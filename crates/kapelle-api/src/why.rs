@@ -108,6 +108,9 @@ pub struct ModelCall {
     /// before, `told` by tools.
     #[serde(default)]
     pub prompt: BTreeMap<String, u64>,
+    /// Models that were asked before it and did not answer, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<String>,
 }
 
 /// A step in a line.

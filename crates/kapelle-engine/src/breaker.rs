@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kapelle_core::Timestamp;
 use kapelle_core::port::agent::{Failure, FailureKind};
+use kapelle_core::run::NOT_YET;
 
 /// So many bad ends in a row are trouble.
 const ENDS_MAX: u32 = 10;
@@ -75,11 +76,9 @@ impl Breaker {
 }
 
 /// Whether an attempt's end says that its agent is in trouble.
-pub(crate) const fn is_trouble(failure: &Failure) -> bool {
-    matches!(
-        failure.kind,
-        FailureKind::Unavailable | FailureKind::Timeout | FailureKind::RateLimited
-    )
+pub(crate) fn is_trouble(failure: &Failure) -> bool {
+    use FailureKind::{RateLimited, Timeout, Unavailable};
+    matches!(failure.kind, Unavailable | Timeout | RateLimited) && &*failure.code != NOT_YET
 }
 
 #[cfg(test)]

@@ -125,10 +125,14 @@ impl AttemptDesk {
         ordinal: u32,
         effect: Effect,
         reserve: Option<Usage>,
+        turn: BoxFuture<'_, Result<(), Failure>>,
         work: PaidWork<'_>,
     ) -> Result<Json, Failure> {
         match self.recall(ordinal, effect).await {
-            Ok(id) => self.make(id, reserve, work).await,
+            Ok(id) => {
+                turn.await?;
+                self.make(id, reserve, work).await
+            }
             Err(end) => end,
         }
     }
@@ -225,7 +229,7 @@ impl AttemptDesk {
         let (result, used) = work(key.into()).await;
         let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let call = self.call(id.ordinal);
-        let used = reserve.map(|_| Usage { ms, ..used });
+        let used = used.filter(|_| reserve.is_some()).map(|used| Usage { ms, ..used });
         let mut kept = Kept::default();
         let ordinal = id.ordinal;
         let outcome = match &result {
@@ -242,8 +246,8 @@ impl AttemptDesk {
         };
         let command = Command::RecordEffect { step, attempt, effect: id, outcome, used };
         self.report(command, kept).await?;
-        if let Some(used) = &used {
-            self.settle(call, Sum::of(used)).await;
+        if let Some(used) = used.or(reserve) {
+            self.settle(call, Sum::of(&used)).await;
         }
         if let Err(failure) = &result {
             self.note_failure(ordinal, failure);
@@ -390,19 +394,21 @@ impl Desk for AttemptDesk {
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
         let free = |key: Box<str>| -> BoxFuture<'a, _> {
-            Box::pin(async move { (work(key).await, Usage::default()) })
+            Box::pin(async move { (work(key).await, None) })
         };
-        Box::pin(self.perform(ordinal, effect, None, Box::new(free)))
+        let turn = Box::pin(std::future::ready(Ok(())));
+        Box::pin(self.perform(ordinal, effect, None, turn, Box::new(free)))
     }
 
     fn paid<'a>(
         &'a self,
         effect: Effect,
         reserve: Usage,
+        turn: BoxFuture<'a, Result<(), Failure>>,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
-        Box::pin(self.perform(ordinal, effect, Some(reserve), work))
+        Box::pin(self.perform(ordinal, effect, Some(reserve), turn, work))
     }
 
     fn send<'a>(

@@ -2,17 +2,21 @@
 
 use std::borrow::Cow;
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Heard, Progress, Safety, Usage,
 };
+use kapelle_core::run::NOT_YET;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::brief;
-use crate::provider::{Choice, Delta, Models, Part, Prompt, Reply, Role, Tokens, Tool, Trouble};
+use crate::provider::{
+    Choice, Delta, Leave, Line, Models, Part, Prompt, Reply, Role, Tokens, Tool, Trouble,
+};
 
 /// What a model said, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +38,16 @@ pub(super) struct Said {
     /// What other steps had said to it before, which it read with the call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) heard: Vec<Heard>,
+    /// Models that were asked before and did not answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    passed: Vec<Passed>,
+}
+
+/// A model that did not answer, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Passed {
+    model: Box<str>,
+    why: Box<str>,
 }
 
 /// What a prompt is made of, in bytes.
@@ -74,10 +88,20 @@ impl Made {
     }
 }
 
+/// So long a call waits for its turn before its step does; then so long until it asks again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(5);
+/// Tokens that a provider adds to a prompt: how tools are called.
+const OVERHEAD: u64 = 700;
 /// What a call used that certainly failed.
 const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(0), ms: 0 };
 
 impl Said {
+    /// What it used, if the provider says so.
+    fn told_usage(&self) -> Option<Usage> {
+        (self.reply.tokens != Tokens::default()).then(|| self.usage())
+    }
+
     /// What it used.
     pub(super) fn usage(&self) -> Usage {
         let Tokens { written, .. } = self.reply.tokens;
@@ -111,15 +135,26 @@ impl Asking<'_> {
             tell(whole.to_mut(), &mail);
         }
         let prompt = &*whole;
+        // Those that broke off lately come last.
+        let mut choices: Vec<&Choice> = self.choices.iter().collect();
+        choices.sort_by_key(|choice| choice.is_troubled());
+        let (choices, leave) = (&choices[..], Mutex::new(None));
+        let leave = &leave;
+        let turn = Box::pin(async move {
+            let first = self.turn(choices[0], prompt).await?;
+            *leave.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
+            Ok(())
+        });
         let work = |key: Box<str>| -> BoxFuture<'_, _> {
             Box::pin(async move {
-                let said = self.first_that_answers(prompt, &key).await;
+                let first = leave.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let said = self.first_that_answers(choices, first, prompt, &key).await;
                 let said = said.map(|said| Said { heard: mail, ..said });
-                let used = said.as_ref().map_or_else(|_| FREE, Said::usage);
+                let used = said.as_ref().map_or(Some(FREE), Said::told_usage);
                 (said.map(|said| serde_json::to_value(said).expect("it is JSON")), used)
             })
         };
-        let recorded = self.desk.paid(effect, self.reserve(prompt), Box::new(work)).await?;
+        let recorded = self.desk.paid(effect, self.reserve(prompt), turn, Box::new(work)).await?;
         serde_json::from_value(recorded).map_err(|cause| {
             Failure::new(FailureKind::Bug, "odd_record", format!("a recorded answer: {cause}"))
         })
@@ -127,9 +162,8 @@ impl Asking<'_> {
 
     /// What a call may use at the most, as far as one can tell before: the dearest of the models.
     fn reserve(&self, prompt: &Prompt) -> Usage {
-        let bytes = self.choices[0].line.provider.body(prompt).to_string().len() as u64;
-        // A token is three bytes or more, but for rare scripts.
-        let (input_tokens, output_tokens) = (bytes / 3, prompt.tokens_max);
+        let body = self.choices[0].line.provider.body(prompt).to_string();
+        let (input_tokens, output_tokens) = (tokens_at_most(&body), prompt.tokens_max);
         let tokens = Tokens { stored: input_tokens, written: output_tokens, ..Tokens::default() };
         let mut costs = self.choices.iter().map(|choice| self.cost(choice, &tokens));
         let cost_nanos = costs.try_fold(0, |most, cost| Some(cost?.max(most)));
@@ -141,30 +175,73 @@ impl Asking<'_> {
         self.models.prices.as_ref()?.cost(&choice.model, tokens, day)
     }
 
-    async fn first_that_answers(&self, prompt: &Prompt, key: &str) -> Result<Said, Failure> {
-        let mut trouble = None;
-        for choice in self.choices {
-            match self.one(choice, prompt, key).await {
+    /// Waits for leave to ask a model. A long wait is the run's, which then sees it: nothing is
+    /// announced, no slot is held, and no time of the step goes by.
+    async fn turn(&self, choice: &Choice, prompt: &Prompt) -> Result<Leave, Failure> {
+        tokio::time::timeout(PATIENCE, self.leave(choice, prompt)).await.unwrap_or_else(|_| {
+            let provider = &choice.line.provider.name;
+            let message = format!(
+                "`{provider}` is asked for as much as its limits allow: nothing is asked yet"
+            );
+            let failure = Failure::new(FailureKind::RateLimited, NOT_YET, message);
+            Err(failure.retry_after(AGAIN))
+        })
+    }
+
+    async fn leave(&self, choice: &Choice, prompt: &Prompt) -> Result<Leave, Failure> {
+        let prompt = for_model(prompt, choice, &choice.name());
+        let tokens = choice.line.provider.body(&prompt).to_string().len() as u64 / 4;
+        tokio::select! {
+            leave = choice.line.governor.leave(self.call.run, tokens, prefix(&prompt)) => Ok(leave),
+            () = self.desk.cancelled() => Err(crate::input::cancelled()),
+        }
+    }
+
+    /// Asks one model after the other, but none that is under the limit which another one has met.
+    async fn first_that_answers(
+        &self,
+        choices: &[&Choice],
+        mut first: Option<Leave>,
+        prompt: &Prompt,
+        key: &str,
+    ) -> Result<Said, Failure> {
+        let (mut trouble, mut passed): (Option<Failure>, Vec<Passed>) = Default::default();
+        let mut limited: Vec<&Line> = Vec::new();
+        for choice in choices {
+            if limited.iter().any(|line| std::ptr::eq(*line, &*choice.line)) {
+                continue;
+            }
+            let leave = match first.take() {
+                Some(leave) => leave,
+                None => self.leave(choice, prompt).await?,
+            };
+            match self.one(choice, leave, prompt, key).await {
                 Err(failure) if failure.certain && is_elsewhere(&failure) => {
+                    if failure.kind == FailureKind::RateLimited {
+                        limited.push(&choice.line);
+                    }
+                    let why = format!("{} ({})", failure.message, failure.code).into();
+                    passed.push(Passed { model: choice.name().into(), why });
                     // The shortest wait is that of the run.
                     let sooner = |known: &Failure| known.retry_after_ms <= failure.retry_after_ms;
                     trouble = trouble.filter(sooner).or(Some(failure));
                 }
-                end => return end,
+                end => return end.map(|said| Said { passed, ..said }),
             }
         }
         Err(trouble.expect("there is a model to ask"))
     }
 
-    async fn one(&self, choice: &Choice, prompt: &Prompt, key: &str) -> Result<Said, Failure> {
+    async fn one(
+        &self,
+        choice: &Choice,
+        leave: Leave,
+        prompt: &Prompt,
+        key: &str,
+    ) -> Result<Said, Failure> {
         let (line, name) = (&choice.line, choice.name());
         let prompt = for_model(prompt, choice, &name);
         let body = line.provider.body(&prompt);
-        let tokens = body.to_string().len() as u64 / 4;
-        let leave = tokio::select! {
-            leave = line.governor.leave(self.call.run, tokens, prefix(&prompt)) => leave,
-            () = self.desk.cancelled() => return Err(crate::input::cancelled()),
-        };
         let (mut shown, mut read) = (Shown::new(self.desk), false);
         let mut hear = |delta: Delta<'_>| {
             if !std::mem::replace(&mut read, true) {
@@ -180,13 +257,19 @@ impl Asking<'_> {
             Ok((reply, headers)) => {
                 line.governor.heard(&headers);
                 leave.is_well();
-                let cost_nanos = self.cost(choice, &reply.tokens);
+                choice.is_well();
+                let told = reply.tokens != Tokens::default();
+                let cost_nanos = if told { self.cost(choice, &reply.tokens) } else { None };
                 let key = line.provider.source().map(|source| source.to_string().into());
                 let made = Made::of(&prompt);
-                Ok(Said { reply, by: name.into(), key, made, cost_nanos, heard: Vec::new() })
+                let (by, heard, passed) = (name.into(), Vec::new(), Vec::new());
+                Ok(Said { reply, by, key, made, cost_nanos, heard, passed })
             }
             Err(Trouble { failure, headers }) => {
                 line.governor.heard(&headers);
+                if !failure.certain {
+                    choice.is_in_trouble();
+                }
                 if failure.kind == FailureKind::RateLimited {
                     let wait = failure
                         .retry_after_ms
@@ -197,6 +280,17 @@ impl Asking<'_> {
             }
         }
     }
+}
+
+/// How many tokens a text has at the most, as far as bytes tell: of words two letters or more are one,
+/// of digits, signs and other scripts hardly more than one is.
+fn tokens_at_most(text: &str) -> u64 {
+    let halves = text.chars().map(|c| match c {
+        'a'..='z' | 'A'..='Z' | ' ' => 1,
+        _ if c.is_ascii() => 2,
+        _ => c.len_utf8() as u64,
+    });
+    halves.sum::<u64>() / 2 + OVERHEAD
 }
 
 /// Adds what came in to the last turn.

@@ -1,7 +1,8 @@
 //! The models that a node can ask: by name, by tier, and what is asked instead where one is in trouble.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kapelle_core::port::agent::{Failure, FailureKind};
 
@@ -31,7 +32,12 @@ pub struct Line {
     pub provider: Provider,
     /// The pace.
     pub governor: Governor,
+    /// Models that broke off in the middle of an answer, and when.
+    troubled: Mutex<BTreeMap<Box<str>, Instant>>,
 }
+
+/// So long another model is asked first where one broke off.
+const TROUBLED: Duration = Duration::from_secs(60);
 
 /// A model of a provider.
 #[derive(Clone, Debug)]
@@ -48,6 +54,26 @@ impl Choice {
     pub fn name(&self) -> String {
         format!("{}/{}", self.line.provider.name, self.model)
     }
+
+    /// It broke off in the middle of an answer.
+    pub fn is_in_trouble(&self) {
+        self.troubled().insert(self.model.clone(), Instant::now());
+    }
+
+    /// It has answered.
+    pub fn is_well(&self) {
+        self.troubled().remove(&self.model);
+    }
+
+    /// Whether it broke off lately.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.troubled().get(&self.model).is_some_and(|at| at.elapsed() < TROUBLED)
+    }
+
+    fn troubled(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Instant>> {
+        self.line.troubled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Models {
@@ -55,7 +81,7 @@ impl Models {
     #[must_use]
     pub fn new(providers: Vec<Provider>, prices: Prices) -> Self {
         let lines = providers.into_iter().map(|provider| {
-            let line = Line { governor: Governor::default(), provider };
+            let line = Line { governor: Governor::default(), provider, troubled: Mutex::default() };
             (line.provider.name.clone(), Arc::new(line))
         });
         let prices = Some(Arc::new(prices));

@@ -316,9 +316,9 @@ pub struct Heard {
 pub type EffectWork<'a> =
     Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, Result<Json, Failure>> + Send + 'a>;
 
-/// The same for a call that costs: what came of it, and what it used.
+/// The same for a call that costs: what came of it, and what it used if that is known.
 pub type PaidWork<'a> =
-    Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, (Result<Json, Failure>, Usage)> + Send + 'a>;
+    Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, (Result<Json, Failure>, Option<Usage>)> + Send + 'a>;
 
 /// What an agent has at hand during a call.
 #[async_trait]
@@ -342,11 +342,16 @@ pub trait Desk: Send + Sync {
     /// The same for a call that costs: what it may use is reserved within the budgets of the step and of
     /// the run before it is made, and counted as used if its end stays unknown.
     ///
-    /// A call that is more than may be spent is not made: [`FailureKind::Budget`].
+    /// A call that is more than may be spent is not made: [`FailureKind::Budget`]. One of which nobody
+    /// says what it used counts for what it may have used.
+    ///
+    /// Before it is announced, a call that is to be made waits for its `turn`; if that fails, it is
+    /// not made.
     fn paid<'a>(
         &'a self,
         effect: Effect,
         reserve: Usage,
+        turn: BoxFuture<'a, Result<(), Failure>>,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>>;
 

@@ -10,7 +10,7 @@ use super::ready::Rank;
 use super::step::{Effect, EffectState, Status};
 use super::{Due, Ended, Run, Timer};
 use crate::plan::OnFailure;
-use crate::port::agent::{Failure, FailureKind, Safety, Usage};
+use crate::port::agent::{Failure, Safety, Usage};
 use crate::{Attempt, StepNo, Timestamp, Value};
 
 impl Run {
@@ -95,9 +95,12 @@ impl Run {
             Event::EffectRecorded { attempt, effect, outcome, used, .. } => {
                 let state = EffectState::Recorded(outcome.clone());
                 let held = self.note_effect(no, *attempt, effect, state, None);
-                if held.is_some() || used.is_some() {
-                    let used = used.as_ref();
-                    self.keep_ledgers(no, |ledger| ledger.settle(held.as_ref(), used));
+                match (&held, used) {
+                    (None, None) => {}
+                    (Some(held), None) => self.keep_ledgers(no, |ledger| ledger.give_up(held)),
+                    (held, Some(used)) => {
+                        self.keep_ledgers(no, |ledger| ledger.settle(held.as_ref(), used));
+                    }
                 }
             }
             Event::MessageSent { .. } => self.post(event, at),
@@ -144,7 +147,7 @@ impl Run {
         self.budget.retry(failure);
         let step = &mut self.steps[no.index()];
         let bad_output = &*failure.code == super::decide::BAD_OUTPUT;
-        step.tries += u32::from(failure.kind != FailureKind::Lost && !bad_output);
+        step.tries += u32::from(!super::decide::is_free(failure) && !bad_output);
         step.generation += u32::from(definite);
         step.count_death(failure);
         step.extra = super::budget::counts(failure);

@@ -20,6 +20,8 @@ pub(super) const BAD_OUTPUT: &str = "bad_output";
 pub const OVER_OWN_BUDGET: &str = "over_step_budget";
 /// The code of a failure by which a call was more than its tenant or its agent may spend in all runs.
 pub const OVER_ACCOUNT: &str = "over_account";
+/// The code of a failure by which nothing was asked: the other side wants nothing before a certain time.
+pub const NOT_YET: &str = "not_yet";
 /// The reason of a pause: the run has used up its budget of time.
 pub const OUT_OF_TIME: &str = "the budget of time is used up";
 /// Who decides where a limit does.
@@ -171,11 +173,11 @@ impl Run {
         let waiting = self.blocked.iter().filter(|no| {
             let own = matches!(
                 self.steps[no.index()].status,
-                Status::Blocked(Blocked::Budget { own: true })
+                Status::Blocked(Blocked::Budget { own: true, .. })
             );
             let run = matches!(
                 self.steps[no.index()].status,
-                Status::Blocked(Blocked::Budget { own: false })
+                Status::Blocked(Blocked::Budget { own: false, .. })
             );
             step.map_or(run, |step| own && step == **no)
         });
@@ -245,7 +247,7 @@ impl Run {
             return Event::StepBlocked {
                 step,
                 attempt: Some(attempt),
-                why: Blocked::Budget { own },
+                why: Blocked::Budget { own, said: failure.message },
             };
         }
         let retry = &self.spec(step).retry;
@@ -256,7 +258,7 @@ impl Run {
             _ => {
                 let unknown = !failure.certain && failure.kind != FailureKind::Budget;
                 let wanted = unknown || retry.on.contains(&failure.kind);
-                lost || (wanted && found.tries + 1 < retry.attempts_max)
+                is_free(&failure) || (wanted && found.tries + 1 < retry.attempts_max)
             }
         };
         if !goes_on {
@@ -520,6 +522,12 @@ impl Run {
 fn again(step: StepNo, why: &str) -> Event {
     let (by, comment) = (KAPELLE.into(), why.into());
     Event::StepResolved { step, how: Resolved::Retry, by, comment }
+}
+
+/// Whether an attempt that ended so counts for none: nothing was tried.
+pub(super) fn is_free(failure: &Failure) -> bool {
+    failure.kind == FailureKind::Lost
+        || (&*failure.code == NOT_YET && failure.retry_after_ms.is_some())
 }
 
 /// How long to wait after the `tries + 1`st try: exponential, with full jitter from the run's id.

@@ -456,6 +456,9 @@ pub enum Blocked {
     Budget {
         /// Whose limit that is: its own, or the run's.
         own: bool,
+        /// In words: what is left, and what the call may use.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        said: Box<str>,
     },
     /// Its next call is more than its tenant or its agent may spend in all runs together.
     Account {

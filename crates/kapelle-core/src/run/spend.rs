@@ -95,19 +95,39 @@ impl Ledger {
     }
 
     /// A call has ended: what it had reserved is free, what it used is spent.
-    pub(super) fn settle(&mut self, reserved: Option<&Usage>, used: Option<&Usage>) {
+    pub(super) fn settle(&mut self, reserved: Option<&Usage>, used: &Usage) {
         if let Some(reserved) = reserved {
             self.reserved.take(Sum::of(reserved));
         }
-        if let Some(used) = used {
-            self.spent.add(Sum::of(used));
-        }
+        self.spent.add(Sum::of(used));
     }
 
-    /// Nobody will say how a call ended.
+    /// Nobody will say how a call ended, or what it used.
     pub(super) fn give_up(&mut self, reserved: &Usage) {
         self.reserved.take(Sum::of(reserved));
         self.unknown.add(Sum::of(reserved));
+    }
+
+    /// The tokens and the nano-dollars of a budget, with what it was raised by.
+    fn limits(&self, budget: &Budget) -> (Option<u64>, Option<i64>) {
+        let tokens = budget.tokens.map(|max| max.saturating_add(self.raised.tokens));
+        (tokens, budget.nanos.map(|max| max.saturating_add(self.raised.nanos)))
+    }
+
+    /// What is left of it, and what a call wants of that, in words.
+    fn shortage(&self, budget: &Budget, wanted: &Usage) -> Box<str> {
+        let (gone, wanted) = (self.spent.and(self.unknown), Sum::of(wanted));
+        let (tokens, nanos) = self.limits(budget);
+        let tokens = tokens.map(|max| {
+            let left = max.saturating_sub(gone.tokens);
+            format!("{left} tokens are left, it may use {}", wanted.tokens)
+        });
+        let dollars = |nanos: i64| Duration::from_nanos(nanos.max(0).unsigned_abs()).as_secs_f64();
+        let nanos = nanos.map(|max| {
+            let left = dollars(max.saturating_sub(gone.nanos));
+            format!("${left:.4} are left, it may cost ${:.4}", dollars(wanted.nanos))
+        });
+        tokens.into_iter().chain(nanos).collect::<Vec<_>>().join(", ").into()
     }
 
     /// How much time a budget gives, with what it was raised by.
@@ -119,12 +139,10 @@ impl Ledger {
         if budget.nanos.is_some() && wanted.cost_nanos.is_none() {
             return Some(Over::Unpriced);
         }
-        let (mut gone, mut all) = (self.spent, Sum::of(wanted));
-        gone.add(self.unknown);
-        all.add(gone);
+        let gone = self.spent.and(self.unknown);
+        let mut all = Sum::of(wanted).and(gone);
+        let (tokens, nanos) = self.limits(budget);
         let fits = |sum: &Sum| {
-            let tokens = budget.tokens.map(|max| max.saturating_add(self.raised.tokens));
-            let nanos = budget.nanos.map(|max| max.saturating_add(self.raised.nanos));
             tokens.is_none_or(|max| sum.tokens <= max) && nanos.is_none_or(|max| sum.nanos <= max)
         };
         if !fits(&all) {
@@ -142,6 +160,8 @@ pub struct Exceeded {
     pub step: Option<StepId>,
     /// Why.
     pub over: Over,
+    /// What is left, and what the call may use.
+    left: Box<str>,
 }
 
 impl std::fmt::Display for Exceeded {
@@ -149,12 +169,15 @@ impl std::fmt::Display for Exceeded {
         let whose =
             self.step.as_ref().map_or("the run".to_owned(), |step| format!("step `{step}`"));
         f.write_str(&format!("the budget of {whose} "))?;
-        f.write_str(match self.over {
-            Over::Unpriced => "is in money, and nobody knows what this call costs",
-            Over::Reserved => "is reserved by calls that are under way",
-            Over::Limit => "has no room for this call",
-            Over::Time => "has no time left",
-        })
+        match self.over {
+            Over::Unpriced => f.write_str(
+                "is in money, and nobody knows what this call costs; name its price in \
+                 `models.prices` of kapelle.toml",
+            ),
+            Over::Reserved => f.write_str("is reserved by calls that are under way"),
+            Over::Limit => write!(f, "has no room for this call: {}", self.left),
+            Over::Time => f.write_str("has no time left"),
+        }
     }
 }
 
@@ -173,10 +196,11 @@ impl Run {
         });
         let all = self.plan.plan.budget.as_ref().map(|budget| (None, self.ledger, budget));
         let over = own.into_iter().chain(all).find_map(|(step, ledger, budget)| {
-            Some(Exceeded { step, over: ledger.over(budget, wanted)? })
+            let over = ledger.over(budget, wanted)?;
+            Some(Exceeded { step, over, left: ledger.shortage(budget, wanted) })
         });
-        let late = || self.is_out_of_time().then_some(Exceeded { step: None, over: Over::Time });
-        over.or_else(late)
+        let late = Exceeded { step: None, over: Over::Time, left: "".into() };
+        over.or_else(|| self.is_out_of_time().then_some(late))
     }
 
     /// How long the run was active until its last event, if it has a limit of that.

@@ -128,16 +128,16 @@ impl<'d> TapedDesk<'d> {
         asked: Asked,
         key: Box<str>,
         work: PaidWork<'_>,
-    ) -> (Result<Json, Failure>, Usage) {
+    ) -> (Result<Json, Failure>, Option<Usage>) {
         match self.tape.take(self.step, &asked) {
-            Some(End::Answer(told)) => (Ok(told.value), told.used.unwrap_or_default()),
-            Some(End::Failure(failure)) => (Err(failure), Usage::default()),
+            Some(End::Answer(told)) => (Ok(told.value), told.used),
+            Some(End::Failure(failure)) => (Err(failure), Some(Usage::default())),
             None => {
                 let (result, used) = work(key).await;
                 let end = match &result {
                     Ok(value) => {
                         let (value, artifacts) = (value.clone(), Vec::new());
-                        End::Answer(Told { value, used: Some(used), artifacts })
+                        End::Answer(Told { value, used, artifacts })
                     }
                     Err(failure) => End::Failure(failure.clone()),
                 };
@@ -164,8 +164,7 @@ impl Desk for TapedDesk<'_> {
         work: EffectWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let asked = Asked::new(effect.name.clone(), &effect.input);
-        let free: PaidWork<'a> =
-            Box::new(|key| Box::pin(async move { (work(key).await, Usage::default()) }));
+        let free: PaidWork<'a> = Box::new(|key| Box::pin(async move { (work(key).await, None) }));
         let taped = move |key: Box<str>| -> BoxFuture<'a, Result<Json, Failure>> {
             Box::pin(async move { self.call(asked, key, free).await.0 })
         };
@@ -176,13 +175,16 @@ impl Desk for TapedDesk<'_> {
         &'a self,
         effect: Effect,
         reserve: Usage,
+        turn: BoxFuture<'a, Result<(), Failure>>,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let asked = Asked::new(effect.name.clone(), &effect.input);
-        let taped = move |key: Box<str>| -> BoxFuture<'a, (Result<Json, Failure>, Usage)> {
+        let taped = move |key: Box<str>| -> BoxFuture<'a, (Result<Json, Failure>, Option<Usage>)> {
             Box::pin(self.call(asked, key, work))
         };
-        self.desk.paid(effect, reserve, Box::new(taped))
+        // Nobody is asked, so nobody waits.
+        let turn = if self.tape.plays() { Box::pin(std::future::ready(Ok(()))) } else { turn };
+        self.desk.paid(effect, reserve, turn, Box::new(taped))
     }
 
     /// What steps say to each other is said anew.

@@ -114,6 +114,9 @@ fn calls(why: &Why) -> Vec<Vec<String>> {
             call.nano_usd.map_or_else(|| "unknown".to_owned(), dollars),
             made.collect::<Vec<_>>().join(", "),
         ]);
+        for passed in &call.passed {
+            rows.push(vec![format!("instead of {}", out::shown(passed, 160))]);
+        }
     }
     rows
 }

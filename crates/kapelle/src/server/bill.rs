@@ -190,6 +190,13 @@ fn is_asked(effect: &Effect) -> bool {
     &*effect.id.name == MODEL_EFFECT
 }
 
+/// Who was asked before, and why that one did not answer.
+fn passed(record: &Json) -> Vec<String> {
+    let all = record["passed"].as_array().into_iter().flatten();
+    let one = |of: &Json| Some(format!("{}: {}", of["model"].as_str()?, of["why"].as_str()?));
+    all.filter_map(one).collect()
+}
+
 fn call(record: &Json) -> api::ModelCall {
     let text = |name: &str| record[name].as_str().map(str::to_owned);
     let tokens = |name: &str| record["tokens"][name].as_u64().unwrap_or(0);
@@ -204,5 +211,6 @@ fn call(record: &Json) -> api::ModelCall {
         output_tokens: tokens("written"),
         nano_usd: record["cost_nanos"].as_i64(),
         prompt: made.filter_map(|(of, bytes)| Some((of.clone(), bytes.as_u64()?))).collect(),
+        passed: passed(record),
     }
 }

@@ -322,13 +322,14 @@ fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
 fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
     let limit = match why {
         Blocked::Account { limit, .. } => Some(limit.to_string()),
+        Blocked::Budget { said, .. } if !said.is_empty() => Some(said.to_string()),
         _ => None,
     };
     let (reason, agent, ordinal, asks) = match why {
         Blocked::InDoubt { ordinal, deaths: 0 } => ("in_doubt", None, Some(*ordinal), None),
         Blocked::InDoubt { ordinal, .. } => ("poison", None, Some(*ordinal), None),
-        Blocked::Budget { own: true } => ("budget", None, None, None),
-        Blocked::Budget { own: false } => ("run_budget", None, None, None),
+        Blocked::Budget { own: true, .. } => ("budget", None, None, None),
+        Blocked::Budget { own: false, .. } => ("run_budget", None, None, None),
         Blocked::Account { .. } => ("account", None, None, None),
         Blocked::NoAgent { agent } => ("no_agent", Some(agent.to_string()), None, None),
         Blocked::Question { ordinal, question } => {

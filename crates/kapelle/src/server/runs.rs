@@ -288,7 +288,10 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
         StepStatus::Blocked(Blocked::InDoubt { .. }) => {
             Some("in doubt: whether its call was made is not known".to_owned())
         }
-        StepStatus::Blocked(Blocked::Budget { own }) => {
+        StepStatus::Blocked(Blocked::Budget { said, .. }) if !said.is_empty() => {
+            Some(said.to_string())
+        }
+        StepStatus::Blocked(Blocked::Budget { own, .. }) => {
             let whose = if *own { "its" } else { "the run's" };
             Some(format!("{whose} budget has no room for its next call"))
         }

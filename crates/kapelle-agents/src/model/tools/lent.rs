@@ -205,6 +205,7 @@ impl Desk for Within<'_> {
         &'a self,
         _: Effect,
         _: Usage,
+        _: BoxFuture<'a, Result<(), Failure>>,
         _: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         Box::pin(async { Err(no_place("to spend")) })

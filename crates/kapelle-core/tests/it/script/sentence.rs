@@ -213,8 +213,8 @@ fn blocked(why: &Blocked) -> String {
         Blocked::InDoubt { ordinal: 0, .. } => "in doubt".into(),
         Blocked::InDoubt { ordinal, .. } => format!("call {ordinal} in doubt"),
         Blocked::NoAgent { agent } => format!("no agent {agent}"),
-        Blocked::Budget { own: true } => "its budget".into(),
-        Blocked::Budget { own: false } => "the run's budget".into(),
+        Blocked::Budget { own: true, .. } => "its budget".into(),
+        Blocked::Budget { own: false, .. } => "the run's budget".into(),
         Blocked::Account { limit, .. } => format!("account: {limit}"),
         Blocked::Question { ordinal, question } => format!("answer {ordinal}: {}", asked(question)),
     }

@@ -159,9 +159,10 @@ impl Tally {
                 self.running.remove(step);
                 let what = match (agent, limit, question) {
                     (Some(agent), ..) => format!("step `{step}`: no agent `{agent}` is at hand"),
-                    (_, Some(limit), _) => {
+                    (_, Some(limit), _) if reason == "account" => {
                         format!("step `{step}`: {limit}, or raise it in `kapelle.toml`")
                     }
+                    (_, Some(limit), _) => format!("step `{step}`: {limit}"),
                     (.., Some(question)) => asked(step, question, choices),
                     _ => format!("step `{step}`: {}", reason.replace('_', " ")),
                 };

@@ -287,7 +287,7 @@ impl Told<'_> {
                 }
                 vec![help("say yes, or no with `--reject`", &command)]
             }
-            StepStatus::Blocked(Blocked::Budget { own }) => {
+            StepStatus::Blocked(Blocked::Budget { own, .. }) => {
                 let mut command = vec!["runs", "budget", &*id];
                 if *own {
                     command.extend(["--step", &*step]);
