@@ -9,6 +9,7 @@
 
 pub(crate) mod confine;
 mod root;
+pub(crate) mod sweep;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -129,17 +130,19 @@ fn keep_to_ourselves() -> io::Result<()> {
 
 /// Starts the command and waits for the end of all it started.
 fn work(spec: &Spec, parent: &UnixStream) -> io::Result<Report> {
-    let missing = spec.confined.as_ref().map(confine::missing).unwrap_or_default();
     let started = match &spec.confined {
         Some(walls) => confine::start(spec, walls)?,
         None => start(spec).map_err(Report::not_started),
     };
     let report = match started {
-        Ok(main) => Watch { main, parent, end: None }.run(spec)?,
-        Err(report) => report,
+        Ok(main) => Watch { main, parent, end: None }.run(spec),
+        Err(report) => Ok(report),
     };
-    confine::remove(&missing);
-    Ok(report)
+    for line in spec.confined.iter().flat_map(sweep::sweep) {
+        // It is the command's stderr, too.
+        writeln!(io::stderr(), "{line}").ok();
+    }
+    report
 }
 
 fn read_spec(parent: &mut UnixStream) -> io::Result<Spec> {

@@ -16,6 +16,7 @@ mod http;
 mod input;
 pub mod memory;
 pub mod model;
+mod names;
 mod process;
 pub mod provider;
 mod rules;

@@ -90,6 +90,7 @@ impl Builder {
             web: kapelle_agents::web::Settings::default(),
             models: kapelle_agents::provider::Models::default(),
             tools: kapelle_agents::model::tool::Tools::default(),
+            reserved: Arc::default(),
             agents: self.agents,
             shelf: Arc::default(),
             tape: None,

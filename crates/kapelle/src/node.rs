@@ -8,7 +8,7 @@ use kapelle_agents::egress::Policy;
 use kapelle_agents::files::Shelf;
 use kapelle_agents::memory::Settings as Remembering;
 use kapelle_agents::model::tool::Tools;
-use kapelle_agents::model::tools::{Commands, Limits, lent, run_command};
+use kapelle_agents::model::tools::{Commands, Limits, Reserved, lent, run_command};
 use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
 use kapelle_agents::{Memory as Memories, Web as Pages};
@@ -78,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) models: Models,
     /// What agents that think may call.
     pub(crate) tools: Tools,
+    /// What they do not see, or not change.
+    pub(crate) reserved: Arc<Reserved>,
     /// Agents beside those that ship.
     pub(crate) agents: Vec<Arc<dyn Agent>>,
     /// Agents of files.
@@ -146,8 +148,14 @@ impl Node {
         let egress = Policy::Operator;
         let launcher = setup.launcher.clone().unwrap_or_default();
         let tools = with_lent(setup.tools, &setup.web, &memory);
-        let tools =
-            with_commands(tools, setup.launcher.clone(), kids.clone(), setup.place.folder());
+        let tools = match setup.launcher.clone() {
+            Some(launcher) => {
+                let store = setup.place.folder().map(Path::to_path_buf);
+                let (kids, reserved, limits) = (kids.clone(), setup.reserved, Limits::default());
+                tools.with(run_command(Commands { launcher, kids, store, reserved, limits }))
+            }
+            None => tools,
+        };
         let (web, models, tools) = (setup.web, Arc::new(setup.models), Arc::new(tools));
         let (asked, called) = (Arc::clone(&models), Arc::clone(&tools));
         let built_in =
@@ -206,18 +214,6 @@ fn with_lent(tools: Tools, web: &Web, memory: &Arc<Memories>) -> Tools {
     let reader: Arc<dyn Agent> = Arc::new(Pages::new(Policy::Global, web.clone()));
     let memory: Arc<dyn Agent> = memory.clone();
     lent(reader, &memory).into_iter().fold(tools, Tools::with)
-}
-
-/// The same tools, and commands where something runs them.
-fn with_commands(
-    tools: Tools,
-    launcher: Option<PathBuf>,
-    kids: Option<PathBuf>,
-    store: Option<&Path>,
-) -> Tools {
-    let Some(launcher) = launcher else { return tools };
-    let (store, limits) = (store.map(Path::to_path_buf), Limits::default());
-    tools.with(run_command(Commands { launcher, kids, store, limits }))
 }
 
 /// The agents that ship, without `process` where nothing runs its children.

@@ -9,6 +9,7 @@
 //! Landlock forbids all else, and signals to the world outside. Absent: limits over all its processes
 //! together, which need a cgroup.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -44,9 +45,20 @@ pub(crate) struct Walls {
     pub(crate) root: String,
     /// What it does not see of that, relative to it.
     pub(crate) hidden: Vec<String>,
-    /// What it sees and does not change, relative to it; it does not make it either.
-    pub(crate) kept: Vec<String>,
+    /// What it sees and does not change.
+    pub(crate) kept: Vec<Kept>,
+    /// What was there of names that others obey, by [`super::sweep::id_of`]: anything else is no such thing.
+    pub(crate) known: BTreeSet<String>,
     pub(crate) limits: Limits,
+}
+
+/// Something that a command sees and does not change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Where it is, relative to the command's folder.
+    pub(crate) path: String,
+    /// What it is known by.
+    pub(crate) id: String,
 }
 
 /// What each process of a command may use up.
@@ -129,7 +141,11 @@ fn become_command(parent: &mut UnixStream) -> Result<Infallible, Report> {
     rustix::process::setsid().map_err(|error| lacks("a session of its own", error))?;
     let user = User::of(walls).map_err(|error| lacks("the run's folder", error))?;
     own_world(parent)?;
-    root::make(walls, &spec.cwd).map_err(|error| lacks("a root of its own", error))?;
+    root::make(walls, &spec.cwd).map_err(|error| match error.kind() {
+        // What it works in changed just now: that is no fault of the machine.
+        io::ErrorKind::ResourceBusy => Report::not_started(error),
+        _ => lacks("a root of its own", error),
+    })?;
     user.become_it().map_err(|error| lacks("a user", error))?;
     if rustix::fs::access(&spec.cwd, Access::READ_OK | Access::EXEC_OK).is_err() {
         let why = format!("`{}` may not be read by it; give it that right", spec.cwd);
@@ -253,24 +269,4 @@ fn no_namespace(error: &dyn std::fmt::Display) -> Report {
 
 fn lacks(what: &str, why: impl std::fmt::Display) -> Report {
     Report::NotConfined(format!("{what}: {why}"))
-}
-
-/// What of `walls.kept` is not there, in the run's folder.
-pub(super) fn missing(walls: &Walls) -> Vec<std::path::PathBuf> {
-    let root = std::path::Path::new(&walls.root);
-    let paths = walls.kept.iter().map(|kept| root.join(kept));
-    paths.filter(|path| path.symlink_metadata().is_err()).collect()
-}
-
-/// Removes what a command made of what it may not make: it would be obeyed outside of the wall.
-pub(super) fn remove(missing: &[std::path::PathBuf]) {
-    for path in missing {
-        let Ok(now) = path.symlink_metadata() else { continue };
-        let gone =
-            if now.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let end = gone.map_or_else(|error| error.to_string(), |()| "it was removed".to_owned());
-        // It is the command's stderr, too.
-        writeln!(io::stderr(), "`{name}` is not for commands to make: {end}").ok();
-    }
 }

@@ -14,6 +14,7 @@ use rustix::mount::{
 };
 
 use super::confine::Walls;
+use super::sweep::id_of;
 
 /// What a command may write to besides its folder; gone with it.
 pub(super) const TEMPORARY: &str = "/tmp";
@@ -146,11 +147,13 @@ fn own(walls: &Walls) -> io::Result<()> {
         }
     }
     for kept in &walls.kept {
-        let path = root.join(kept);
-        if path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
-            mount_bind_recursive(&path, &path)?;
-            read_only(&path)?;
+        let path = root.join(&kept.path);
+        if id_of(&path).ok().as_ref() != Some(&kept.id) {
+            let changed = format!("`{}` changed while its wall was made; try again", kept.path);
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, changed));
         }
+        mount_bind_recursive(&path, &path)?;
+        read_only(&path)?;
     }
     Ok(())
 }

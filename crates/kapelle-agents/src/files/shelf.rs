@@ -70,6 +70,12 @@ impl Shelf {
         Self { folders, known: Mutex::default() }
     }
 
+    /// The folders, the one that wins first.
+    #[must_use]
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     /// Whether there can be any files.
     #[must_use]
     pub fn is_empty(&self) -> bool {

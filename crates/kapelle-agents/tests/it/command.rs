@@ -46,7 +46,8 @@ impl Place {
 
     fn tool(&self, limits: Limits) -> Arc<dyn Tool> {
         let (launcher, kids) = (launcher(), Some(self.0.path().join("kids")));
-        run_command(Commands { launcher, kids, store: Some(self.run().join("store")), limits })
+        let (store, reserved) = (Some(self.run().join("store")), Arc::default());
+        run_command(Commands { launcher, kids, store, reserved, limits })
     }
 
     async fn call(&self, input: Json, limits: Limits, desk: &ScratchDesk) -> Result<Told, Failure> {
@@ -145,16 +146,114 @@ async fn secrets_in_the_folder_are_not_there_and_what_others_obey_stays() {
     let told = place.behind(&format!("{all}; mv .env x; ln .env y; cat x y; true")).await;
     assert!(!told.text.contains("canary"), "{}", told.text);
     assert!(place.in_front(all).await);
-    for script in ["echo x > .git/hooks/pre-commit", "echo x >> .git/config"] {
+    for script in
+        ["echo x > .git/hooks/pre-commit", "echo x >> .git/config", "mv .git x", "> .git/index"]
+    {
         did_not(&place.behind(script).await);
     }
-    worked(&place.behind("cat .git/config; echo x > .git/index").await);
+    worked(&place.behind("cat .git/config").await);
     let told = place
         .behind("echo '[models]' > kapelle.toml; mkdir .vscode; touch .vscode/tasks.json")
         .await;
-    assert!(told.text.contains("not for commands to make: it was removed"), "{}", told.text);
+    let said = "`kapelle.toml` is not for commands to make: it is `kapelle.toml.not-obeyed` now";
+    assert!(told.text.contains(said), "{}", told.text);
     assert!(!run.join("kapelle.toml").exists() && !run.join(".vscode").exists());
     assert_eq!(std::fs::read_to_string(run.join(".env")).unwrap(), "canary\n");
+}
+
+/// What has git run a program for whoever asks for its status, by way of a repository of these kinds.
+const REPOSITORIES: [(&str, &str); 8] = [
+    ("its own, made anew", "mv .git .old && cp -r .old .git && evil >> .git/config"),
+    (
+        "its own, led elsewhere",
+        "cp -r .git other && evil >> other/config && echo ../other > .git/commondir",
+    ),
+    ("one in it", "evil >> sub/.git/config"),
+    ("one in it that is moved", "mv sub was && cp -r was sub && evil >> sub/.git/config"),
+    ("a new one", "git init -q new && evil >> new/.git/config"),
+    ("one in a closed folder", "git init -q new && evil >> new/.git/config && chmod 311 new"),
+    (
+        "one without a `.git`",
+        "git init -q x && mv x/.git new && evil >> new/config && echo 'worktree = ..' >> new/config",
+    ),
+    (
+        "one elsewhere",
+        "git init -q x && mv x/.git data && evil >> data/config && mkdir new && echo gitdir: ../data > new/.git",
+    ),
+];
+
+#[tokio::test]
+async fn git_outside_runs_nothing_that_a_command_has_left() {
+    let pwned = |place: &Place| {
+        let mark = place.0.path().join("pwned");
+        for folder in [".", "sub", "new"].map(|name| place.run().join(name)) {
+            let mut git = std::process::Command::new("git");
+            git.args(["-c", "safe.directory=*", "status"]);
+            git.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");
+            git.env("GIT_CONFIG_VALUE_0", "*").env("GIT_CEILING_DIRECTORIES", place.0.path());
+            if folder.exists() {
+                git.current_dir(&folder).output().unwrap();
+            }
+        }
+        mark.exists()
+    };
+    for (kind, script) in REPOSITORIES {
+        let prepared = || {
+            let place = Place::new();
+            let mark = place.0.path().canonicalize().unwrap().join("pwned");
+            let evil =
+                format!("evil() {{ printf '[core]\nfsmonitor = touch {}\n'; }}", mark.display());
+            let make = "git init -q . && git init -q sub && chmod -R a+rwX .";
+            let made = std::process::Command::new("sh")
+                .args(["-c", make])
+                .current_dir(place.run())
+                .status();
+            assert!(made.unwrap().success());
+            (place, format!("{evil}; {script}"))
+        };
+        let (place, script) = prepared();
+        let told = place.behind(&script).await;
+        assert!(!pwned(&place), "{kind}: {}", told.text);
+        let still = place.behind("git status && git log; git diff; git -C sub status").await;
+        worked(&still);
+        let (place, script) = prepared();
+        assert!(place.in_front(&script).await, "{kind}");
+        assert!(pwned(&place), "{kind} is harmless to this git");
+    }
+}
+
+#[tokio::test]
+async fn what_others_obey_is_kept_and_not_made_at_any_depth() {
+    let place = Place::new();
+    let run = place.run();
+    let old =
+        [".github/workflows/x.yml", "sub/CLAUDE.md", "sub/.claude/agents/y.md", "agents/z.md"];
+    let new =
+        ["new/.husky/pre-commit", "workflow.yaml", "sub/.envrc", "agents/new.md", "x/.VSCode/a"];
+    for path in old {
+        std::fs::create_dir_all(run.join(path).parent().unwrap()).unwrap();
+        std::fs::write(run.join(path), "mine").unwrap();
+    }
+    std::os::unix::fs::symlink("rules", run.join(".cursorrules")).unwrap();
+    std::fs::write(run.join("rules"), "mine").unwrap();
+    let open =
+        std::process::Command::new("chmod").args(["-R", "a+rwX", "."]).current_dir(&run).status();
+    assert!(open.unwrap().success());
+    for path in old.into_iter().chain(["rules"]) {
+        did_not(&place.behind(&format!("echo x > {path}")).await);
+        did_not(&place.behind(&format!("rm {path}")).await);
+    }
+    let make = |path: &&str| format!("mkdir -p $(dirname {path}); echo x > {path};");
+    let script: String = new.iter().map(make).collect();
+    let told = place.behind(&format!("{script} mv sub moved; ln -s x CLAUDE.md")).await;
+    for path in new {
+        assert!(!run.join(path).exists(), "{path}: {}", told.text);
+    }
+    assert!(run.join("CLAUDE.md").symlink_metadata().is_err(), "{}", told.text);
+    for path in old.map(|path| path.replace("sub/", "moved/")) {
+        assert_eq!(std::fs::read_to_string(run.join(&path)).unwrap(), "mine", "{path}");
+    }
+    assert!(run.join("agents/new.md.not-obeyed").exists() && run.join("rules").exists());
 }
 
 #[tokio::test]
@@ -287,7 +386,8 @@ async fn a_command_that_cannot_be_confined_is_refused() {
     assert!(missing.contains("namespaces") && missing.contains("sysctl"), "{missing}");
     assert_eq!(can_be_confined(&launcher()).await, Ok(()));
     let (kids, limits) = (Some(place.0.path().join("kids")), Limits::default());
-    let tool = run_command(Commands { launcher: unable, kids, store: None, limits });
+    let reserved = Arc::default();
+    let tool = run_command(Commands { launcher: unable, kids, store: None, reserved, limits });
     let call = contract::call("work", json!({}), place.run().to_str().unwrap());
     let desk = ScratchDesk::new().unwrap();
     let input = json!({"command": ["touch", "new"]});

@@ -33,7 +33,7 @@ fn stage_on(script: &str, names: &[&str], (wire, model): (Wire, &str)) -> Stage 
         tools: names.iter().map(|name| (*name).into()).collect(),
         ..Definition::plain()
     };
-    let tools = Arc::new(Tools::new(tools::shipped(), []));
+    let tools = Arc::new(Tools::new(tools::shipped(&Arc::default()), []));
     let agent = Model::new(definition, Arc::new(models), tools);
     Stage { fake, agent, desk: ScratchDesk::new().unwrap(), _key: key }
 }

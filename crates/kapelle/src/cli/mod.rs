@@ -145,7 +145,8 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     start_log(&config.log)?;
     let mut agents = cli.agents;
     agents.extend(cli.command.workflows().iter().filter_map(|file| agent_folders::beside(file)));
-    let settings = Settings::new(cli.store, config, cli.config, agents)?;
+    let workflows = cli.command.workflows().iter().filter(|file| file.is_file()).cloned().collect();
+    let settings = Settings::new(cli.store, config, cli.config, agents, workflows)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));

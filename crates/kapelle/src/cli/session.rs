@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kapelle_agents::files::Shelf;
+use kapelle_agents::model::tools::Reserved;
 use kapelle_api::Client;
 use kapelle_core::port::{Agents, journal};
 use kapelle_engine::Options;
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     store: Option<String>,
     /// Folders of agent files that were named.
     agents: Vec<PathBuf>,
+    /// The workflows that it is about.
+    workflows: Vec<PathBuf>,
     shelf: Arc<Shelf>,
 }
 
@@ -32,10 +35,19 @@ impl Settings {
         config: Config,
         config_file: Option<PathBuf>,
         agents: Vec<PathBuf>,
+        workflows: Vec<PathBuf>,
     ) -> Result<Self, Stop> {
         let named = store.clone().unwrap_or_else(|| config.store.clone());
         let shelf = Arc::new(Shelf::new(agent_folders::all(&agents)?));
-        Ok(Self { place: Place::named(&named), config, config_file, store, agents, shelf })
+        Ok(Self {
+            place: Place::named(&named),
+            config,
+            config_file,
+            store,
+            agents,
+            workflows,
+            shelf,
+        })
     }
 
     /// The agents that a workflow can name.
@@ -69,6 +81,14 @@ impl Settings {
             arguments.extend(["--agents".into(), folder.into()]);
         }
         arguments
+    }
+
+    /// What models' tools and commands do not see (files with keys), or not change (what we obey).
+    fn reserved(&self) -> Reserved {
+        let keys = self.config.providers.values().filter_map(|provider| provider.key_file.clone());
+        let agents = self.shelf.folders().iter().cloned();
+        let own = self.config_file.iter().chain(&self.workflows).cloned();
+        Reserved { secret: keys.collect(), obeyed: own.chain(agents).collect() }
     }
 
     /// This process as a node that works on what it is asked for; the store is made if there is none.
@@ -144,6 +164,7 @@ impl Settings {
         let config = &self.config;
         let models = if plays { config.asked_by_nobody() } else { config.asked() };
         let models = models.map_err(|error| Stop::new(Exit::Config, error))?;
+        let reserved = Arc::new(self.reserved());
         let setup = Setup {
             place,
             store: None,
@@ -151,7 +172,8 @@ impl Settings {
             launcher: Some(launcher),
             web,
             models,
-            tools: self.config.models.tools(),
+            tools: self.config.models.tools(&reserved),
+            reserved,
             agents,
             shelf,
             tape,

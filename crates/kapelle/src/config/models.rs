@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kapelle_agents::egress::{Egress, Policy};
 use kapelle_agents::files::tools::rule;
 use kapelle_agents::model::tool::Tools;
-use kapelle_agents::model::tools;
+use kapelle_agents::model::tools::{self, Reserved};
 use kapelle_agents::provider::{KeySource, LIMITS, Models as Asked, Prices, Provider, Row, Wire};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -198,8 +198,8 @@ fn key_missing(model: &str, all: &BTreeMap<String, ProviderAt>) -> Option<&'stat
 
 impl Models {
     /// The tools that agents may call which name them.
-    pub(crate) fn tools(&self) -> Tools {
-        Tools::new(tools::shipped(), self.grants.iter().map(|name| name.as_str().into()))
+    pub(crate) fn tools(&self, reserved: &Arc<Reserved>) -> Tools {
+        Tools::new(tools::shipped(reserved), self.grants.iter().map(|name| name.as_str().into()))
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -229,7 +229,7 @@ impl Models {
     }
 
     fn check_name(&self, name: &str) -> Result<(), String> {
-        let tools = self.tools();
+        let tools = self.tools(&Arc::default());
         let known = tools.iter().map(|tool| &*tool.card().name);
         let known: Vec<&str> =
             known.chain(tools::LENT).chain([tools::RUN_COMMAND, tools::FETCH_URL]).collect();

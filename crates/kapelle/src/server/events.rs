@@ -402,6 +402,7 @@ mod tests {
             web,
             models,
             tools: Default::default(),
+            reserved: Arc::default(),
             agents,
             shelf: Arc::default(),
             tape: None,

@@ -4,6 +4,7 @@
 //! rule of the operator, and by one of the agent's file if that has any. It runs confined
 //! ([`crate::child::confine`]) or not at all. It and all it started are dead when the call ends.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::walls::around;
+use super::reserved::Reserved;
+use super::walls::{Before, around};
 use crate::child::confine::Limits;
 use crate::child::{Report, Spec};
 use crate::input::invalid;
@@ -46,6 +48,8 @@ pub struct Commands {
     pub kids: Option<PathBuf>,
     /// The store's folder: no command sees it.
     pub store: Option<PathBuf>,
+    /// What else is not seen, or not changed.
+    pub reserved: Arc<Reserved>,
     /// What each process of a command may use up.
     pub limits: Limits,
 }
@@ -71,7 +75,7 @@ pub fn run_command(commands: Commands) -> Arc<dyn Tool> {
                        in /tmp, which is gone afterwards.";
     let (name, description) = (RUN_COMMAND.into(), description.into());
     let card = ToolCard { name, description, input, reach: Reach::Writes, safety: Safety::Unsafe };
-    Arc::new(RunCommand { card, commands })
+    Arc::new(RunCommand { card, commands, before: Arc::default() })
 }
 
 /// Whether commands of models can be confined here, tried with one that does nothing; else what is missing.
@@ -79,7 +83,7 @@ pub async fn can_be_confined(launcher: &Path) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).map_err(|error| error.to_string())?;
-    let walls = around(folder.path(), None, Limits::default())?;
+    let walls = around(folder.path(), None, &Reserved::default(), Limits::default())?;
     let spec = spec(vec!["true".to_owned()], walls.root.clone(), walls);
     let failed = |failure: Failure| failure.to_string();
     let (mut launched, says) = launch(launcher, None, &[], &spec).await.map_err(failed)?;
@@ -106,7 +110,11 @@ pub fn first_words(rule: &str) -> Option<(Vec<&str>, bool)> {
 struct RunCommand {
     card: ToolCard,
     commands: Commands,
+    before: Arc<Before>,
 }
+
+/// What is started, and what was in its folder before.
+type Started = (Spec, Arc<BTreeSet<String>>);
 
 #[derive(Deserialize)]
 struct Input {
@@ -144,8 +152,8 @@ impl Tool for RunCommand {
             .map_err(|error| invalid("bad_input", format!("a command: {error}")))?;
         let timeout =
             Duration::from_secs(input.timeout_seconds.unwrap_or(SECONDS).min(SECONDS_MAX));
-        let spec = match self.spec(of, input).await? {
-            Ok(spec) => spec,
+        let (spec, before) = match self.spec(of, input).await? {
+            Ok(made) => made,
             Err(why) => return Ok(Told::badly(why)),
         };
         let Commands { launcher, kids, .. } = &self.commands;
@@ -154,6 +162,7 @@ impl Tool for RunCommand {
         let (ended, late) = says.hear(end(&mut launched), Some(timeout), desk).await;
         drop(says);
         launched.gone().await;
+        drop(before);
         let (report, out, err) = ended?;
         let late = late
             .then(|| format!("was stopped after {} s, which were all it had", timeout.as_secs()));
@@ -173,20 +182,22 @@ impl Tool for RunCommand {
 }
 
 impl RunCommand {
-    /// What to start, or why the model may not have it.
-    async fn spec(&self, of: &Call, input: Input) -> Result<Result<Spec, String>, Failure> {
-        let Commands { store, limits, .. } = self.commands.clone();
+    /// What to start, with what it holds on to until its end; or why the model may not have it.
+    async fn spec(&self, of: &Call, input: Input) -> Result<Result<Started, String>, Failure> {
+        let Commands { store, reserved, limits, .. } = self.commands.clone();
+        let before = Arc::clone(&self.before);
         let root = PathBuf::from(&*of.root);
         let made = tokio::task::spawn_blocking(move || {
             if input.command.iter().any(|word| word.contains('\0')) {
                 return Err("a NUL byte cannot be handed to a program".to_owned());
             }
-            let walls = around(&root, store.as_deref(), limits)?;
+            let mut walls = around(&root, store.as_deref(), &reserved, limits)?;
             let cwd = Path::new(&walls.root).join(input.folder.unwrap_or_default());
             let cwd =
                 cwd.canonicalize().ok().filter(|cwd| cwd.is_dir() && cwd.starts_with(&walls.root));
             let cwd = cwd.ok_or("there is no such `folder` below the run's folder")?;
-            Ok(spec(input.command, cwd.to_string_lossy().into_owned(), walls))
+            let known = before.agree(&mut walls)?;
+            Ok((spec(input.command, cwd.to_string_lossy().into_owned(), walls), known))
         });
         made.await
             .map_err(|error| Failure::new(FailureKind::Bug, "tool_panicked", error.to_string()))
@@ -198,6 +209,8 @@ fn spec(argv: Vec<String>, cwd: String, walls: crate::child::confine::Walls) -> 
         ("PATH", PATH),
         ("HOME", "/tmp"),
         ("LANG", "C.UTF-8"),
+        // It cannot write where git keeps its index, and need not.
+        ("GIT_OPTIONAL_LOCKS", "0"),
         // It is not the owner of a folder that is root's, and git would not work there.
         ("GIT_CONFIG_COUNT", "1"),
         ("GIT_CONFIG_KEY_0", "safe.directory"),
@@ -297,6 +310,7 @@ mod tests {
             launcher: PathBuf::new(),
             kids: None,
             store: None,
+            reserved: Arc::default(),
             limits: Limits::default(),
         });
         let covers = |rule: &str, command: &[&str]| tool.covers(rule, &json!({"command": command}));

@@ -15,26 +15,18 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::walls::OBEYED;
+use super::reserved::Reserved;
+use crate::names::{is_obeyed, is_secret, is_secret_folder};
 
 /// The longest file that is read, in bytes.
 pub(super) const FILE_MAX: u64 = 4 << 20;
-/// Names, and ends of names, of what is nobody's business.
-const SECRETS: [&str; 9] = [
-    ".env",
-    ".netrc",
-    ".npmrc",
-    ".pypirc",
-    ".ssh",
-    ".aws",
-    ".gnupg",
-    ".kapelle",
-    ".git-credentials",
-];
-const SECRET_ENDS: [&str; 4] = [".pem", ".key", ".p12", ".keystore"];
-
 /// A folder beneath which is worked.
-pub(super) struct Folder(OwnedFd);
+pub(super) struct Folder {
+    fd: OwnedFd,
+    /// What is reserved below it, by its place.
+    secret: Vec<PathBuf>,
+    obeyed: Vec<PathBuf>,
+}
 
 /// Something in a folder.
 pub(super) struct Entry {
@@ -46,11 +38,13 @@ pub(super) struct Entry {
 pub(super) type Refused = String;
 
 impl Folder {
-    pub(super) fn open(root: &Path) -> Result<Self, Refused> {
+    pub(super) fn open(root: &Path, reserved: &Reserved) -> Result<Self, Refused> {
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, root, how, Mode::empty())
-            .map(Self)
-            .map_err(|error| format!("the run's folder cannot be opened: {error}"))
+        let fd = openat(CWD, root, how, Mode::empty())
+            .map_err(|error| format!("the run's folder cannot be opened: {error}"))?;
+        let root = place(&fd)?;
+        let (secret, obeyed) = (reserved.secret_in(&root), reserved.obeyed_in(&root));
+        Ok(Self { fd, secret, obeyed })
     }
 
     /// The text of a file, as far as it is text.
@@ -83,12 +77,13 @@ impl Folder {
         for entry in dir {
             let entry = entry.map_err(|error| told(&path, error))?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            if matches!(name, "." | ".." | ".git") || is_secret(name) {
+            let (path, is_dir) = (path.join(name), entry.file_type() == FileType::Directory);
+            if matches!(name, "." | ".." | ".git") || self.is_secret(&path, is_dir.into()) {
                 continue;
             }
-            let shown = path.join(name).display().to_string();
+            let shown = path.display().to_string();
             let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
-            entries.push(Entry { path: shown, is_dir: entry.file_type() == FileType::Directory });
+            entries.push(Entry { path: shown, is_dir });
         }
         entries.sort_by(|one, two| one.path.cmp(&two.path));
         Ok(entries)
@@ -103,12 +98,14 @@ impl Folder {
         let mut made = PathBuf::new();
         for part in parent.components() {
             made.push(part);
-            obeyed_by_none(&made.join("new"))?;
+            self.obeyed_by_none(&made)?;
             self.make(&made)?;
         }
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = self.beneath(parent, how)?;
-        obeyed_by_none(&self.real(&folder)?.join(name))?;
+        let real = self.real(&folder)?.join(name);
+        self.no_secret(&real, Kind::File)?;
+        self.obeyed_by_none(&real)?;
         let draft =
             format!(".kapelle-draft-{}", &kapelle_core::Digest::of(key.as_bytes()).hex()[..16]);
         let written = self::draft(&folder, &draft, text)
@@ -135,21 +132,71 @@ impl Folder {
 
     fn beneath(&self, path: &Path, how: OFlags) -> Result<OwnedFd, Refused> {
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = openat2(&self.0, path, how, Mode::empty(), beneath);
+        let kind = Kind::from(how.contains(OFlags::DIRECTORY));
+        self.no_secret(path, kind)?;
+        let opened = openat2(&self.fd, path, how, Mode::empty(), beneath);
         let opened = opened.map_err(|error| told(path, error))?;
         // A link has one name and leads to another.
-        sound(&self.real(&opened)?.to_string_lossy())?;
+        self.no_secret(&self.real(&opened)?, kind)?;
         Ok(opened)
     }
 
     /// Where something opened is, relative to the folder.
     fn real(&self, opened: &OwnedFd) -> Result<PathBuf, Refused> {
-        let of = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        let real = of(&self.0).and_then(|root| Ok((root, of(opened)?)));
-        let (root, real) = real.map_err(|error| format!("where it is cannot be told: {error}"))?;
+        let (root, real) = (place(&self.fd)?, place(opened)?);
         let below = real.strip_prefix(&root).map(Path::to_path_buf);
         below.map_err(|_| format!("`{}` leads out of the run's folder", real.display()))
     }
+
+    fn is_secret(&self, path: &Path, kind: Kind) -> bool {
+        let by_name = match kind {
+            Kind::File => is_secret(path),
+            Kind::Folder => is_secret_folder(path),
+        };
+        by_name || is_below(path, &self.secret)
+    }
+
+    fn no_secret(&self, path: &Path, kind: Kind) -> Result<(), Refused> {
+        if !self.is_secret(path, kind) {
+            return Ok(());
+        }
+        let how =
+            if is_below(path, &self.secret) { "holds a key" } else { "is a secret by its name" };
+        Err(format!("`{}` {how}", path.display()))
+    }
+
+    /// Refuses what makes others act who come upon it: git, editors, assistants, and we.
+    fn obeyed_by_none(&self, path: &Path) -> Result<(), Refused> {
+        if !is_obeyed(path) && !is_below(path, &self.obeyed) {
+            return Ok(());
+        }
+        Err(format!("`{}` is not for tools to write: others act on it", path.display()))
+    }
+}
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+enum Kind {
+    File,
+    Folder,
+}
+
+impl From<bool> for Kind {
+    fn from(is_folder: bool) -> Self {
+        if is_folder { Self::Folder } else { Self::File }
+    }
+}
+
+/// Whether a path is one of `places`, or below one.
+fn is_below(path: &Path, places: &[PathBuf]) -> bool {
+    let path = path.strip_prefix(".").unwrap_or(path);
+    places.iter().any(|place| path.starts_with(place))
+}
+
+/// Where something opened is.
+fn place(fd: &OwnedFd) -> Result<PathBuf, Refused> {
+    let place = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    place.map_err(|error| format!("where it is cannot be told: {error}"))
 }
 
 fn draft(folder: &OwnedFd, name: &str, text: &str) -> std::io::Result<()> {
@@ -167,43 +214,16 @@ fn told(path: &Path, error: Errno) -> Refused {
     }
 }
 
-/// A path below the folder, none of whose parts is a secret.
+/// A path that leads nowhere else by its words.
 fn sound(path: &str) -> Result<PathBuf, Refused> {
     let path = Path::new(if path.is_empty() { "." } else { path });
     for part in path.components() {
         match part {
-            Component::CurDir => {}
-            Component::Normal(name) if !name.to_str().is_some_and(is_secret) => {}
-            Component::Normal(_) => {
-                return Err(format!("`{}` is a secret by its name", path.display()));
-            }
+            Component::CurDir | Component::Normal(_) => {}
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
                 return Err(format!("`{}` leads out of the run's folder", path.display()));
             }
         }
     }
     Ok(path.to_path_buf())
-}
-
-/// Refuses what makes others act who come upon it: git, editors, assistants, and we.
-fn obeyed_by_none(path: &Path) -> Result<(), Refused> {
-    let names = path.components().filter(|part| *part != Component::CurDir);
-    let names = names.map(|part| part.as_os_str().to_string_lossy().to_ascii_lowercase());
-    for (at, name) in names.enumerate() {
-        if name == ".git" || (at == 0 && OBEYED.contains(&&*name)) {
-            return Err(format!(
-                "`{}` is not for tools to write: others act on it",
-                path.display()
-            ));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRETS.contains(&&*name)
-        || name.starts_with(".env.")
-        || name.starts_with("id_")
-        || SECRET_ENDS.iter().any(|end| name.ends_with(end))
 }

@@ -9,6 +9,7 @@ mod command;
 mod folder;
 mod lent;
 mod people;
+mod reserved;
 mod walls;
 
 use std::fmt::Write as _;
@@ -28,6 +29,7 @@ pub(super) use people::SEND;
 
 pub use crate::child::confine::Limits;
 pub use command::{Commands, RUN_COMMAND, can_be_confined, first_words, run_command};
+pub use reserved::Reserved;
 
 /// How many lines are told at the most.
 const LINES_MAX: usize = 2_000;
@@ -42,8 +44,10 @@ const LINE_MAX: usize = 400;
 
 /// The tools that need nothing of the node; [`run_command`] needs a launcher, [`lent`] other agents.
 #[must_use]
-pub fn shipped() -> Vec<Arc<dyn Tool>> {
-    let files = [read(), list(), search(), write()].map(|tool| Arc::new(tool) as Arc<dyn Tool>);
+pub fn shipped(reserved: &Arc<Reserved>) -> Vec<Arc<dyn Tool>> {
+    let reserving = |tool| Files { reserved: Arc::clone(reserved), ..tool };
+    let files =
+        [read(), list(), search(), write()].map(|tool| Arc::new(reserving(tool)) as Arc<dyn Tool>);
     let artifact: Arc<dyn Tool> = Arc::new(artifact::Artifact::new());
     files.into_iter().chain([artifact]).chain(people::shipped()).collect()
 }
@@ -64,6 +68,7 @@ pub const LENT: [&str; 2] = ["remember", "recall"];
 struct Files {
     card: ToolCard,
     work: fn(&Folder, &Json, &str) -> Result<String, Refused>,
+    reserved: Arc<Reserved>,
 }
 
 fn tool(
@@ -77,7 +82,7 @@ fn tool(
     let (name, description) = (name.into(), description.into());
     // A file that is written again with the same text is the same file.
     let card = ToolCard { name, description, input, reach, safety: Safety::Repeatable };
-    Files { card, work }
+    Files { card, work, reserved: Arc::default() }
 }
 
 /// The schema of an object with nothing but these.
@@ -121,9 +126,10 @@ impl Tool for Files {
         _: &dyn Desk,
     ) -> Result<Told, Failure> {
         let (root, input, key) = (of.root.clone(), input.clone(), key.to_owned());
-        let work = self.work;
+        let (work, reserved) = (self.work, Arc::clone(&self.reserved));
         let done = tokio::task::spawn_blocking(move || {
-            Folder::open(Path::new(&*root)).and_then(|folder| work(&folder, &input, &key))
+            Folder::open(Path::new(&*root), &reserved)
+                .and_then(|folder| work(&folder, &input, &key))
         });
         let done = done
             .await
@@ -316,7 +322,18 @@ mod tests {
             assert!(told.failed && told.text.contains("leads out"), "{path}: {told:?}");
         }
         symlink(".env", run.join("plain")).unwrap();
-        for path in [".env", "src/id_rsa", "a/.ssh/config", "server.PEM", "plain"] {
+        for path in [
+            ".env",
+            "src/id_rsa",
+            "a/.ssh/config",
+            "server.PEM",
+            "plain",
+            "a/.docker/config.json",
+            "secrets/prod.env",
+            "credentials.json",
+            ".envrc",
+            "src/.git/config",
+        ] {
             let told = told(&run, &read(), json!({"path": path})).await;
             assert!(told.failed && told.text.contains("secret by its name"), "{path}: {told:?}");
         }
@@ -325,7 +342,18 @@ mod tests {
             assert!(told.failed, "{path}: {told:?}");
         }
         symlink(".git", run.join("src/hooks")).unwrap();
-        for path in ["kapelle.toml", ".vscode/a.json", "src/.git/config", "src/hooks/x", ".GIT/x"] {
+        for path in [
+            "kapelle.toml",
+            ".vscode/a.json",
+            "src/.git/x",
+            "src/hooks/x",
+            ".GIT/x",
+            "CLAUDE.md",
+            ".github/workflows/x.yml",
+            "sub/.husky/pre-commit",
+            "sub/.claude/agents/y.md",
+            "agents/x.md",
+        ] {
             let told = told(&run, &write(), json!({"path": path, "text": "x"})).await;
             assert!(told.failed && told.text.contains("others act on it"), "{path}: {told:?}");
             assert!(!run.join(path).exists(), "{path}");
@@ -335,6 +363,34 @@ mod tests {
         let told = told(&run, &write(), json!({"path": "link", "text": "mine"})).await;
         assert!(!told.failed, "{told:?}");
         assert_eq!(fs::read_to_string(dir.path().join("outside.txt")).unwrap(), "secret");
+    }
+
+    #[tokio::test]
+    async fn what_the_node_reserves_is_not_read_and_not_written() {
+        let dir = tree();
+        let run = dir.path().join("run");
+        fs::write(run.join("llm-key.txt"), "canary").unwrap();
+        fs::write(run.join("flow.yaml"), "tasks").unwrap();
+        fs::create_dir(run.join("team")).unwrap();
+        symlink("llm-key.txt", run.join("plain.txt")).unwrap();
+        let reserved = Reserved {
+            secret: vec![run.join("llm-key.txt")],
+            obeyed: vec![run.join("flow.yaml"), run.join("team")],
+        };
+        let reserving = |tool| Files { reserved: Arc::new(reserved.clone()), ..tool };
+        for path in ["llm-key.txt", "./llm-key.txt", "plain.txt"] {
+            let told = told(&run, &reserving(read()), json!({"path": path})).await;
+            assert!(told.failed && told.text.contains("holds a key"), "{path}: {told:?}");
+        }
+        let found = told(&run, &reserving(search()), json!({"pattern": "canary"})).await;
+        assert_eq!(found, Told::well("nothing matches"));
+        for path in ["flow.yaml", "team/new.md", "llm-key.txt"] {
+            let told = told(&run, &reserving(write()), json!({"path": path, "text": "x"})).await;
+            assert!(told.failed, "{path}: {told:?}");
+        }
+        assert_eq!(fs::read_to_string(run.join("flow.yaml")).unwrap(), "tasks");
+        let bare = told(&run, &read(), json!({"path": "llm-key.txt"})).await;
+        assert!(bare.text.contains("canary"), "{bare:?}");
     }
 
     #[tokio::test]

@@ -1,0 +1,168 @@
+//! What a command made although others would obey it: it loses its name when the command has ended.
+//!
+//! **Invariants:** what was there before is known by its device and number, which nothing else gets while
+//! it stands behind the wall. Nothing is removed: somebody else may have made it meanwhile. No link is
+//! followed. Absent: folders whose path below the root is longer than paths can be.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fchmod, openat, openat2,
+    renameat, statat,
+};
+use rustix::io::Errno;
+
+use super::confine::Walls;
+use crate::names::obeyed;
+
+/// What comes behind the name of something that is not to be obeyed.
+const END: &str = ".not-obeyed";
+/// So much is left of a long name, in bytes.
+const NAME_MAX: usize = 200;
+/// So many are told of.
+const TOLD_MAX: usize = 20;
+
+/// What something is known by: its device and number; a link, by those of what it leads to.
+pub(crate) fn id_of(path: &Path) -> io::Result<String> {
+    let found = path.symlink_metadata()?;
+    if !found.is_symlink() {
+        return Ok(format!("{}:{}", found.dev(), found.ino()));
+    }
+    Ok(match path.metadata() {
+        Ok(to) => format!("a link to {}:{}", to.dev(), to.ino()),
+        Err(_) => format!("a link to nothing, at {}", path.display()),
+    })
+}
+
+/// Whether a folder with these in it is a repository by itself, without a `.git`.
+pub(crate) fn is_repository<'a>(names: impl Fn(&'a str) -> bool) -> bool {
+    names("HEAD") && (names("commondir") || (names("objects") && names("refs")))
+}
+
+/// Takes their names from those that were not known when the command began. What to say of it.
+pub(super) fn sweep(walls: &Walls) -> Vec<String> {
+    let mut sweep = match Sweep::of(walls) {
+        Ok(sweep) => sweep,
+        Err(error) => return vec![format!("`{}` was not looked through: {error}", walls.root)],
+    };
+    while let Some(folder) = sweep.folders.pop() {
+        if let Err(error) = sweep.folder(&folder)
+            && error != Errno::NOENT
+        {
+            sweep.said.push(format!("`{}` was not looked through: {error}", folder.display()));
+        }
+    }
+    let more = sweep.said.len().saturating_sub(TOLD_MAX);
+    sweep.said.truncate(TOLD_MAX);
+    sweep.said.extend((more > 0).then(|| format!("… and {more} more")));
+    sweep.said
+}
+
+struct Sweep<'a> {
+    root: OwnedFd,
+    name: &'a Path,
+    known: BTreeSet<&'a str>,
+    /// Where it has not been yet, relative to the root.
+    folders: Vec<PathBuf>,
+    said: Vec<String>,
+}
+
+impl<'a> Sweep<'a> {
+    fn of(walls: &'a Walls) -> Result<Self, Errno> {
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, &walls.root, how, Mode::empty())?;
+        let known = walls.known.iter().map(String::as_str).collect();
+        let (name, folders) = (Path::new(&walls.root), vec![PathBuf::from(".")]);
+        Ok(Self { root, name, known, folders, said: Vec::new() })
+    }
+
+    fn folder(&mut self, path: &Path) -> Result<(), Errno> {
+        let folder = self.open(path)?;
+        let entries: Vec<_> = Dir::read_from(&folder)?.collect::<Result<_, _>>()?;
+        let has =
+            |name: &str| entries.iter().any(|is| is.file_name().to_bytes() == name.as_bytes());
+        let is_new_repository = is_repository(has) && !self.knows(path);
+        let own = self.name.join(path);
+        let parent = own.file_name().unwrap_or_default().to_string_lossy();
+        for entry in &entries {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let at = path.join(OsStr::from_bytes(name.to_bytes()));
+            let is_obeyed = obeyed(&parent, &name.to_string_lossy());
+            if is_obeyed && self.knows(&at) {
+                // It stood behind the wall, with all that is in it.
+                continue;
+            }
+            let is_head = is_new_repository && name.to_bytes() == b"HEAD";
+            let now = if is_obeyed || is_head { self.unname(&folder, &at) } else { at };
+            if is_folder(&folder, entry.file_type(), &now) {
+                self.folders.push(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, path: &Path) -> bool {
+        id_of(&self.name.join(path)).is_ok_and(|id| self.known.contains(&*id))
+    }
+
+    /// Opens a folder, also one that the command has closed to its owner.
+    fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let open = |path: &Path| openat2(&self.root, path, how, Mode::empty(), beneath);
+        let (parent, name) = (path.parent(), path.file_name());
+        match (open(path), parent, name) {
+            (Err(Errno::ACCESS), Some(parent), Some(name)) => {
+                chmodat(open(parent)?, name, Mode::RWXU, AtFlags::empty())?;
+                open(path)
+            }
+            (opened, ..) => opened,
+        }
+    }
+
+    /// Gives something another name, and says so. Where it is then.
+    fn unname(&mut self, folder: &OwnedFd, at: &Path) -> PathBuf {
+        let name = at.file_name().unwrap_or_default();
+        let shown = name.to_string_lossy();
+        let start = &shown[..shown.floor_char_boundary(NAME_MAX)];
+        let free = (0_u32..).map(|number| match number {
+            0 => format!("{start}{END}"),
+            number => format!("{start}{END}-{number}"),
+        });
+        let is_taken = |name: &String| statat(folder, &**name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let Some(now) = free.into_iter().find(|name| !is_taken(name)) else {
+            return at.to_path_buf();
+        };
+        let rename = || renameat(folder, name, folder, &*now);
+        let renamed = match rename() {
+            Err(Errno::ACCESS) => fchmod(folder, Mode::RWXU).and_then(|()| rename()),
+            renamed => renamed,
+        };
+        let told = at.strip_prefix(".").unwrap_or(at).display();
+        let (end, at) = match renamed {
+            Ok(()) => (format!("it is `{now}` now"), at.with_file_name(&now)),
+            Err(error) => (format!("it stays, though: {error}"), at.to_path_buf()),
+        };
+        self.said.push(format!("`{told}` is not for commands to make: {end}"));
+        at
+    }
+}
+
+fn is_folder(folder: &OwnedFd, kind: FileType, path: &Path) -> bool {
+    let looked = || statat(folder, path.file_name().unwrap_or_default(), AtFlags::SYMLINK_NOFOLLOW);
+    match kind {
+        FileType::Unknown => {
+            looked().is_ok_and(|is| FileType::from_raw_mode(is.st_mode) == FileType::Directory)
+        }
+        kind => kind == FileType::Directory,
+    }
+}

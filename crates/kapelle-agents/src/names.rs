@@ -1,0 +1,283 @@
+//! What a name says, at any depth and in any case: that a file is a secret, or that others obey it.
+//!
+//! **Invariants:** one list for all who ask, tools and the wall around commands. What is code by its end
+//! is no secret, as a build behind the wall would miss it. What a build itself runs (`Makefile`,
+//! `build.rs`, `package.json`) is the work, and is not here.
+
+use std::path::{Component, Path};
+
+/// Folders of keys, whole: of ssh, clouds, clusters, keyrings, and of ourselves.
+const SECRET_FOLDERS: [&str; 7] =
+    [".aws", ".azure", ".gnupg", ".kapelle", ".kube", ".password-store", ".ssh"];
+/// Folders in which all but code is a secret.
+const HOLD_SECRETS: [&str; 5] = [".secrets", "credentials", "private_keys", "secret", "secrets"];
+/// Files in which programs keep keys and passwords.
+const SECRET_FILES: [&str; 20] = [
+    ".boto",
+    ".dockercfg",
+    ".env",
+    ".envrc",
+    ".git-credentials",
+    ".htpasswd",
+    ".my.cnf",
+    ".netrc",
+    ".npmrc",
+    ".pgpass",
+    ".pypirc",
+    ".s3cfg",
+    ".terraformrc",
+    ".vault-token",
+    "_netrc",
+    "auth.json",
+    "credentials",
+    "kubeconfig",
+    "secret",
+    "secrets",
+];
+/// Files that are secrets where they are: a registry's login, an address with a token in it, …
+const SECRET_PAIRS: [(&str, &str); 7] = [
+    (".config", "gcloud"),
+    (".config", "gh"),
+    (".docker", "config.json"),
+    (".git", "config"),
+    (".git", "config.worktree"),
+    (".git", "modules"),
+    (".m2", "settings.xml"),
+];
+/// How names of files of keys begin, if they are no code.
+const SECRET_STARTS: [&str; 8] = [
+    ".env.",
+    "application_default_credentials",
+    "client_secret",
+    "credentials",
+    "secret.",
+    "secrets.",
+    "service-account",
+    "service_account",
+];
+/// How they end: private keys, stores of keys, files of variables.
+const SECRET_ENDS: [&str; 10] =
+    [".env", ".jks", ".kdbx", ".key", ".keystore", ".ovpn", ".p12", ".pem", ".pfx", ".ppk"];
+/// Keys of ssh, whatever comes after that.
+const SSH_KEYS: [&str; 5] = ["id_dsa", "id_ecdsa", "id_ed25519", "id_rsa", "id_xmss"];
+/// Ends of code and prose.
+const CODE: [&str; 28] = [
+    "adoc", "c", "cc", "cpp", "cs", "css", "ex", "go", "h", "hpp", "hs", "html", "java", "js",
+    "jsx", "kt", "md", "mjs", "php", "proto", "py", "rb", "rs", "rst", "scala", "swift", "ts",
+    "tsx",
+];
+
+/// What somebody acts on who comes upon it, without being asked: git and its hooks, editors, assistants,
+/// services that build, shells and package managers, and we.
+const OBEYED: [&str; 58] = [
+    ".aider.conf.yml",
+    ".bash_profile",
+    ".bashrc",
+    ".buildkite",
+    ".circleci",
+    ".claude",
+    ".clinerules",
+    ".codex",
+    ".continue",
+    ".cursor",
+    ".cursorrules",
+    ".devcontainer",
+    ".devcontainer.json",
+    ".dir-locals.el",
+    ".drone.yml",
+    ".envrc",
+    ".exrc",
+    ".forgejo",
+    ".gemini",
+    ".git",
+    ".gitconfig",
+    ".gitea",
+    ".githooks",
+    ".github",
+    ".gitlab-ci.yml",
+    ".goosehints",
+    ".husky",
+    ".idea",
+    ".kiro",
+    ".lefthook.yml",
+    ".mcp.json",
+    ".mise.toml",
+    ".npmrc",
+    ".nvim.lua",
+    ".pnpmfile.cjs",
+    ".pre-commit-config.yaml",
+    ".profile",
+    ".travis.yml",
+    ".vimrc",
+    ".vscode",
+    ".windsurf",
+    ".windsurfrules",
+    ".yarnrc",
+    ".yarnrc.yml",
+    ".zed",
+    ".zshenv",
+    ".zshrc",
+    "agents.md",
+    "azure-pipelines.yml",
+    "bitbucket-pipelines.yml",
+    "claude.local.md",
+    "claude.md",
+    "gemini.md",
+    "jenkinsfile",
+    "kapelle.toml",
+    "lefthook.yml",
+    "workflow.yaml",
+    "workflow.yml",
+];
+
+/// Whether a file is a secret, by its path below the run's folder.
+pub(crate) fn is_secret(path: &Path) -> bool {
+    let parts = parts(path);
+    let Some((name, folders)) = parts.split_last() else { return false };
+    let parent = folders.last().map_or("", String::as_str);
+    let held = folders.iter().any(|folder| HOLD_SECRETS.contains(&&**folder));
+    is_key(name) || is_secret_pair(parent, name) || (held && !is_code(name)) || in_secret(folders)
+}
+
+/// Whether all that is in a folder is secret.
+pub(crate) fn is_secret_folder(path: &Path) -> bool {
+    in_secret(&parts(path))
+}
+
+/// Whether others act on what is at a path, or on something on the way to it.
+pub(crate) fn is_obeyed(path: &Path) -> bool {
+    let parts = parts(path);
+    let parent = |at: usize| at.checked_sub(1).map_or("", |before| &*parts[before]);
+    parts.iter().enumerate().any(|(at, name)| obeyed(parent(at), name))
+}
+
+/// Whether others act on what is called `name` in a folder that is called `parent`.
+pub(crate) fn obeyed(parent: &str, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_agent = name.ends_with(".md") && parent.eq_ignore_ascii_case("agents");
+    OBEYED.contains(&&*name) || name.ends_with(".code-workspace") || is_agent
+}
+
+fn in_secret(folders: &[String]) -> bool {
+    let pairs = || folders.windows(2).any(|pair| is_secret_pair(&pair[0], &pair[1]));
+    folders.iter().any(|folder| SECRET_FOLDERS.contains(&&**folder) || is_env(folder)) || pairs()
+}
+
+fn is_secret_pair(parent: &str, name: &str) -> bool {
+    SECRET_PAIRS.contains(&(parent, name))
+}
+
+/// Whether a name is one of files of keys.
+fn is_key(name: &str) -> bool {
+    SECRET_FOLDERS.contains(&name)
+        || SECRET_FILES.contains(&name)
+        || SECRET_ENDS.iter().any(|end| name.ends_with(end))
+        || SSH_KEYS.iter().any(|start| name.starts_with(start))
+        || (name.starts_with("id_") && !name.contains('.'))
+        || (SECRET_STARTS.iter().any(|start| name.starts_with(start)) && !is_code(name))
+}
+
+fn is_env(name: &str) -> bool {
+    name == ".env" || name.starts_with(".env.")
+}
+
+fn is_code(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| CODE.contains(&end))
+}
+
+fn parts(path: &Path) -> Vec<String> {
+    let named = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_string_lossy().to_ascii_lowercase()),
+        _ => None,
+    };
+    path.components().filter_map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_at_any_depth_and_in_any_case() {
+        for path in [
+            ".env",
+            "a/.ENV.local",
+            "deploy/prod.env",
+            ".envrc",
+            "a/b/.netrc",
+            ".npmrc",
+            ".pypirc",
+            ".git-credentials",
+            "home/.docker/config.json",
+            ".git/config",
+            "sub/.git/modules/x/config",
+            "credentials.json",
+            "a/Credentials",
+            "credentials/prod.yaml",
+            "secrets/prod.env",
+            "k8s/secrets/db.yaml",
+            "secrets.yml",
+            "client_secret_1.json",
+            "a/.aws/anything",
+            "x/.kube/config",
+            ".ssh/known_hosts",
+            ".gnupg/a",
+            "id_rsa.bak",
+            "keys/id_work",
+            "server.PEM",
+            "tls.key",
+        ] {
+            assert!(is_secret(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn code_and_what_is_called_alike_is_no_secret() {
+        for path in [
+            "src/credentials.rs",
+            "src/secrets/mod.rs",
+            "src/id_map.rs",
+            "env/config",
+            "config.json",
+            ".git/HEAD",
+            ".docker/Dockerfile",
+            "keyboard.rs",
+            "docs/secrets.md",
+            "environment.yml",
+            "",
+            ".",
+        ] {
+            assert!(!is_secret(Path::new(path)), "{path}");
+        }
+        assert!(!is_secret_folder(Path::new("src/secrets")), "there is code in it");
+        assert!(
+            is_secret_folder(Path::new("a/.ssh")) && is_secret_folder(Path::new(".git/modules"))
+        );
+    }
+
+    #[test]
+    fn what_others_obey_is_known_at_any_depth() {
+        for path in [
+            ".git",
+            "sub/.GIT/hooks/pre-commit",
+            "sub/.claude/agents/y.md",
+            "CLAUDE.md",
+            "docs/AGENTS.md",
+            ".github/workflows/x.yml",
+            ".husky/pre-commit",
+            "agents/reviewer.md",
+            "team/agents/reviewer.md",
+            "workflow.yaml",
+            "kapelle.toml",
+            "a/.vscode/tasks.json",
+            "x.code-workspace",
+        ] {
+            assert!(is_obeyed(Path::new(path)), "{path}");
+        }
+        for path in
+            ["src/agents/mod.rs", "github/x", "a.md", "git", "notes/claude.txt", ".gitignore"]
+        {
+            assert!(!is_obeyed(Path::new(path)), "{path}");
+        }
+    }
+}
