@@ -211,7 +211,7 @@ fn memory(folder: Option<&Path>) -> Remembering {
 /// The same tools, and those that agents lend. Where a model wants to read is no wish of the operator:
 /// it is led nowhere but into the world.
 fn with_lent(tools: Tools, web: &Web, memory: &Arc<Memories>) -> Tools {
-    let reader: Arc<dyn Agent> = Arc::new(Pages::new(Policy::Global, web.clone()));
+    let reader = Pages::new(Policy::Global, web.clone());
     let memory: Arc<dyn Agent> = memory.clone();
     lent(reader, &memory).into_iter().fold(tools, Tools::with)
 }

@@ -14,7 +14,7 @@ mod redirect;
 mod stream;
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -110,11 +110,31 @@ pub struct Response {
     pub url: Url,
 }
 
+/// Which hosts may be asked, besides what the policy says of their addresses.
+#[derive(Clone)]
+pub struct Hosts(Arc<dyn Fn(&Url) -> bool + Send + Sync>);
+
+impl Hosts {
+    /// Those of the URLs for which `may` is true.
+    #[must_use]
+    pub fn new(may: impl Fn(&Url) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(may))
+    }
+}
+
+impl std::fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hosts")
+    }
+}
+
 /// A request between two hops: what is asked next, and where that may lead.
 #[derive(Clone, Debug)]
 pub struct Way {
     request: Request,
     policy: Policy,
+    /// Those that may be asked; `None`: all.
+    hosts: Option<Hosts>,
     redirects_left: u32,
 }
 
@@ -127,7 +147,20 @@ impl Way {
 
     /// Whether what is asked next may be, as far as the URL tells; nobody is asked for that.
     pub fn check(&self) -> Result<(), Error> {
-        check_url(&self.request.url, self.policy)
+        check_url(&self.request.url, self.policy)?;
+        match &self.hosts {
+            Some(hosts) if !(hosts.0)(&self.request.url) => {
+                let why = "it is none of the hosts that are granted".into();
+                Err(Error::Denied { host: host_of(&self.request.url), why })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same way, which leads to no host but these, wherever it is sent.
+    #[must_use]
+    pub fn only(self, hosts: Option<Hosts>) -> Self {
+        Self { hosts, ..self }
     }
 }
 
@@ -162,7 +195,8 @@ impl Egress {
     /// Where `request` begins; goes nowhere yet.
     #[must_use]
     pub fn way(&self, request: Request) -> Way {
-        Way { request, policy: self.policy, redirects_left: self.limits.redirects_max }
+        let (policy, redirects_left) = (self.policy, self.limits.redirects_max);
+        Way { request, policy, hosts: None, redirects_left }
     }
 
     /// Goes a way to its end.
@@ -176,6 +210,7 @@ impl Egress {
 
     /// Asks once. `None`: it was sent elsewhere, and `way` tells where to.
     pub async fn go(&self, way: &mut Way) -> Result<Option<Response>, Error> {
+        way.check()?;
         let (answer, peer) = self.once(&way.request, way.policy).await?;
         // Wherever the way leads from here, whoever answered wants it.
         way.policy = way.policy.after(peer);
@@ -204,7 +239,7 @@ impl Egress {
     /// than that.
     #[must_use]
     pub fn aside(&self, way: &Way, request: Request) -> Way {
-        Way { policy: way.policy, ..self.way(request) }
+        Way { policy: way.policy, hosts: way.hosts.clone(), ..self.way(request) }
     }
 
     /// One request to checked addresses.

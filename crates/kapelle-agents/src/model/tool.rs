@@ -67,6 +67,12 @@ pub trait Tool: Send + Sync {
         false
     }
 
+    /// The same tool where `lists` of rules hold, each of which has to cover a call, for one whose calls lead
+    /// on to what their input does not name. `None`: its inputs say all.
+    fn within(&self, _lists: Vec<Vec<Box<str>>>) -> Option<Arc<dyn Tool>> {
+        None
+    }
+
     /// Whether `rule`, which stood in such brackets, covers a call with `input`.
     fn covers(&self, _rule: &str, _input: &Json) -> bool {
         false
@@ -166,10 +172,12 @@ impl Tools {
 
     fn grant(&self, tool: &Arc<dyn Tool>, names: &[Box<str>]) -> Option<Grant> {
         let tool = tool.clone();
-        let name = &*tool.card().name;
-        let (operator, agent) = (Asked::of(name, &self.grants), Asked::of(name, names));
+        let name = tool.card().name.clone();
+        let (operator, agent) = (Asked::of(&name, &self.grants), Asked::of(&name, names));
         if tool.knows_rules() {
             let agent = (!agent.plainly).then_some(agent.rules);
+            let lists = std::iter::once(operator.rules.clone()).chain(agent.clone());
+            let tool = tool.within(lists.collect()).unwrap_or(tool);
             return (!operator.rules.is_empty()).then_some(Grant {
                 tool,
                 operator: Some(operator.rules),

@@ -11,11 +11,11 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::input::{Target, shown};
-use super::pace::{Host, Hosts};
+use super::pace::{self, Host};
 use super::patience::Patience;
 use super::robots::Rules;
 use super::{Fetched, Media, Settings, file};
-use crate::egress::{Egress, Error, Request, Response, Way};
+use crate::egress::{Egress, Error, Hosts, Request, Response, Way};
 use crate::http;
 
 /// How many pages are on their way at once, over all steps: with their size, what bounds memory.
@@ -48,21 +48,21 @@ pub(super) enum Road {
 pub(super) struct Fetcher {
     egress: Egress,
     settings: Settings,
-    hosts: Hosts,
+    hosts: pace::Hosts,
     on_the_way: Semaphore,
 }
 
 impl Fetcher {
     pub(super) fn new(egress: Egress, settings: Settings) -> Self {
-        let (hosts, on_the_way) = (Hosts::default(), Semaphore::new(ON_THE_WAY_MAX));
+        let (hosts, on_the_way) = (pace::Hosts::default(), Semaphore::new(ON_THE_WAY_MAX));
         Self { egress, settings, hosts, on_the_way }
     }
 
     /// Where the page at `target` begins to be looked for.
-    pub(super) fn road(&self, target: Target) -> Road {
+    pub(super) fn road(&self, target: Target, hosts: Option<Hosts>) -> Road {
         match target {
             Target::Web(url) => {
-                let way = Box::new(self.egress.way(request(url)));
+                let way = Box::new(self.egress.way(request(url)).only(hosts));
                 Road::Web { way, time: self.settings.page_time }
             }
             Target::File { path, root } => Road::File { path, root, left: LEADS_MAX },

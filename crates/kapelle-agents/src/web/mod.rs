@@ -45,7 +45,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::egress::{Egress, Limits, Policy};
+use crate::egress::{Egress, Hosts, Limits, Policy};
 use crate::input::{cancelled, invalid};
 use fetch::{Fetcher, Road};
 use gathered::Gathered;
@@ -136,6 +136,8 @@ enum Found {
 pub struct Web {
     card: Card,
     fetcher: Arc<Fetcher>,
+    /// The hosts that may be asked; `None`: all.
+    hosts: Option<Hosts>,
     /// Who may take a page apart: as many as there are cores.
     readers: Arc<Semaphore>,
 }
@@ -159,12 +161,18 @@ impl Web {
         };
         let egress = Egress::with_limits(policy, limits);
         let fetcher = Arc::new(Fetcher::new(egress, settings));
-        Self { card, fetcher, readers: Arc::new(Semaphore::new(cores)) }
+        Self { card, fetcher, hosts: None, readers: Arc::new(Semaphore::new(cores)) }
+    }
+
+    /// The same, which asks no host but these, wherever it is sent.
+    #[must_use]
+    pub fn only(&self, hosts: Hosts) -> Self {
+        Self { hosts: Some(hosts), ..self.clone() }
     }
 
     /// Reads one page: the work of its effect.
     async fn page(&self, target: Target, action: Action) -> Result<Json, Failure> {
-        let mut road = self.fetcher.road(target);
+        let mut road = self.fetcher.road(target, self.hosts.clone());
         loop {
             match self.look(&mut road, action).await? {
                 Found::Page(page) => return Ok(page),

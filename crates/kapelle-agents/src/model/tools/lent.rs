@@ -15,24 +15,28 @@ use kapelle_core::port::agent::{
 };
 use kapelle_core::{Digest, Json};
 use serde_json::json;
+use url::Url;
 
 use super::super::tool::{Reach, Told, Tool, ToolCard};
 use super::object;
+use crate::egress::Hosts;
+use crate::web::Web;
 
 /// The agent's action that is the tool.
+#[derive(Clone)]
 struct Lent {
     card: ToolCard,
     agent: Arc<dyn Agent>,
     action: &'static str,
     input: fn(&Json) -> Json,
     told: fn(&Json) -> String,
-    /// Whether a rule covers an input, if it is granted by rules.
-    covers: Option<fn(&str, &Json) -> bool>,
+    /// What reads pages, for a tool that is granted by hosts.
+    web: Option<Web>,
 }
 
 /// The tool that reads a page of the world. Who is asked for a page is told something, so it needs a
 /// grant that names hosts.
-pub(super) fn fetch(web: Arc<dyn Agent>) -> Arc<dyn Tool> {
+pub(super) fn fetch(web: Web) -> Arc<dyn Tool> {
     let url = json!({"type": "string", "pattern": "^https?://", "maxLength": 2_000});
     let card = ToolCard {
         name: super::FETCH_URL.into(),
@@ -46,15 +50,15 @@ pub(super) fn fetch(web: Arc<dyn Agent>) -> Arc<dyn Tool> {
         format!("{}\n{}\n\n{}", text("title"), text("url"), text("markdown"))
     };
     let input = |input: &Json| json!({"url": input["url"]});
-    Arc::new(Lent { card, agent: web, action: "read", input, told, covers: Some(is_of_host) })
+    let agent = Arc::new(web.clone());
+    Arc::new(Lent { card, agent, action: "read", input, told, web: Some(web) })
 }
 
-/// Whether `rule` names the host of the URL in `input`: `docs.rs`, `*.docs.rs` for all below it, `*` for
-/// all; `domain:` before it is how others write it.
-fn is_of_host(rule: &str, input: &Json) -> bool {
+/// Whether `rule` names the host of a URL: `docs.rs`, `*.docs.rs` for all below it, `*` for all; `domain:`
+/// before it is how others write it.
+fn is_of_host(rule: &str, url: &Url) -> bool {
     let rule = rule.strip_prefix("domain:").unwrap_or(rule).to_ascii_lowercase();
-    let url = input["url"].as_str().and_then(|url| url.parse::<url::Url>().ok());
-    let Some(host) = url.as_ref().and_then(url::Url::host_str) else { return false };
+    let Some(host) = url.host_str() else { return false };
     match rule.strip_prefix('*') {
         Some("") => true,
         Some(below) => below.starts_with('.') && host.ends_with(below),
@@ -98,7 +102,7 @@ pub(super) fn memory(memory: &Arc<dyn Agent>) -> [Arc<dyn Tool>; 2] {
         action: "store",
         input: kept,
         told: |_| "kept".to_owned(),
-        covers: None,
+        web: None,
     };
     let recall = Lent {
         card: recall,
@@ -106,7 +110,7 @@ pub(super) fn memory(memory: &Arc<dyn Agent>) -> [Arc<dyn Tool>; 2] {
         action: "retrieve",
         input: wanted,
         told: entries,
-        covers: None,
+        web: None,
     };
     [Arc::new(remember), Arc::new(recall)]
 }
@@ -131,11 +135,20 @@ impl Tool for Lent {
     }
 
     fn knows_rules(&self) -> bool {
-        self.covers.is_some()
+        self.web.is_some()
+    }
+
+    fn within(&self, lists: Vec<Vec<Box<str>>>) -> Option<Arc<dyn Tool>> {
+        let covers =
+            move |list: &Vec<Box<str>>, url: &Url| list.iter().any(|rule| is_of_host(rule, url));
+        let hosts = Hosts::new(move |url| lists.iter().all(|list| covers(list, url)));
+        let web = self.web.as_ref()?.only(hosts);
+        Some(Arc::new(Self { agent: Arc::new(web.clone()), web: Some(web), ..self.clone() }))
     }
 
     fn covers(&self, rule: &str, input: &Json) -> bool {
-        self.covers.is_some_and(|covers| covers(rule, input))
+        let url = input["url"].as_str().and_then(|url| url.parse().ok());
+        self.web.is_some() && url.is_some_and(|url| is_of_host(rule, &url))
     }
 
     async fn call(
@@ -246,7 +259,7 @@ mod tests {
     use super::*;
     use crate::desk::ScratchDesk;
     use crate::egress::Policy;
-    use crate::{Memory, Web, contract, memory, web};
+    use crate::{Memory, contract, memory, web};
 
     async fn told(tool: &dyn Tool, input: Json, key: &str) -> Told {
         let wrong = kapelle_core::port::agent::wrong_with(&tool.card().input, &input);
@@ -273,8 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_model_is_led_to_no_address_at_home() {
-        let web: Arc<dyn Agent> = Arc::new(Web::new(Policy::Global, web::Settings::default()));
-        let fetch = super::fetch(web);
+        let fetch = super::fetch(Web::new(Policy::Global, web::Settings::default()));
         for url in ["http://127.0.0.1:1/x", "http://169.254.169.254/latest", "http://localhost:1/"]
         {
             let told = told(&*fetch, json!({ "url": url }), "run/step/1/0").await;
@@ -294,5 +306,64 @@ mod tests {
             let wrong = kapelle_core::port::agent::wrong_with(schema, &json!({ "url": url }));
             assert!(!wrong.is_empty(), "{url}");
         }
+    }
+
+    /// A site whose pages lead elsewhere: `/NAME` is what `pages` has, and all else is not found. It counts
+    /// who asks it by the name `localhost`.
+    async fn site(pages: fn(u16, &str) -> Option<String>) -> (u16, Arc<AtomicU32>) {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut lines = BufReader::new(&mut stream).lines();
+                let first = lines.next_line().await.unwrap().unwrap_or_default();
+                while let Some(line) =
+                    lines.next_line().await.unwrap().filter(|line| !line.is_empty())
+                {
+                    let is_there = line.to_ascii_lowercase().starts_with("host: localhost");
+                    count.fetch_add(u32::from(is_there), Ordering::SeqCst);
+                }
+                let path = first.split(' ').nth(1).unwrap_or_default();
+                let none = || "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned();
+                let answer = pages(port, path).unwrap_or_else(none);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (port, asked)
+    }
+
+    #[tokio::test]
+    async fn a_page_leads_to_no_host_that_is_not_granted() {
+        let pages = |port: u16, path: &str| {
+            let there = format!("http://localhost:{port}/told?secret");
+            match path {
+                "/redirect" => Some(format!("HTTP/1.1 302 Found\r\nLocation: {there}\r\n\r\n")),
+                "/refresh" | "/told?secret" => {
+                    let meta =
+                        format!("<meta http-equiv=refresh content='0;url={there}'>It has moved");
+                    let length = meta.len();
+                    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n";
+                    Some(format!("{head}Content-Length: {length}\r\n\r\n{meta}"))
+                }
+                _ => None,
+            }
+        };
+        let (port, asked) = site(pages).await;
+        let all = super::fetch(Web::new(Policy::Operator, web::Settings::default()));
+        let list = |rules: &[&str]| rules.iter().map(|rule| Box::from(*rule)).collect::<Vec<_>>();
+        let narrow = all.within(vec![list(&["*"]), list(&["127.0.0.1"])]).unwrap();
+        for (step, path) in ["redirect", "refresh"].iter().enumerate() {
+            let url = json!({"url": format!("http://127.0.0.1:{port}/{path}")});
+            let told = told(&*narrow, url, &format!("run/step/{step}/0")).await;
+            assert!(told.failed && told.text.contains("none of the hosts"), "{path}: {told:?}");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody there was asked");
+        let wide = all.within(vec![list(&["127.0.0.1", "localhost"])]).unwrap();
+        let url = json!({"url": format!("http://127.0.0.1:{port}/redirect")});
+        told(&*wide, url, "run/step/3/0").await;
+        assert!(asked.load(Ordering::SeqCst) > 0, "it leads there where that is granted");
     }
 }

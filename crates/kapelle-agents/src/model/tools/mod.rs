@@ -24,6 +24,7 @@ use regex::RegexBuilder;
 use serde_json::json;
 
 use super::tool::{Reach, Told, Tool, ToolCard};
+use crate::web::Web;
 use folder::{Folder, Refused};
 pub(super) use people::SEND;
 
@@ -54,7 +55,7 @@ pub fn shipped(reserved: &Arc<Reserved>) -> Vec<Arc<dyn Tool>> {
 
 /// The tools that `web` and `memory` lend.
 #[must_use]
-pub fn lent(web: Arc<dyn Agent>, memory: &Arc<dyn Agent>) -> Vec<Arc<dyn Tool>> {
+pub fn lent(web: Web, memory: &Arc<dyn Agent>) -> Vec<Arc<dyn Tool>> {
     let [remember, recall] = lent::memory(memory);
     vec![lent::fetch(web), remember, recall]
 }
