@@ -1,5 +1,7 @@
 //! A conversation: turns of the model and of its tools, until there is an answer.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::{join, join_all};
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage,
@@ -9,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::{self, Asking, Said};
-use super::circles::Circles;
+use super::circles::{Circles, Kind, Made, Stuck};
 use super::letters::{self, Letter};
 use super::peers::{self, Came};
-use super::tool::{Granted, Told};
+use super::tool::{Granted, Reach, Told};
 use super::tools::SEND;
 use super::{Definition, Used, brief};
 use crate::provider::{self, Choice, Models, Part, Prompt, Role, Stop, Turn};
@@ -33,6 +35,8 @@ pub(super) struct Talk<'a> {
     circles: Circles,
     /// The last message of another step that was heard.
     heard: u32,
+    /// How many were heard before the turn that goes on.
+    heard_now: usize,
 }
 
 /// A call of a tool that the model wants.
@@ -76,8 +80,20 @@ impl<'a> Talk<'a> {
             tokens_max: definition.tokens_max,
             effort: definition.effort.clone(),
         };
-        let (used, circles, heard) = Default::default();
-        Self { definition, models, choices, granted, call, desk, prompt, used, circles, heard }
+        let (used, circles, heard, heard_now) = Default::default();
+        Self {
+            definition,
+            models,
+            choices,
+            granted,
+            call,
+            desk,
+            prompt,
+            used,
+            circles,
+            heard,
+            heard_now,
+        }
     }
 
     /// What it has used so far.
@@ -134,6 +150,7 @@ impl<'a> Talk<'a> {
         let mail = if may_hear { peers::hear(self.desk, self.heard).await? } else { Vec::new() };
         let said = asking.ask(&self.prompt, mail).await?;
         self.used.add(&said.usage());
+        self.heard_now = said.heard.len();
         if let Some(last) = said.heard.last() {
             self.heard = last.number;
             ask::tell(&mut self.prompt, &said.heard);
@@ -235,18 +252,40 @@ impl<'a> Talk<'a> {
         Box::pin(async move { Ok(Came { of, told: told(made.await?) }) })
     }
 
-    /// The same calls with the same answers lead nowhere.
+    /// What leads nowhere ends.
     fn note_progress(&mut self, wanted: &[Wanted], came: &[Came]) -> Result<(), Failure> {
-        let calls =
-            wanted.iter().zip(came).map(|(w, came)| json!([w.name, w.input, came.told.text]));
-        let Some(turns) = self.circles.note(&calls.collect()) else { return Ok(()) };
-        let names: Vec<&str> = wanted.iter().map(|wanted| &*wanted.name).collect();
-        let names = names.join(", ");
-        let message = match turns {
-            1 => format!("it makes the same calls again and again, with the same answers: {names}"),
-            _ => format!("it goes in circles of {turns} turns, with the same answers: {names}"),
+        let calls = wanted.iter().zip(came).map(|(wanted, came)| Made {
+            name: &wanted.name,
+            input: &wanted.input,
+            told: &came.told.text,
+            kind: self.kind(wanted, &came.told),
+        });
+        let calls: Vec<_> = calls.collect();
+        let Some(stuck) = self.circles.note(&calls, self.heard_now) else { return Ok(()) };
+        let names: BTreeSet<&str> = wanted.iter().map(|wanted| &*wanted.name).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let message = match stuck {
+            Stuck::Circle(1) => {
+                format!("it makes the same calls again and again, with the same answers: {names}")
+            }
+            Stuck::Circle(turns) => {
+                format!("it goes in circles of {turns} turns, with the same answers: {names}")
+            }
+            Stuck::Same => format!("whatever it asks, it is told the same, and asks on: {names}"),
+            Stuck::Chat => "it answers messages with messages, and does nothing else".to_owned(),
         };
         Err(Failure::new(FailureKind::Refused, "no_progress", message))
+    }
+
+    /// What a call did.
+    fn kind(&self, wanted: &Wanted, told: &Told) -> Kind {
+        let reach = self.granted.get(&wanted.name).map(|grant| grant.tool.card().reach);
+        match reach {
+            _ if told.failed => Kind::Looked,
+            Some(Reach::Speaks) if *wanted.name == *SEND => Kind::Said,
+            None | Some(Reach::Reads) => Kind::Looked,
+            Some(Reach::Writes | Reach::Spends | Reach::Speaks) => Kind::Changed,
+        }
     }
 }
 
