@@ -3,6 +3,9 @@
 //! People write `: ` into descriptions, and whole dialogues after them. So each field is tried as YAML
 //! of its own; one that is none is the text that it looks like.
 
+use std::borrow::Cow;
+
+use super::Oddities;
 use super::tree::{self, Field, Value};
 
 /// The keys that mean something, here or where the files come from.
@@ -70,6 +73,31 @@ pub(super) fn meant(key: &str) -> Option<&'static str> {
 /// The known key that `line` begins with.
 pub(super) fn known_key(line: &str) -> Option<&'static str> {
     key_of(line).and_then(meant)
+}
+
+/// The same without the tab before a known key where no list or object can be going on: it would make the
+/// line a part of the value before it.
+pub(super) fn without_tabs<'a>(front: &'a str, line: u32, odd: &mut Oddities) -> Cow<'a, str> {
+    let mut mended = String::new();
+    let mut after_value = false;
+    for (at, text) in front.split_inclusive('\n').enumerate() {
+        let plain = text.trim_start_matches('\t');
+        let is_tabbed = after_value && plain.len() < text.len() && known_key(plain).is_some();
+        if is_tabbed {
+            let line = line.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+            odd.note(line, "a tab stands before a key");
+        }
+        let text = if is_tabbed { plain } else { text };
+        after_value = known_key(text).is_some() && is_whole(text);
+        mended.push_str(text);
+    }
+    if mended.len() == front.len() { Cow::Borrowed(front) } else { Cow::Owned(mended) }
+}
+
+/// Whether a key's value is all in its line, as far as one line tells.
+fn is_whole(line: &str) -> bool {
+    let value = line.split_once(':').map_or("", |(_, value)| value.trim());
+    !value.is_empty() && !value.starts_with(['|', '>', '[', '{', '"', '\'', '&', '#'])
 }
 
 /// Reads `front`, whose first line is `line` of its file. What stands before the first key is lost.

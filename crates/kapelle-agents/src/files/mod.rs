@@ -109,7 +109,8 @@ fn try_read(file: &Path, bytes: &[u8]) -> Result<AgentFile, Useless> {
     let mut odd = Oddities::default();
     let text = text::decode(bytes, &mut odd)?;
     let split = front::split(&text, &mut odd);
-    let fields = match tree::parse(split.front, split.line) {
+    let front = lines::without_tabs(split.front, split.line, &mut odd);
+    let fields = match tree::parse(&front, split.line) {
         Ok(fields) => fields,
         Err(fault) => {
             let why = &fault.message;
@@ -117,7 +118,7 @@ fn try_read(file: &Path, bytes: &[u8]) -> Result<AgentFile, Useless> {
                 fault.line,
                 format!("the front matter is no YAML, and is read by lines: {why}"),
             );
-            lines::parse(split.front, split.line)
+            lines::parse(&front, split.line)
         }
     };
     keys::agent(file, fields, &split, odd)

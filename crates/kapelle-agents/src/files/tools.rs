@@ -143,6 +143,10 @@ fn ours(tool: &str, line: u32, odd: &mut Oddities) -> Option<Box<str>> {
     } else {
         let lower = name.to_ascii_lowercase();
         match ELSEWHERE.iter().find(|(theirs, _)| *theirs == lower) {
+            Some((_, "")) => {
+                odd.note(line, format!("there is no tool `{name}` here: it is left out"));
+                ""
+            }
             Some((_, ours)) => ours,
             None => {
                 odd.note(line, format!("there is no tool `{name}`"));

@@ -127,7 +127,8 @@ impl Models {
     fn direct(&self, name: &str) -> Result<Choice, String> {
         if self.lines.is_empty() {
             return Err(format!(
-                "no model provider is configured, so `{name}` cannot be asked: see `[providers]` in docs/models.md"
+                "no model provider is configured, so `{name}` cannot be asked: a key in \
+                 `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` is enough, and docs/models.md has all else"
             ));
         }
         if let Some((provider, model)) = name.split_once('/')

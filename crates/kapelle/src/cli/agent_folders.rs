@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::exit::Stop;
+use super::out;
 
 /// All of them; those that were named have to be there.
 pub(super) fn all(named: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
@@ -25,7 +26,8 @@ pub(super) fn all(named: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
     Ok(folders)
 }
 
-/// The folder that belongs to a workflow: `agents` beside its file.
+/// The folder that belongs to a workflow: `agents` beside its file. One of somebody else is passed over,
+/// and that is said.
 pub(super) fn beside(file: &Path) -> Option<PathBuf> {
     let folder = match file {
         stdin if stdin == Path::new("-") => return None,
@@ -33,7 +35,15 @@ pub(super) fn beside(file: &Path) -> Option<PathBuf> {
         file => file.parent()?,
     };
     let agents = folder.join("agents");
-    is_trusted(&agents).then_some(agents)
+    let is_trusted = is_trusted(&agents);
+    if !is_trusted && agents.is_dir() {
+        let shown = agents.display();
+        out::say(&format!(
+            "the agents in `{shown}` are passed over, as the folder belongs to another user; \
+             `--agents {shown}` takes them all the same"
+        ));
+    }
+    is_trusted.then_some(agents)
 }
 
 /// Whether a folder is there and is ours or the administrator's.

@@ -55,6 +55,42 @@ fn a_folder_of_files_is_checked() {
 }
 
 #[test]
+fn tools_that_are_not_here_are_warnings() {
+    let folder = Folder::new();
+    let text =
+        "---\nname: a\ndescription: b\ntools: Agent(x), Task, TodoWrite, WebSearch, Read\n---\nc\n";
+    write(&folder, "agents/a.md", text);
+    let told = folder.run("agents check agents").expect(0).out;
+    for tool in ["Agent", "Task", "TodoWrite", "WebSearch"] {
+        let line =
+            format!("agents/a.md:4: warning: there is no tool `{tool}` here: it is left out");
+        assert!(told.contains(&line), "{told}");
+    }
+    assert!(told.ends_with("1 agent, 4 warnings, 0 errors\n"), "{told}");
+    let tabbed = "---\nname: a\ndescription: b\n\ttools: Read\n---\nc\n";
+    write(&folder, "agents/a.md", tabbed);
+    let done = folder.run("agents check agents --json").expect(0).json();
+    assert_eq!(done["agents"][0]["tools"], serde_json::json!(["Read"]), "{done}");
+    assert_eq!(done["agents"][0]["description"], "b", "{done}");
+}
+
+#[test]
+fn agents_of_somebody_else_are_passed_over_and_it_is_said() {
+    let folder = Folder::new();
+    write(&folder, "agents/a.md", "---\nname: a\ndescription: b\n---\nc\n");
+    write(&folder, "flow.yaml", "{id: x, tasks: [{id: s, agentName: a, prompt: p}]}");
+    let agents = folder.path().join("agents");
+    if std::os::unix::fs::chown(&agents, Some(4_711), None).is_err() {
+        // Who is not root can give nothing away, and has nothing of others beside a workflow.
+        folder.run("check flow.yaml").expect(0);
+        return;
+    }
+    let done = folder.run("check flow.yaml").expect(2);
+    assert!(done.err.contains("belongs to another user"), "{}", done.err);
+    folder.run("--agents agents check flow.yaml").expect(0);
+}
+
+#[test]
 fn the_nearest_folder_wins_and_what_it_shadows_is_listed() {
     let folder = Folder::new();
     let agent = |words: &str| format!("---\nname: auditor\ndescription: {words}\n---\nLook.\n");

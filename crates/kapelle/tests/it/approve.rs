@@ -87,6 +87,9 @@ output: "{{ steps.thank.output }}"
     first.crash();
     let blocked = folder.run(&format!("runs resume {run} --json")).expect(5);
     assert_eq!(blocked.last()["reason"], "step `pay`: in doubt");
+    let why = folder.run(&format!("why {run} pay")).expect(0).out;
+    let printed = format!("kapelle runs resolve {run} pay --action complete --output JSON\n");
+    assert!(why.contains(&printed), "{why}");
     let resolve = format!("runs resolve {run} pay --action complete --output \"receipt-7\"");
     folder.run(&resolve).expect(0);
     let done = folder.run(&format!("runs resume {run} --json")).expect(0);

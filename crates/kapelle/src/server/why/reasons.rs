@@ -314,11 +314,15 @@ impl Told<'_> {
                 .map(|action| {
                     let what = match action {
                         "retry" => "make the call again, with the same key",
-                        "complete" => "the call was made: go on with what it gave (`--output`)",
+                        "complete" => "the call was made: go on with what it gave, as JSON",
                         "skip" => "do without the step",
                         _ => "take it as failed",
                     };
-                    help(what, &["runs", "resolve", &id, &step, "--action", action])
+                    let mut command = vec!["runs", "resolve", &*id, &*step, "--action", action];
+                    if action == "complete" {
+                        command.extend(["--output", "JSON"]);
+                    }
+                    help(what, &command)
                 })
                 .to_vec(),
             StepStatus::Waiting => self
