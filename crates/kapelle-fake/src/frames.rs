@@ -20,6 +20,7 @@ pub(crate) fn delivery(script: &Script, chosen: Option<&Chosen<'_>>) -> Delivery
         delta_bytes: own.delta_bytes.or(all.delta_bytes),
         ping_every: own.ping_every.or(all.ping_every),
         unknown_every: own.unknown_every.or(all.unknown_every),
+        no_usage: own.no_usage.or(all.no_usage),
     }
 }
 

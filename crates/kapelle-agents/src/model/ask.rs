@@ -99,7 +99,7 @@ const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(
 impl Said {
     /// What it used, if the provider says so.
     fn told_usage(&self) -> Option<Usage> {
-        (self.reply.tokens != Tokens::default()).then(|| self.usage())
+        (!self.reply.tokens.unknown).then(|| self.usage())
     }
 
     /// What it used.
@@ -178,14 +178,15 @@ impl Asking<'_> {
     /// Waits for leave to ask a model. A long wait is the run's, which then sees it: nothing is
     /// announced, no slot is held, and no time of the step goes by.
     async fn turn(&self, choice: &Choice, prompt: &Prompt) -> Result<Leave, Failure> {
-        tokio::time::timeout(PATIENCE, self.leave(choice, prompt)).await.unwrap_or_else(|_| {
-            let provider = &choice.line.provider.name;
-            let message = format!(
-                "`{provider}` is asked for as much as its limits allow: nothing is asked yet"
-            );
-            let failure = Failure::new(FailureKind::RateLimited, NOT_YET, message);
-            Err(failure.retry_after(AGAIN))
-        })
+        let not_yet = |why: &str, wait| {
+            let message = format!("nothing is asked yet: `{}` {why}", choice.line.provider.name);
+            Failure::new(FailureKind::RateLimited, NOT_YET, message).retry_after(wait)
+        };
+        if let Some(wait) = choice.line.governor.held().filter(|wait| *wait > PATIENCE) {
+            return Err(not_yet("wants to be left alone for so long", wait));
+        }
+        let leave = tokio::time::timeout(PATIENCE, self.leave(choice, prompt)).await;
+        leave.unwrap_or_else(|_| Err(not_yet("is asked for as much as its limits allow", AGAIN)))
     }
 
     async fn leave(&self, choice: &Choice, prompt: &Prompt) -> Result<Leave, Failure> {
@@ -258,8 +259,7 @@ impl Asking<'_> {
                 line.governor.heard(&headers);
                 leave.is_well();
                 choice.is_well();
-                let told = reply.tokens != Tokens::default();
-                let cost_nanos = if told { self.cost(choice, &reply.tokens) } else { None };
+                let cost_nanos = self.cost(choice, &reply.tokens);
                 let key = line.provider.source().map(|source| source.to_string().into());
                 let made = Made::of(&prompt);
                 let (by, heard, passed) = (name.into(), Vec::new(), Vec::new());

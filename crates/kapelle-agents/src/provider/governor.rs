@@ -148,6 +148,13 @@ impl Governor {
         }
     }
 
+    /// How long nothing is sent, if the provider has said so.
+    #[must_use]
+    pub fn held(&self) -> Option<Duration> {
+        let until = self.lock().not_before?;
+        until.checked_duration_since(Instant::now())
+    }
+
     /// Takes note of what an answer's headers say of the limits.
     pub fn heard(&self, headers: &HeaderMap) {
         let now = Instant::now();

@@ -68,7 +68,7 @@ impl Chat<'_> {
                 chunks.push(self.chunk(&json!([choice])));
             }
         }
-        if asked.include_usage {
+        if self.tells_usage() {
             let mut last = self.chunk(&json!([]));
             last["usage"] = self.usage();
             chunks.push(last);
@@ -76,10 +76,15 @@ impl Chat<'_> {
         chunks
     }
 
+    fn tells_usage(&self) -> bool {
+        let Writing { asked, delivery, .. } = &self.writing;
+        asked.include_usage && delivery.no_usage != Some(true)
+    }
+
     fn chunk(&self, choices: &Value) -> Value {
         let mut chunk = self.head("chat.completion.chunk");
         chunk["choices"] = choices.clone();
-        if self.writing.asked.include_usage {
+        if self.tells_usage() {
             chunk["usage"] = Value::Null;
         }
         chunk

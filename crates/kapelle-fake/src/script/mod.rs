@@ -157,6 +157,8 @@ pub struct Delivery {
     /// An event nobody knows after so many events; a field nobody knows on OpenAI's wire.
     #[schemars(range(min = 1))]
     pub unknown_every: Option<u64>,
+    /// A stream does not say what it used, as some servers of OpenAI's wire do.
+    pub no_usage: Option<bool>,
 }
 
 /// Something that goes wrong. Exactly one of `status`, `rate_limit`, `spend_cap`, `cut`,

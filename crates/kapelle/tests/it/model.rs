@@ -96,6 +96,85 @@ fn a_budget_holds_over_a_kill_and_is_raised_to_go_on() {
     assert!(refused.err.contains("has ended"), "{}", refused.err);
 }
 
+/// Local servers often say nothing of it: a budget holds all the same.
+#[test]
+fn what_a_call_may_have_used_counts_where_nobody_says_what_it_used() {
+    let folder = Folder::new();
+    let fake = start("delivery: {no_usage: true}\nrules: [{answer: [{text: hello}]}]");
+    let provider = format!("[providers.local]\nwire = \"openai\"\nurl = \"{}/v1\"\n", fake.url());
+    let models = "key_env = \"LOCAL_KEY\"\n[models]\ndefault = \"local/gpt-5.4-mini\"\n";
+    folder.write("kapelle.toml", &(provider + models));
+    folder.write("workflow.yaml", &branches(10));
+    let line = |line: &str| {
+        let mut command = folder.command(line);
+        command.env("LOCAL_KEY", CANARY).env_remove("ANTHROPIC_API_KEY");
+        Running::of(command).finish()
+    };
+    let id = run_of(&line("run . --json").expect(5).events()[0]);
+    assert!((1..=3).contains(&fake.journal().len()), "{:?}", fake.counts());
+    let bill = line(&format!("runs bill {id} --json")).expect(0).json();
+    let unknown = bill["total"]["unknown_outcome"]["tokens"].as_u64().unwrap();
+    assert!(unknown >= 16_000 * fake.journal().len() as u64, "{bill:#}");
+    assert_eq!(bill["total"]["spent"]["tokens"], 0, "{bill:#}");
+}
+
+#[test]
+fn a_call_that_is_not_to_be_made_yet_costs_nothing_and_counts_for_no_attempt() {
+    let folder = Folder::new();
+    let fake = start(
+        "rules:\n  - {when: {user_contains: first}, faults: [{rate_limit: 3600, at: [1]}], answer: [{text: a}]}\n  \
+         - {answer: [{text: b}]}\n",
+    );
+    let step = |name: &str, more: &str| {
+        let retry = "retry: { maxAttempts: 2 }";
+        format!("  - {{ id: {name}, agentName: model, prompt: the {name}, {retry}{more} }}\n")
+    };
+    let shell = "until [ -e go ]; do sleep 0.02; done";
+    let gate = format!("  - {{ id: gate, agentName: process, input: {{ shell: '{shell}' }} }}\n");
+    let tasks = step("first", "") + &gate + &step("second", ", dependencies: [gate], timeout: 2s");
+    folder.write("workflow.yaml", &format!("id: held\ntasks:\n{tasks}"));
+    let mut running = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&running.wait_for("run_created", None));
+    running.wait_for("step_retrying", Some("first"));
+    folder.write("go", "");
+    let held = running.wait_for("step_retrying", Some("second"));
+    assert_eq!(held["failure"]["code"], "not_yet", "{held:#}");
+    assert!(held["failure"]["message"].as_str().unwrap().contains("`anthropic`"), "{held:#}");
+    running.crash();
+    assert_eq!(fake.journal().len(), 1, "{:?}", fake.counts());
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    assert_eq!(bill["total"]["unknown_outcome"]["tokens"], 0, "{bill:#}");
+    let why = folder.run(&format!("why {id} second")).expect(0).out;
+    assert!(why.contains("nothing is asked yet"), "{why}");
+}
+
+#[test]
+fn a_model_that_breaks_off_comes_last_and_who_was_passed_over_is_told() {
+    let folder = Folder::new();
+    let cut = start("faults: [{cut: true}]\nrules: [{answer: [{text: never whole}]}]");
+    let busy = start("faults: [{status: 529}]\nrules: [{answer: [{text: never}]}]");
+    let good = start("rules: [{answer: [{text: hello}]}]");
+    let all = [("cut", &cut), ("busy", &busy), ("good", &good)];
+    let providers = all.map(|(name, fake)| {
+        let at = format!("wire = \"anthropic\"\nurl = \"{}\"\nkey_env = \"KEY\"", fake.url());
+        format!("[providers.{name}]\n{at}\n")
+    });
+    let models = all.map(|(name, _)| format!("{name}/claude-sonnet-5-5"));
+    let text = format!("{}[models]\nbalanced = {models:?}\n", providers.concat());
+    folder.write("kapelle.toml", &text);
+    let step = "{ id: ask, agentName: model, prompt: go, retry: { initial: 1ms } }";
+    folder.write("workflow.yaml", &format!("id: one\ntasks: [{step}]"));
+    let mut command = folder.command("run . --json");
+    command.env("KEY", CANARY);
+    let id = run_of(&Running::of(command).finish().expect(0).events()[0]);
+    assert_eq!((cut.journal().len(), good.journal().len()), (1, 1));
+    let why = folder.run(&format!("why {id} ask --json")).expect(0).json();
+    let call = &why["calls"][0];
+    assert_eq!(call["model"], models[2], "{why:#}");
+    let passed = call["passed"][0].as_str().unwrap();
+    assert!(passed.starts_with("busy/claude-sonnet-5-5: "), "{why:#}");
+}
+
 #[test]
 fn why_says_of_each_call_who_answered_by_which_key_and_what_it_was_asked() {
     let (folder, fake) = (Folder::new(), start("rules: [{answer: [{text: 'seen'}]}]"));
