@@ -104,11 +104,9 @@ impl Answer {
     /// Takes note of an event.
     pub(super) fn take(
         &mut self,
-        data: &[u8],
+        mut event: Json,
         on: &mut dyn FnMut(Delta<'_>),
     ) -> Result<(), Failure> {
-        let mut event: Json =
-            serde_json::from_slice(data).map_err(|cause| error::garbled(&cause))?;
         match event["type"].as_str().unwrap_or_default() {
             "message_start" => self.message = event["message"].take(),
             "content_block_start" => {
@@ -266,7 +264,7 @@ mod tests {
                 Delta::Thought(text) => heard.push_str(&format!("({text})")),
                 Delta::Tool(name) => heard.push_str(&format!("<{name}>")),
             };
-            if let Err(failure) = answer.take(event.to_string().as_bytes(), on) {
+            if let Err(failure) = answer.take(event.clone(), on) {
                 return (Err(failure), heard);
             }
         }

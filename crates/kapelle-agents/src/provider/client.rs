@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::sse::Events;
+use super::veil::{Shown, Veil};
 use super::{Delta, Key, KeySource, Prompt, Reply, anthropic, error, openai};
 use crate::egress::{self, Egress};
 use crate::http::failure;
@@ -31,7 +32,7 @@ pub enum Wire {
 pub struct Trouble {
     /// Why.
     pub failure: Failure,
-    /// Empty where nothing came.
+    /// Those that tell of limits; empty where nothing came.
     pub headers: HeaderMap,
 }
 
@@ -102,9 +103,23 @@ impl Provider {
     }
 
     /// Makes one call: one request, whatever comes of it. `on` hears the answer as it comes; `key` is
-    /// the idempotency key.
+    /// the idempotency key. Besides the answer come the headers that tell of limits.
     pub async fn ask(
         &self,
+        body: &Json,
+        key: &str,
+        on: &mut (dyn FnMut(Delta<'_>) + Send),
+    ) -> Result<(Reply, HeaderMap), Trouble> {
+        let secret = self.key().await?;
+        let veil = secret.as_ref().map(Key::veil).unwrap_or_default();
+        let asked = self.ask_with(secret, &veil, body, key, on).await;
+        asked.map_err(|trouble| Trouble { failure: veil.failure(trouble.failure), ..trouble })
+    }
+
+    async fn ask_with(
+        &self,
+        secret: Option<Key>,
+        veil: &Veil,
         body: &Json,
         key: &str,
         on: &mut (dyn FnMut(Delta<'_>) + Send),
@@ -112,44 +127,57 @@ impl Provider {
         let request = egress::Request {
             method: Method::POST,
             url: self.url.clone(),
-            headers: self.headers(key).await?,
+            headers: self.headers(secret, key),
             body: Some(Bytes::from(body.to_string())),
             keep: Vec::new(),
         };
         let mut answer = self.egress.open(request).await.map_err(failure)?;
         if !answer.status.is_success() {
-            let body = answer.rest().await;
-            if answer.status == 401 {
-                // It may have been exchanged: look again the next time.
-                *self.key.lock().await = None;
-            }
-            let failure = error::refused(answer.status, &answer.headers, &body, Timestamp::now());
-            return Err(Trouble { failure, headers: answer.headers });
+            return Err(self.refused(veil, &mut answer).await);
         }
-        let mut coming = Coming::new(self.wire);
+        let (mut coming, mut shown) = (Coming::new(self.wire), Shown::default());
         let mut events = Events::default();
         while let Some(piece) = answer.next().await.map_err(failure)? {
             let mut fault = None;
             let taken = events.take(&piece, |data| {
                 if fault.is_none() {
-                    fault = coming.take(data, on).err();
+                    let hear = &mut |delta: Delta<'_>| shown.hear(veil, &delta, on);
+                    fault = read(veil, data).and_then(|event| coming.take(event, hear)).err();
                 }
             });
             taken.map_err(|_| error::too_long())?;
             fault.map_or(Ok(()), Err)?;
         }
+        shown.rest(on);
         let mut reply = coming.finish()?;
-        reply.request = request_id(&answer.headers);
-        Ok((reply, answer.headers))
+        reply.request = request_id(veil, &answer.headers);
+        // Each event was without the key: in pieces it may have come all the same.
+        veil.reply(&mut reply);
+        Ok((reply, limits(&answer.headers)))
     }
 
-    async fn headers(&self, key: &str) -> Result<HeaderMap, Failure> {
+    /// What an error status means.
+    async fn refused(&self, veil: &Veil, answer: &mut egress::Stream) -> Trouble {
+        if answer.status == 401 {
+            // It may have been exchanged: look again the next time.
+            *self.key.lock().await = None;
+        }
+        let rest = answer.rest().await;
+        let mut body: Json = serde_json::from_slice(&rest).unwrap_or_default();
+        // Before anything is shortened: half a key is not found any more.
+        veil.json(&mut body);
+        let request = request_id(veil, &answer.headers);
+        let said = error::Said { body: &body, request: request.as_deref() };
+        let failure = error::refused(answer.status, &answer.headers, &said, Timestamp::now());
+        Trouble { failure, headers: limits(&answer.headers) }
+    }
+
+    fn headers(&self, secret: Option<Key>, key: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(key) = HeaderValue::from_str(key) {
             headers.insert("idempotency-key", key);
         }
-        let secret = self.key().await?;
         match self.wire {
             Wire::Anthropic => {
                 let version = HeaderValue::from_str(&self.version);
@@ -160,7 +188,7 @@ impl Provider {
                 secret.map(|key| headers.insert("authorization", key.bearer()));
             }
         }
-        Ok(headers)
+        headers
     }
 
     async fn key(&self) -> Result<Option<Key>, Failure> {
@@ -186,9 +214,27 @@ fn endpoint(wire: Wire, base: &Url) -> Url {
     url
 }
 
-fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
+/// The provider's name for a call.
+fn request_id(veil: &Veil, headers: &HeaderMap) -> Option<Box<str>> {
     let id = headers.get("request-id").or(headers.get("x-request-id"))?;
-    Some(id.to_str().ok()?.chars().take(100).collect::<String>().into())
+    let id = veil.text(id.to_str().ok()?).chars().take(100).collect::<String>();
+    Some(id.into())
+}
+
+/// The headers that tell of limits; what others say stays here.
+fn limits(headers: &HeaderMap) -> HeaderMap {
+    let told = headers.iter().filter(|(name, _)| name.as_str().contains("ratelimit"));
+    told.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// An event of an answer; what ends some of them says nothing.
+fn read(veil: &Veil, data: &[u8]) -> Result<Json, Failure> {
+    if data.trim_ascii() == b"[DONE]" {
+        return Ok(Json::Null);
+    }
+    let mut event = serde_json::from_slice(data).map_err(|cause| error::garbled(&cause))?;
+    veil.json(&mut event);
+    Ok(event)
 }
 
 /// An answer on its way.
@@ -205,10 +251,10 @@ impl Coming {
         }
     }
 
-    fn take(&mut self, data: &[u8], on: &mut dyn FnMut(Delta<'_>)) -> Result<(), Failure> {
+    fn take(&mut self, event: Json, on: &mut dyn FnMut(Delta<'_>)) -> Result<(), Failure> {
         match self {
-            Self::Anthropic(answer) => answer.take(data, on),
-            Self::OpenAi(answer) => answer.take(data, on),
+            Self::Anthropic(answer) => answer.take(event, on),
+            Self::OpenAi(answer) => answer.take(event, on),
         }
     }
 

@@ -19,23 +19,28 @@ const WAIT: Duration = Duration::from_secs(60);
 /// The longest part of a provider's message that is kept, in characters.
 const MESSAGE_MAX: usize = 400;
 
+/// What an answer with an error status says, without the key.
+pub(super) struct Said<'a> {
+    /// Nothing where it is no JSON.
+    pub(super) body: &'a Json,
+    /// The provider's name for the call.
+    pub(super) request: Option<&'a str>,
+}
+
 /// What an answer with an error status means.
 pub(super) fn refused(
     status: StatusCode,
     headers: &HeaderMap,
-    body: &[u8],
+    said: &Said<'_>,
     now: Timestamp,
 ) -> Failure {
-    let body: Json = serde_json::from_slice(body).unwrap_or_default();
-    let fault = body.get("error").unwrap_or(&body);
+    let fault = said.body.get("error").unwrap_or(said.body);
     let code = word(fault);
-    let request = headers.get("request-id").or(headers.get("x-request-id"));
-    let request = request.and_then(|id| id.to_str().ok());
     let mut message = format!("the provider answered {status}");
     if let Some(said) = fault["message"].as_str() {
         message = format!("{message}: {}", said.chars().take(MESSAGE_MAX).collect::<String>());
     }
-    if let Some(request) = request {
+    if let Some(request) = said.request {
         message = format!("{message} (request `{request}`)");
     }
     let again = headers.get("x-should-retry").and_then(|value| value.to_str().ok());
@@ -120,7 +125,9 @@ mod tests {
         });
         let now = "2026-11-21T08:00:00Z".parse().unwrap();
         let status = StatusCode::from_u16(status).unwrap();
-        refused(status, &headers.collect(), body.to_string().as_bytes(), now)
+        let headers: HeaderMap = headers.collect();
+        let request = headers.get("request-id").map(|id| id.to_str().unwrap());
+        refused(status, &headers, &Said { body, request }, now)
     }
 
     #[test]

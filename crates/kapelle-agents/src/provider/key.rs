@@ -1,15 +1,18 @@
 //! A provider's key: where it is found, and a type that does not show it.
 //!
 //! **Invariant:** a key has no `Debug`, `Display` or `Serialize` that shows it; the one way out is the
-//! header of a request, marked as sensitive.
+//! header of a request, marked as sensitive. What comes back is searched for it: see [`super::veil`].
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_core::port::agent::{Failure, FailureKind};
 use reqwest::header::HeaderValue;
 use tokio::process::Command;
+
+use super::veil::Veil;
 
 /// The longest key, in bytes.
 const KEY_MAX: usize = 8 << 10;
@@ -29,7 +32,10 @@ pub enum KeySource {
 
 /// A provider's key.
 #[derive(Clone)]
-pub struct Key(HeaderValue);
+pub struct Key {
+    value: HeaderValue,
+    veil: Arc<Veil>,
+}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,17 +88,22 @@ impl Key {
         let sound = !text.is_empty() && text.len() <= KEY_MAX;
         let mut value = HeaderValue::from_str(text).ok().filter(|_| sound)?;
         value.set_sensitive(true);
-        Some(Self(value))
+        Some(Self { value, veil: Arc::new(Veil::of(text)) })
     }
 
     /// The value of a header that is the key.
     pub(super) fn header(&self) -> HeaderValue {
-        self.0.clone()
+        self.value.clone()
+    }
+
+    /// What hides it in what comes from outside.
+    pub(super) fn veil(&self) -> Arc<Veil> {
+        self.veil.clone()
     }
 
     /// The value of `Authorization`.
     pub(super) fn bearer(&self) -> HeaderValue {
-        let whole = [b"Bearer ", self.0.as_bytes()].concat();
+        let whole = [b"Bearer ", self.value.as_bytes()].concat();
         let mut value = HeaderValue::from_bytes(&whole).expect("a key is a header's value");
         value.set_sensitive(true);
         value

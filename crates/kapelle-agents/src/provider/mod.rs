@@ -1,7 +1,7 @@
 //! Model providers: what is asked of a model, what it answers, and the two wire formats for it.
 //!
 //! **Invariants:** what a provider sends and we do not know is passed back unchanged; usage is counted
-//! as the provider says; a key is never shown, logged or written. One call is one request: retries,
+//! as the provider says; a key is never shown, logged or written, nor what comes back with it. One call is one request: retries,
 //! budgets and records are the business of whoever calls.
 
 mod anthropic;
@@ -13,6 +13,7 @@ mod models;
 mod openai;
 mod prices;
 mod sse;
+mod veil;
 
 use serde::{Deserialize, Serialize};
 
