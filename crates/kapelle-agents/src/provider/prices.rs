@@ -61,6 +61,18 @@ pub struct Over {
     pub input: f64,
     /// What is written.
     pub output: f64,
+    /// What is read out of the provider's cache; the same part of `input` as for short prompts unless told.
+    #[serde(default)]
+    pub cached: Option<f64>,
+}
+
+impl Over {
+    fn rates(&self, row: &Row) -> Option<Rates> {
+        let part = row.cached.filter(|_| row.input > 0.0).map_or(0.1, |cached| cached / row.input);
+        // A part of a part may be no whole number of nano-dollars: the next one, then.
+        let cached = self.cached.unwrap_or((self.input * part * NANOS - 1e-6).ceil() / NANOS);
+        Rates::new(self.input, self.output, Some(cached))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +98,8 @@ impl Rates {
         Some(Self {
             fresh: nanos(input)?,
             cached: nanos(cached.unwrap_or(input * 0.1))?,
-            stored: nanos(input * 1.25)?,
+            // A quarter more may be no whole number of nano-dollars: the next one, then.
+            stored: nanos((input * 1.25 * NANOS - 1e-6).ceil() / NANOS)?,
             stored_long: nanos(input * 2.0)?,
             written: nanos(output)?,
         })
@@ -127,22 +140,29 @@ impl Prices {
         Self(BTreeMap::new()).with(table.prices).expect("its prices are sound")
     }
 
-    /// The same with more rows, which win over those that are there for the same model and day.
+    /// The same with more rows. From the first day of those for a model on, they alone hold for it.
     pub fn with(mut self, rows: Vec<Row>) -> Result<Self, String> {
+        let mut more: BTreeMap<Box<str>, Vec<Price>> = BTreeMap::new();
         for row in rows {
             let odd =
                 || format!("the price of `{}` is finer than 0.001 dollars a million", row.model);
             let rates = Rates::new(row.input, row.output, row.cached).ok_or_else(odd)?;
             let over = row.over.as_ref().map(|over| {
-                let rates = Rates::new(over.input, over.output, None).ok_or_else(odd)?;
+                let rates = over.rates(&row).ok_or_else(odd)?;
                 Ok::<_, String>((over.tokens, rates))
             });
             let price =
                 Price { from: row.from.unwrap_or(Date::MIN), rates, over: over.transpose()? };
-            let known = self.0.entry(row.model).or_default();
+            let known = more.entry(row.model).or_default();
+            // Of two for one day the last one counts.
             known.retain(|other| other.from != price.from);
             known.push(price);
-            known.sort_by_key(|price| price.from);
+        }
+        for (model, mut prices) in more {
+            prices.sort_by_key(|price| price.from);
+            let known = self.0.entry(model).or_default();
+            known.retain(|other| prices.first().is_none_or(|first| other.from < first.from));
+            known.extend(prices);
         }
         Ok(self)
     }
@@ -167,10 +187,14 @@ impl Prices {
     }
 }
 
-/// A model's name without the day of its release, as in `claude-haiku-4-5-20251001`.
+/// A model's name without the day of its release, as in `claude-haiku-4-5-20251001` and
+/// `gpt-6-astra-2026-09-03`.
 fn undated(model: &str) -> Option<&str> {
-    let (name, day) = model.rsplit_once('-')?;
-    (day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+    [8, 10].into_iter().find_map(|len| {
+        let (name, day) = model.split_at_checked(model.len().checked_sub(len)?)?;
+        let is_day = day.bytes().all(|byte| byte.is_ascii_digit()) || day.parse::<Date>().is_ok();
+        name.strip_suffix('-').filter(|_| is_day)
+    })
 }
 
 #[cfg(test)]
@@ -196,6 +220,8 @@ mod tests {
         assert_eq!(cost("claude-sonnet-5-5", today), Some(444_000));
         assert_eq!(cost("claude-sonnet-5-5", date(2026, 10, 6)), Some(544_000));
         assert_eq!(cost("claude-haiku-4-5-20251001", today), cost("claude-haiku-4-5", today));
+        assert_eq!(cost("gpt-6-astra-2026-09-03", today), cost("gpt-6-astra", today));
+        assert!(cost("gpt-6-astra", today).is_some());
         assert_eq!(cost("some-model", today), None);
         assert_eq!(cost("claude-haiku-4-5-latest", today), None);
         let unknown = Tokens { unknown: true, ..tokens };
@@ -210,6 +236,10 @@ mod tests {
         };
         assert_eq!(cost(100_000), Some(100_000 * 100 + 500));
         assert_eq!(cost(100_001), Some(100_001 * 500 + 2_500));
+        // Eight tenths of a thousandth of a dollar more are rounded up, never away.
+        let stored = Tokens { stored: 1, ..Tokens::default() };
+        let day = date(2026, 11, 21);
+        assert_eq!(Prices::shipped().cost("gpt-5.4-mini", &stored, day), Some(938));
     }
 
     #[test]
@@ -222,6 +252,19 @@ mod tests {
         let today = date(2026, 11, 21);
         assert_eq!(prices.cost("mine", &tokens, today), Some(0));
         assert_eq!(prices.cost("claude-opus-5", &tokens, today), Some(50_000));
+        // Whatever days the table that ships knows.
+        let sonnet = r#"{"model": "claude-sonnet-5-5", "input": 9, "output": 1, "source": "me"}"#;
+        let later = sonnet.replace("\"input\"", "\"from\": \"2026-11-01\", \"input\"");
+        let of = |rows| Prices::shipped().with(rows).unwrap();
+        let cost = |prices: &Prices, day| prices.cost("claude-sonnet-5-5", &tokens, day);
+        assert_eq!(cost(&of(vec![row(sonnet)]), today), Some(9_000));
+        assert_eq!(cost(&of(vec![row(&later)]), today), Some(9_000));
+        assert_eq!(cost(&of(vec![row(&later)]), date(2026, 10, 31)), Some(2_000));
+        // What is told of the cache holds for long prompts too.
+        let long = r#"{"model": "m", "input": 2, "output": 1, "cached": 1, "source": "me",
+            "over": {"tokens": 10, "input": 6, "output": 1}}"#;
+        let cached = Tokens { cached: 11, ..Tokens::default() };
+        assert_eq!(of(vec![row(long)]).cost("m", &cached, today), Some(33_000));
         let odd = r#"{"model": "odd", "input": 0.00001, "output": 1, "source": "me"}"#;
         let error = Prices::shipped().with(vec![row(odd)]).unwrap_err();
         assert_eq!(error, "the price of `odd` is finer than 0.001 dollars a million");

@@ -126,7 +126,7 @@ async fn it_calls_its_tools_and_answers_on_both_wires() {
         assert_eq!(stage.statuses(), [200, 200], "{:?}", stage.fake.journal());
         let usage = answer.usage.unwrap();
         assert!(usage.input_tokens > 0 && usage.output_tokens > 0, "{usage:?}");
-        assert_eq!(usage.cost_nanos.is_some(), wire == Wire::Anthropic, "{usage:?}");
+        assert!(usage.cost_nanos.is_some(), "{usage:?}");
         assert_eq!(answer.engine.as_deref(), Some("model"));
     }
 }
