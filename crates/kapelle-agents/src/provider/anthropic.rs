@@ -7,7 +7,7 @@ use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
 use serde_json::{Map, json};
 
-use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, error};
+use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, error, schema};
 
 /// The request for `prompt`. What is common to many is marked for the provider's cache: tools and
 /// system prompt, and the conversation so far.
@@ -17,10 +17,19 @@ pub(super) fn body(prompt: &Prompt) -> Json {
         "model": prompt.model,
         "max_tokens": prompt.tokens_max,
         "stream": true,
-        "messages": prompt.turns.iter().map(turn).collect::<Vec<_>>(),
+        "messages": prompt.turns.iter().filter_map(turn).collect::<Vec<_>>(),
     });
-    if let Some(system) = &prompt.system {
-        body["system"] = json!([{"type": "text", "text": system, "cache_control": cached}]);
+    let mut system = Vec::new();
+    if let Some(text) = &prompt.system {
+        system.push(json!({"type": "text", "text": text, "cache_control": cached}));
+    }
+    let asked = prompt.schema.as_ref();
+    let format = asked.and_then(schema::adapted);
+    if let Some(asked) = asked.filter(|_| format.is_none()) {
+        system.push(json!({"type": "text", "text": super::in_words(asked)}));
+    }
+    if !system.is_empty() {
+        body["system"] = system.into();
     }
     if let Some(last) = last_block(&mut body) {
         last.insert("cache_control".into(), cached);
@@ -36,10 +45,12 @@ pub(super) fn body(prompt: &Prompt) -> Json {
         body["tools"] = tools.collect();
     }
     let mut output = Map::new();
-    if let Some(schema) = &prompt.schema {
+    if let Some(schema) = format {
         output.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
     }
     if let Some(effort) = &prompt.effort {
+        // Its least.
+        let effort = if matches!(&**effort, "none" | "minimal") { "low" } else { effort };
         output.insert("effort".into(), json!(effort));
     }
     if !output.is_empty() {
@@ -56,13 +67,15 @@ fn last_block(body: &mut Json) -> Option<&mut Map<String, Json>> {
     block.as_object_mut().filter(|_| marked)
 }
 
-fn turn(turn: &super::Turn) -> Json {
+/// A turn, unless nothing is said in it: turns of one side in a row are one to the provider.
+fn turn(turn: &super::Turn) -> Option<Json> {
     let role = if turn.role == Role::User { "user" } else { "assistant" };
     let is_result = |part: &&Part| matches!(part, Part::ToolResult { .. });
     // Answers of tools come first, whatever else is said.
-    let (first, rest): (Vec<_>, Vec<_>) = turn.parts.iter().partition(is_result);
-    let blocks = first.into_iter().chain(rest).map(block);
-    json!({"role": role, "content": blocks.collect::<Vec<_>>()})
+    let (first, rest): (Vec<_>, Vec<_>) =
+        turn.parts.iter().filter(|part| !part.is_empty()).partition(is_result);
+    let blocks: Vec<Json> = first.into_iter().chain(rest).map(block).collect();
+    (!blocks.is_empty()).then(|| json!({"role": role, "content": blocks}))
 }
 
 fn block(part: &Part) -> Json {
@@ -333,7 +346,7 @@ mod tests {
             ]
         );
         // What the provider wants back as it was goes back as it was.
-        let turn = turn(&Turn { role: Role::Assistant, by: None, parts: reply.parts });
+        let turn = turn(&Turn { role: Role::Assistant, by: None, parts: reply.parts }).unwrap();
         assert_eq!(turn["content"][0], thought);
         assert_eq!(turn["content"][2]["input"], json!({"path": "a"}));
     }
@@ -375,9 +388,9 @@ mod tests {
             system: Some("You are.".into()),
             turns: vec![Turn { role: Role::User, by: None, parts: vec![said, result] }],
             tools: vec![tool],
-            schema: Some(json!({"type": "object"})),
+            schema: Some(json!({"type": "object", "properties": {"a": {"type": "string"}}})),
             tokens_max: 99,
-            effort: Some("low".into()),
+            effort: Some("minimal".into()),
         };
         let body = body(&prompt);
         let mark = json!({"type": "ephemeral"});
@@ -391,7 +404,7 @@ mod tests {
             (&content[0]["cache_control"], &content[1]["cache_control"]),
             (&Json::Null, &mark)
         );
-        assert_eq!(body["output_config"]["format"]["schema"], json!({"type": "object"}));
+        assert_eq!(body["output_config"]["format"]["schema"]["additionalProperties"], false);
         assert_eq!(body["output_config"]["effort"], "low");
         assert!(body.get("temperature").is_none() && body.get("tool_choice").is_none());
     }

@@ -12,6 +12,7 @@ mod key;
 mod models;
 mod openai;
 mod prices;
+mod schema;
 mod sse;
 mod veil;
 
@@ -98,6 +99,19 @@ pub enum Part {
         /// As it came.
         block: Json,
     },
+}
+
+impl Part {
+    /// A text that says nothing: providers do not take it back.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Text { text } if text.trim().is_empty())
+    }
+}
+
+/// A schema, where a provider cannot be told of it but in words.
+fn in_words(schema: &Json) -> String {
+    let schema = kapelle_core::canonical(schema);
+    format!("Answer with nothing but JSON that obeys this JSON Schema: {schema}")
 }
 
 /// What a model may call.

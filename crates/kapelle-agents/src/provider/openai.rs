@@ -7,11 +7,14 @@ use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
 use serde_json::json;
 
-use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error};
+use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error, schema};
 
 /// The request for `prompt`.
 pub(super) fn body(prompt: &Prompt) -> Json {
-    let system = prompt.system.iter().map(|text| json!({"role": "system", "content": text}));
+    let format = prompt.schema.as_ref().filter(|schema| schema::is_of_object(schema));
+    let words = prompt.schema.as_ref().filter(|_| format.is_none()).map(super::in_words);
+    let system = prompt.system.as_deref().into_iter().chain(words.as_deref());
+    let system = system.map(|text| json!({"role": "system", "content": text}));
     let messages: Vec<Json> = system.chain(prompt.turns.iter().flat_map(messages)).collect();
     let mut body = json!({
         "model": prompt.model,
@@ -31,7 +34,7 @@ pub(super) fn body(prompt: &Prompt) -> Json {
         });
         body["tools"] = tools.collect();
     }
-    if let Some(schema) = &prompt.schema {
+    if let Some(schema) = format {
         let format = json!({"name": "answer", "schema": schema, "strict": is_strict(schema)});
         body["response_format"] = json!({"type": "json_schema", "json_schema": format});
     }
@@ -62,7 +65,7 @@ fn is_strict(schema: &Json) -> bool {
 /// The messages that a turn is.
 fn messages(turn: &Turn) -> Vec<Json> {
     if turn.role == Role::Assistant {
-        return vec![answered(turn)];
+        return answered(turn).into_iter().collect();
     }
     let mut messages = Vec::new();
     let mut said = String::new();
@@ -71,11 +74,11 @@ fn messages(turn: &Turn) -> Vec<Json> {
             Part::ToolResult { id, text, .. } => {
                 messages.push(json!({"role": "tool", "tool_call_id": id, "content": text}));
             }
-            Part::Text { text } => {
+            Part::Text { text } if !part.is_empty() => {
                 said.push_str(if said.is_empty() { "" } else { "\n\n" });
                 said.push_str(text);
             }
-            Part::ToolCall { .. } | Part::Raw { .. } => {}
+            Part::Text { .. } | Part::ToolCall { .. } | Part::Raw { .. } => {}
         }
     }
     if !said.is_empty() {
@@ -84,7 +87,8 @@ fn messages(turn: &Turn) -> Vec<Json> {
     messages
 }
 
-fn answered(turn: &Turn) -> Json {
+/// What the model said, unless that was nothing.
+fn answered(turn: &Turn) -> Option<Json> {
     let (mut said, mut calls) = (String::new(), Vec::new());
     for part in &turn.parts {
         match part {
@@ -101,12 +105,16 @@ fn answered(turn: &Turn) -> Json {
             Part::ToolResult { .. } | Part::Raw { .. } => {}
         }
     }
-    let content = if said.is_empty() { Json::Null } else { said.into() };
+    let is_silent = said.trim().is_empty();
+    if is_silent && calls.is_empty() {
+        return None;
+    }
+    let content = if is_silent { Json::Null } else { said.into() };
     let mut message = json!({"role": "assistant", "content": content});
     if !calls.is_empty() {
         message["tool_calls"] = calls.into();
     }
-    message
+    Some(message)
 }
 
 /// An answer on its way.
