@@ -45,16 +45,17 @@ pub(super) fn body(prompt: &Prompt) -> Json {
 }
 
 /// Whether the provider can hold the model to a schema: every object says all that it has.
-fn is_strict(schema: &Json) -> bool {
-    match schema {
+fn is_strict(of: &Json) -> bool {
+    match of {
         Json::Object(map) => {
-            let sound = map.get("properties").and_then(Json::as_object).is_none_or(|properties| {
-                let required = map.get("required").and_then(Json::as_array);
-                let has = |name: &String| {
-                    required.is_some_and(|required| required.iter().any(|r| r == name.as_str()))
-                };
-                map.get("additionalProperties") == Some(&json!(false)) && properties.keys().all(has)
-            });
+            let properties = map.get("properties").and_then(Json::as_object);
+            let required = map.get("required").and_then(Json::as_array);
+            let has = |name: &String| {
+                required.is_some_and(|required| required.iter().any(|r| r == name.as_str()))
+            };
+            let closed = map.get("additionalProperties") == Some(&json!(false));
+            let all = properties.is_none_or(|properties| properties.keys().all(has));
+            let sound = !schema::is_of_object(of) || (closed && all);
             sound && map.values().all(is_strict)
         }
         Json::Array(items) => items.iter().all(is_strict),

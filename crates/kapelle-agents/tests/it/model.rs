@@ -132,6 +132,52 @@ async fn it_calls_its_tools_and_answers_on_both_wires() {
 }
 
 #[tokio::test]
+async fn a_model_that_says_nothing_is_asked_again() {
+    let script = r#"
+rules:
+  - {when: {nth: [1], user_contains: mend}, violate: true, answer: [{text: " "}]}
+  - {when: {user_contains: JSON}, answer: [{json: {topic: gulls}}]}
+  - {when: {tool_results: true}, answer: [{json: {topic: rain}}]}
+  - answer: [{text: ""}, {tool: {name: weather, input: {city: Bern}}}]
+"#;
+    for (wire, model) in BOTH {
+        for (prompt, topic) in [("mend it", "gulls"), ("call", "rain")] {
+            let stage = stage(script, wire, model, &["weather"]);
+            let schema = json!({"type": "object", "properties": {"topic": {"type": "string"}}});
+            let call = call(prompt, Some(schema));
+            let answer = stage.agent.perform(call, &stage.desk).await;
+            assert_eq!(stage.statuses(), [200, 200], "{:#?}", stage.fake.journal());
+            assert_eq!(answer.unwrap().value["topic"], topic);
+        }
+    }
+}
+
+#[tokio::test]
+async fn schemas_that_a_provider_refuses_are_obeyed_all_the_same() {
+    let map = json!({"type": "object", "additionalProperties": {"type": "integer"}});
+    let bounds = json!({"type": "object", "required": ["n"],
+        "properties": {"n": {"type": "integer", "minimum": 3}, "s": {"type": "string", "minLength": 1}}});
+    for (wire, model) in BOTH {
+        for (schema, said) in [(&map, "{a: 1}"), (&bounds, "{n: 3, s: x}")] {
+            let script = format!("rules: [{{answer: [{{json: {said}}}]}}]");
+            let stage = stage(&script, wire, model, &[]);
+            let answer = stage.agent.perform(call("go", Some(schema.clone())), &stage.desk).await;
+            let journal = stage.fake.journal();
+            assert_eq!(stage.statuses(), [200], "{schema}: {journal:#?}");
+            assert!(answer.unwrap().value.is_object());
+            // What cannot be asked for is told.
+            let asked = journal[0].body.to_string();
+            let told = if *schema == map { "additionalProperties" } else { "minimum" };
+            assert!(asked.contains(told), "{asked}");
+        }
+    }
+    // What does not obey goes back once with what is wrong, as ever.
+    let stage = stage("rules: [{answer: [{json: {n: 1}}]}]", Wire::Anthropic, BOTH[0].1, &[]);
+    let failure = stage.agent.perform(call("go", Some(bounds)), &stage.desk).await.unwrap_err();
+    assert_eq!((&*failure.code, stage.statuses().len()), ("bad_answer", 2));
+}
+
+#[tokio::test]
 async fn a_second_attempt_asks_and_does_nothing_again() {
     let stage = stage(TOOLS, Wire::Anthropic, "claude-sonnet-5-5", &["weather"]);
     let first = stage.ask("What is the weather?").await.unwrap();
