@@ -156,6 +156,9 @@ impl Node {
             }
             None => tools,
         };
+        if let Some(dir) = setup.place.folder() {
+            setup.models.keep_waits_in(dir.join("pace"));
+        }
         let (web, models, tools) = (setup.web, Arc::new(setup.models), Arc::new(tools));
         let (asked, called) = (Arc::clone(&models), Arc::clone(&tools));
         let built_in =

@@ -12,10 +12,11 @@ use kapelle_core::port::agent::{
 use kapelle_core::run::NOT_YET;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::brief;
 use crate::provider::{
-    Choice, Delta, Leave, Line, Models, Part, Prompt, Reply, Role, Tokens, Tool, Trouble,
+    Choice, Delta, Governor, Leave, Line, Models, Part, Prompt, Reply, Role, Tokens, Tool,
 };
 
 /// What a model said, as it is recorded.
@@ -110,6 +111,13 @@ impl Said {
     }
 }
 
+/// Whose turn it is: from which model on one may ask, with the leave to ask the first of them.
+#[derive(Default)]
+struct Turn {
+    at: usize,
+    leave: Option<(Governor, Leave)>,
+}
+
 /// Whom to ask, and on whose behalf.
 pub(super) struct Asking<'a> {
     pub(super) models: &'a Models,
@@ -138,17 +146,18 @@ impl Asking<'_> {
         // Those that broke off lately come last.
         let mut choices: Vec<&Choice> = self.choices.iter().collect();
         choices.sort_by_key(|choice| choice.is_troubled());
-        let (choices, leave) = (&choices[..], Mutex::new(None));
-        let leave = &leave;
+        let (choices, had) = (&choices[..], Mutex::new(Turn::default()));
+        let had = &had;
         let turn = Box::pin(async move {
-            let first = self.turn(choices[0], prompt).await?;
-            *leave.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
+            let turn = self.turn(choices, prompt).await?;
+            *had.lock().unwrap_or_else(PoisonError::into_inner) = turn;
             Ok(())
         });
         let work = |key: Box<str>| -> BoxFuture<'_, _> {
             Box::pin(async move {
-                let first = leave.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let said = self.first_that_answers(choices, first, prompt, &key).await;
+                let turn =
+                    std::mem::take(&mut *had.lock().unwrap_or_else(PoisonError::into_inner));
+                let said = self.first_that_answers(choices, turn, prompt, &key).await;
                 let said = said.map(|said| Said { heard: mail, ..said });
                 let used = said.as_ref().map_or(Some(FREE), Said::told_usage);
                 (said.map(|said| serde_json::to_value(said).expect("it is JSON")), used)
@@ -175,25 +184,52 @@ impl Asking<'_> {
         self.models.prices.as_ref()?.cost(&choice.model, tokens, day)
     }
 
-    /// Waits for leave to ask a model. A long wait is the run's, which then sees it: nothing is
-    /// announced, no slot is held, and no time of the step goes by.
-    async fn turn(&self, choice: &Choice, prompt: &Prompt) -> Result<Leave, Failure> {
-        let not_yet = |why: &str, wait| {
-            let message = format!("nothing is asked yet: `{}` {why}", choice.line.provider.name);
-            Failure::new(FailureKind::RateLimited, NOT_YET, message).retry_after(wait)
-        };
-        if let Some(wait) = choice.line.governor.held().filter(|wait| *wait > PATIENCE) {
-            return Err(not_yet("wants to be left alone for so long", wait));
+    /// Waits for leave to ask the first model that may be asked now. A long wait is the run's, which then
+    /// sees it: nothing is announced, no slot is held, and no time of the step goes by.
+    async fn turn(&self, choices: &[&Choice], prompt: &Prompt) -> Result<Turn, Failure> {
+        let mut soonest: Option<Failure> = None;
+        for (at, choice) in choices.iter().enumerate() {
+            let Ok(governor) = self.governor(choice).await else {
+                // It has no key: the call finds out, and asks the next one.
+                return Ok(Turn { at, leave: None });
+            };
+            let not_yet = |why: &str, wait| {
+                let why = format!("nothing is asked yet: `{}` {why}", choice.line.provider.name);
+                Failure::new(FailureKind::RateLimited, NOT_YET, why).retry_after(wait)
+            };
+            let late = match governor.held().filter(|wait| *wait > PATIENCE) {
+                Some(wait) => not_yet("wants to be left alone for so long", wait),
+                None => match timeout(PATIENCE, self.leave(&governor, choice, prompt)).await {
+                    Ok(leave) => return Ok(Turn { at, leave: Some((governor.clone(), leave?)) }),
+                    Err(_) => {
+                        let wait = governor.held().unwrap_or(AGAIN);
+                        not_yet("is asked for as much as its limits allow", wait)
+                    }
+                },
+            };
+            let sooner = |known: &Failure| known.retry_after_ms <= late.retry_after_ms;
+            soonest = soonest.filter(sooner).or(Some(late));
         }
-        let leave = tokio::time::timeout(PATIENCE, self.leave(choice, prompt)).await;
-        leave.unwrap_or_else(|_| Err(not_yet("is asked for as much as its limits allow", AGAIN)))
+        Err(soonest.expect("there is a model to ask"))
     }
 
-    async fn leave(&self, choice: &Choice, prompt: &Prompt) -> Result<Leave, Failure> {
+    async fn governor(&self, choice: &Choice) -> Result<Governor, Failure> {
+        tokio::select! {
+            governor = choice.line.governor() => governor,
+            () = self.desk.cancelled() => Err(crate::input::cancelled()),
+        }
+    }
+
+    async fn leave(
+        &self,
+        governor: &Governor,
+        choice: &Choice,
+        prompt: &Prompt,
+    ) -> Result<Leave, Failure> {
         let prompt = for_model(prompt, choice, &choice.name());
         let tokens = choice.line.provider.body(&prompt).to_string().len() as u64 / 4;
         tokio::select! {
-            leave = choice.line.governor.leave(self.call.run, tokens, prefix(&prompt)) => Ok(leave),
+            leave = governor.leave(self.call.run, tokens, prefix(&prompt)) => Ok(leave),
             () = self.desk.cancelled() => Err(crate::input::cancelled()),
         }
     }
@@ -202,21 +238,17 @@ impl Asking<'_> {
     async fn first_that_answers(
         &self,
         choices: &[&Choice],
-        mut first: Option<Leave>,
+        turn: Turn,
         prompt: &Prompt,
         key: &str,
     ) -> Result<Said, Failure> {
         let (mut trouble, mut passed): (Option<Failure>, Vec<Passed>) = Default::default();
-        let mut limited: Vec<&Line> = Vec::new();
-        for choice in choices {
+        let (mut limited, mut first): (Vec<&Line>, _) = (Vec::new(), turn.leave);
+        for choice in &choices[turn.at..] {
             if limited.iter().any(|line| std::ptr::eq(*line, &*choice.line)) {
                 continue;
             }
-            let leave = match first.take() {
-                Some(leave) => leave,
-                None => self.leave(choice, prompt).await?,
-            };
-            match self.one(choice, leave, prompt, key).await {
+            match self.one(choice, first.take(), prompt, key).await {
                 Err(failure) if failure.certain && is_elsewhere(&failure) => {
                     if failure.kind == FailureKind::RateLimited {
                         limited.push(&choice.line);
@@ -236,15 +268,26 @@ impl Asking<'_> {
     async fn one(
         &self,
         choice: &Choice,
-        leave: Leave,
+        leave: Option<(Governor, Leave)>,
         prompt: &Prompt,
         key: &str,
     ) -> Result<Said, Failure> {
         let (line, name) = (&choice.line, choice.name());
+        let (governor, leave) = match leave {
+            Some(leave) => leave,
+            None => {
+                let governor = self.governor(choice).await?;
+                let leave = self.leave(&governor, choice, prompt).await?;
+                (governor, leave)
+            }
+        };
         let prompt = for_model(prompt, choice, &name);
         let body = line.provider.body(&prompt);
         let (mut shown, mut read) = (Shown::new(self.desk), false);
         let mut hear = |delta: Delta<'_>| {
+            if let Delta::Begun(headers) = delta {
+                return governor.begun(headers);
+            }
             if !std::mem::replace(&mut read, true) {
                 leave.is_read();
             }
@@ -255,8 +298,8 @@ impl Asking<'_> {
             () = self.desk.cancelled() => Err(crate::input::cancelled().uncertain().into()),
         };
         match asked {
-            Ok((reply, headers)) => {
-                line.governor.heard(&headers);
+            Ok(reply) => {
+                governor.answered(&reply.tokens);
                 leave.is_well();
                 choice.is_well();
                 let cost_nanos = self.cost(choice, &reply.tokens);
@@ -265,18 +308,12 @@ impl Asking<'_> {
                 let (by, heard, passed) = (name.into(), Vec::new(), Vec::new());
                 Ok(Said { reply, by, key, made, cost_nanos, heard, passed })
             }
-            Err(Trouble { failure, headers }) => {
-                line.governor.heard(&headers);
-                if !failure.certain {
+            Err(trouble) => {
+                governor.failed(&trouble);
+                if !trouble.failure.certain {
                     choice.is_in_trouble();
                 }
-                if failure.kind == FailureKind::RateLimited {
-                    let wait = failure
-                        .retry_after_ms
-                        .map_or(Duration::from_secs(1), Duration::from_millis);
-                    line.governor.slow_down(wait);
-                }
-                Err(failure)
+                Err(trouble.failure)
             }
         }
     }
@@ -360,6 +397,7 @@ impl<'a> Shown<'a> {
                 }
             }
             Delta::Tool(name) => self.text = format!("calls {name}"),
+            Delta::Begun(_) => return,
         }
         let message = Some(self.text.as_str().into());
         self.desk.progress(Progress { message, fraction: None });

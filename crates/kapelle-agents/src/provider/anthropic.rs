@@ -276,6 +276,7 @@ mod tests {
                 Delta::Text(text) => heard.push_str(text),
                 Delta::Thought(text) => heard.push_str(&format!("({text})")),
                 Delta::Tool(name) => heard.push_str(&format!("<{name}>")),
+                Delta::Begun(_) => {}
             };
             if let Err(failure) = answer.take(event.clone(), on) {
                 return (Err(failure), heard);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
+use kapelle_core::{Digest, Json};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
@@ -103,13 +103,13 @@ impl Provider {
     }
 
     /// Makes one call: one request, whatever comes of it. `on` hears the answer as it comes; `key` is
-    /// the idempotency key. Besides the answer come the headers that tell of limits.
+    /// the idempotency key.
     pub async fn ask(
         &self,
         body: &Json,
         key: &str,
         on: &mut (dyn FnMut(Delta<'_>) + Send),
-    ) -> Result<(Reply, HeaderMap), Trouble> {
+    ) -> Result<Reply, Trouble> {
         let secret = self.key().await?;
         let veil = secret.as_ref().map(Key::veil).unwrap_or_default();
         let asked = self.ask_with(secret, &veil, body, key, on).await;
@@ -123,7 +123,7 @@ impl Provider {
         body: &Json,
         key: &str,
         on: &mut (dyn FnMut(Delta<'_>) + Send),
-    ) -> Result<(Reply, HeaderMap), Trouble> {
+    ) -> Result<Reply, Trouble> {
         let request = egress::Request {
             method: Method::POST,
             url: self.url.clone(),
@@ -135,6 +135,7 @@ impl Provider {
         if !answer.status.is_success() {
             return Err(self.refused(veil, &mut answer).await);
         }
+        on(Delta::Begun(&limits(&answer.headers)));
         let (mut coming, mut shown) = (Coming::new(self.wire), Shown::default());
         let mut events = Events::default();
         while let Some(piece) = answer.next().await.map_err(failure)? {
@@ -153,7 +154,7 @@ impl Provider {
         reply.request = request_id(veil, &answer.headers);
         // Each event was without the key: in pieces it may have come all the same.
         veil.reply(&mut reply);
-        Ok((reply, limits(&answer.headers)))
+        Ok(reply)
     }
 
     /// What an error status means.
@@ -189,6 +190,14 @@ impl Provider {
             }
         }
         headers
+    }
+
+    /// What tells its key from others there, and does not tell it.
+    pub(super) async fn fingerprint(&self) -> Result<Digest, Failure> {
+        let key = self.key().await?;
+        let key = key.as_ref().map(Key::header);
+        let key = key.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+        Ok(Digest::of(&[self.url.as_str().as_bytes(), &[0], key].concat()))
     }
 
     async fn key(&self) -> Result<Option<Key>, Failure> {

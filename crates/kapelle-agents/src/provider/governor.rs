@@ -5,22 +5,31 @@
 //! Calls that begin alike wait until the first of them has been read, so that they find it in the
 //! provider's cache.
 //!
-//! The provider's bucket fills all the time: what is left is reckoned from what it last told, its own
+//! What a provider has asked for is told to other processes by way of a file, and outlives this one: see
+//! [`super::pause`]. The provider's bucket fills all the time: what is left is reckoned from what it last told, its own
 //! pace of filling, and what was sent since.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kapelle_core::RunId;
+use kapelle_core::port::agent::FailureKind;
 use reqwest::header::HeaderMap;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+
+use super::pause::Pause;
+use super::{Tokens, Trouble};
 
 /// How long a provider keeps a prefix, with a margin.
 const CACHED: Duration = Duration::from_secs(240);
 /// So long at the most a call waits for one that begins alike.
 const STAGGER: Duration = Duration::from_secs(20);
+/// So many calls go at once while nobody knows yet how long answers are and what the provider lets in; one
+/// more for each that it does let in.
+const START: usize = 4;
 
 /// The pace of calls under one key.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +40,20 @@ struct State {
     /// Nothing is sent before.
     not_before: Option<Instant>,
     requests: Bucket,
+    read: Bucket,
+    written: Bucket,
+    /// Where a limit is of both.
     tokens: Bucket,
+    /// A call has come to its end.
+    known: bool,
+    /// How many calls were let in.
+    begun: usize,
+    /// How much an answer has been of late, in tokens.
+    answer: f64,
+    /// Where other processes see what the provider asked for, and it is seen what they heard.
+    pause: Option<Pause>,
+    /// One of those who wait is told that there is something to see.
+    wake: Arc<Notify>,
     in_flight: usize,
     /// So many at once, since the provider has said that it is too much.
     window: Option<f64>,
@@ -110,6 +132,15 @@ impl Bucket {
         let left = told.left - on_its_way;
         self.0 = Some(Level { left, limit: told.limit, refill, at: now });
     }
+
+    /// The same where the provider's words are older than what is known: the less of both counts.
+    fn told_late(&mut self, told: &Told, now: Instant) {
+        let known = self.left(now);
+        self.told(told, 0.0, now);
+        if let Some(level) = &mut self.0 {
+            level.left = level.left.min(known);
+        }
+    }
 }
 
 /// One of a provider's limits, as its headers tell it.
@@ -129,23 +160,74 @@ pub struct Leave {
 }
 
 impl Governor {
+    /// One that keeps the wait that a provider asks for in `file` as well.
+    #[must_use]
+    pub fn kept_in(file: PathBuf) -> Self {
+        let pause = Some(Pause::new(file));
+        Self(Arc::new(Mutex::new(State { pause, ..State::default() })))
+    }
+
     /// Waits for leave to make a call of about `tokens` for `run`. Calls of the same `prefix` wait for
     /// the first of them.
     pub async fn leave(&self, run: RunId, tokens: u64, prefix: Option<u64>) -> Leave {
         let (go, mut told) = oneshot::channel();
-        let mut next = {
+        let (mut next, wake) = {
             let mut state = self.lock();
             state.queue(run, Waiter { tokens, prefix, go });
-            state.pump(self, Instant::now())
+            (state.pump(self, Instant::now()), state.wake.clone())
         };
         loop {
             // Whoever waits sees to it that somebody looks when the time has come.
-            let wake = next.unwrap_or_else(|| Instant::now() + STAGGER);
+            let at = next.unwrap_or_else(|| Instant::now() + STAGGER);
             tokio::select! {
                 leave = &mut told => return leave.expect("who waits is not dropped"),
-                () = tokio::time::sleep_until(wake) => next = self.lock().pump(self, Instant::now()),
+                () = tokio::time::sleep_until(at) => {}
+                () = wake.notified() => {}
+            }
+            next = self.lock().pump(self, Instant::now());
+        }
+    }
+
+    /// Takes note of what an answer's headers say of the limits, before it comes.
+    pub fn begun(&self, headers: &HeaderMap) {
+        let mut state = self.lock();
+        state.begun += 1;
+        state.heard(headers);
+        self.look(&mut state);
+    }
+
+    /// Takes note of what an answer used that has come.
+    pub fn answered(&self, tokens: &Tokens) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        let written = tokens.written as f64;
+        if !tokens.unknown {
+            let known = state.answer;
+            state.answer = if known > 0.0 { known.mul_add(0.8, written * 0.2) } else { written };
+        }
+        state.known = true;
+        state.written.take(written, now);
+        self.look(&mut state);
+    }
+
+    /// Takes note of why there is no answer. Whatever a provider cannot do before some time, it can do for
+    /// nobody under this key.
+    pub fn failed(&self, trouble: &Trouble) {
+        let failure = &trouble.failure;
+        let wait = match failure.kind {
+            FailureKind::RateLimited => Some(failure.retry_after_ms.unwrap_or(1_000)),
+            FailureKind::Unavailable => failure.retry_after_ms,
+            _ => None,
+        };
+        let mut state = self.lock();
+        state.known = true;
+        state.heard(&trouble.headers);
+        if let Some(wait) = wait.map(Duration::from_millis) {
+            state.slow_down(Instant::now() + wait);
+            if let Some(pause) = state.pause.as_mut().filter(|_| failure.retry_after_ms.is_some()) {
+                pause.tell(wait);
             }
         }
+        self.look(&mut state);
     }
 
     /// How long nothing is sent, if the provider has said so.
@@ -155,33 +237,12 @@ impl Governor {
         until.checked_duration_since(Instant::now())
     }
 
-    /// Takes note of what an answer's headers say of the limits.
-    pub fn heard(&self, headers: &HeaderMap) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        // This answer's own call is not on its way any more.
-        let others = state.in_flight.saturating_sub(1) as f64;
-        if let Some(told) = told(headers, "requests") {
-            state.requests.told(&told, others, now);
+    /// Gives leave to whoever may have it now. One of those who still wait is told to look when it is time:
+    /// what they waited for has changed.
+    fn look(&self, state: &mut State) {
+        if state.pump(self, Instant::now()).is_some() {
+            state.wake.notify_one();
         }
-        if let Some(told) = told(headers, "input-tokens").or(self::told(headers, "tokens")) {
-            state.tokens.told(&told, 0.0, now);
-        }
-        state.pump(self, now);
-    }
-
-    /// The provider said that it is too much, and for how long.
-    pub fn slow_down(&self, wait: Duration) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let until = now + wait;
-        state.not_before = Some(state.not_before.map_or(until, |known| known.max(until)));
-        // What has gathered at the provider till then is not known: it is gone on slowly.
-        if let Some(level) = &mut state.requests.0 {
-            (level.left, level.at) = (0.0, until);
-        }
-        let window = state.window.unwrap_or(f64::INFINITY).min(state.in_flight as f64);
-        state.window = Some((window / 2.0).max(1.0));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -197,7 +258,7 @@ impl Leave {
         if let Some(prefix) = self.prefix {
             state.prefixes.insert(prefix, Prefix::Warm(now + CACHED));
         }
-        state.pump(of, now);
+        of.look(&mut state);
     }
 
     /// The call went well.
@@ -211,7 +272,7 @@ impl Leave {
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let (Some(of), now) = (self.of.take(), Instant::now()) else { return };
+        let Some(of) = self.of.take() else { return };
         let mut state = of.lock();
         state.in_flight -= 1;
         if let Some(prefix) = self.prefix
@@ -219,11 +280,41 @@ impl Drop for Leave {
         {
             state.prefixes.remove(&prefix);
         }
-        state.pump(&of, now);
+        of.look(&mut state);
     }
 }
 
 impl State {
+    fn heard(&mut self, headers: &HeaderMap) {
+        let now = Instant::now();
+        // This answer's own call is not on its way any more.
+        let others = self.in_flight.saturating_sub(1) as f64;
+        let answers = self.in_flight as f64 * self.answer;
+        if let Some(told) = told(headers, "requests") {
+            self.requests.told(&told, others, now);
+        }
+        if let Some(told) = told(headers, "output-tokens") {
+            self.written.told_late(&told, now);
+        }
+        // Where both are told, what is told of their sum says nothing more.
+        if let Some(told) = told(headers, "input-tokens") {
+            self.read.told(&told, 0.0, now);
+        } else if let Some(told) = told(headers, "tokens") {
+            self.tokens.told(&told, answers, now);
+        }
+    }
+
+    /// It was too much: nothing is sent before `until`, and fewer at once from then on.
+    fn slow_down(&mut self, until: Instant) {
+        self.not_before = Some(self.not_before.map_or(until, |known| known.max(until)));
+        // What has gathered at the provider till then is not known: it is gone on slowly.
+        if let Some(level) = &mut self.requests.0 {
+            (level.left, level.at) = (0.0, until);
+        }
+        let window = self.window.unwrap_or(f64::INFINITY).min(self.in_flight as f64);
+        self.window = Some((window / 2.0).max(1.0));
+    }
+
     fn queue(&mut self, run: RunId, waiter: Waiter) {
         match self.waiting.iter_mut().find(|(known, _)| *known == run) {
             Some((_, waiters)) => waiters.push_back(waiter),
@@ -233,6 +324,11 @@ impl State {
 
     /// Gives leave to all who may have it now, run by run. When to look again, if somebody waits.
     fn pump(&mut self, of: &Governor, now: Instant) -> Option<Instant> {
+        if let Some(left) =
+            self.pause.as_mut().filter(|_| !self.waiting.is_empty()).and_then(Pause::news)
+        {
+            self.slow_down(now + left);
+        }
         self.prefixes.retain(|_, prefix| match prefix {
             Prefix::Sent(_) => true,
             Prefix::Warm(until) => *until > now,
@@ -270,13 +366,24 @@ impl State {
             // Whoever comes back looks.
             return Some(now + STAGGER);
         }
+        if !self.known && self.in_flight >= START + self.begun {
+            return Some(now + STAGGER);
+        }
         if let Some(Prefix::Sent(at)) = waiter.prefix.and_then(|prefix| self.prefixes.get(&prefix))
             && *at + STAGGER > now
         {
             return Some(*at + STAGGER);
         }
-        let requests = self.requests.wait(1.0, now);
-        requests.max(self.tokens.wait(waiter.tokens as f64, now))
+        let (read, written) = (waiter.tokens as f64, self.answer.max(1.0));
+        // What is on its way has not been taken yet: how much it is will be seen.
+        let answers = (self.in_flight as f64).mul_add(self.answer, written);
+        let wanted = [
+            (&self.requests, 1.0),
+            (&self.read, read),
+            (&self.written, answers),
+            (&self.tokens, read + written),
+        ];
+        wanted.into_iter().filter_map(|(bucket, wanted)| bucket.wait(wanted, now)).max()
     }
 
     fn admit(&mut self, of: &Governor, waiter: Waiter, now: Instant) {
@@ -287,8 +394,10 @@ impl State {
             return;
         }
         self.in_flight += 1;
+        let (read, written) = (waiter.tokens as f64, self.answer);
         self.requests.take(1.0, now);
-        self.tokens.take(waiter.tokens as f64, now);
+        self.read.take(read, now);
+        self.tokens.take(read + written, now);
         if let Some(prefix) = waiter.prefix
             && !matches!(self.prefixes.get(&prefix), Some(Prefix::Warm(_)))
         {
@@ -324,6 +433,7 @@ fn until(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use kapelle_core::port::agent::Failure;
     use kapelle_core::{Shard, Timestamp};
 
     use super::*;
@@ -337,6 +447,11 @@ mod tests {
         pairs.iter().map(|(key, value)| (name(key), value.parse().unwrap())).collect()
     }
 
+    fn too_much(seconds: u64) -> Trouble {
+        let failure = Failure::new(FailureKind::RateLimited, "slow", "slow");
+        failure.retry_after(Duration::from_secs(seconds)).into()
+    }
+
     /// Whether leave is given without any time going by.
     async fn at_once(governor: &Governor, run: RunId) -> Option<Leave> {
         tokio::time::timeout(Duration::ZERO, governor.leave(run, 10, None)).await.ok()
@@ -346,7 +461,7 @@ mod tests {
     async fn nothing_is_sent_before_a_wait_is_over() {
         let governor = Governor::default();
         let leave = at_once(&governor, run(1)).await.unwrap();
-        governor.slow_down(Duration::from_secs(7));
+        governor.failed(&too_much(7));
         drop(leave);
         let before = Instant::now();
         let leave = governor.leave(run(1), 10, None).await;
@@ -365,7 +480,7 @@ mod tests {
             ("x-ratelimit-remaining-requests", "2"),
             ("x-ratelimit-reset-requests", "58s"),
         ];
-        governor.heard(&headers(&told));
+        governor.begun(&headers(&told));
         let leaves = [at_once(&governor, run(1)).await, at_once(&governor, run(1)).await];
         assert!(leaves.iter().all(Option::is_some));
         assert!(at_once(&governor, run(1)).await.is_none());
@@ -383,7 +498,7 @@ mod tests {
             ("x-ratelimit-remaining-requests", "0"),
             ("x-ratelimit-reset-requests", "60s"),
         ];
-        governor.heard(&headers(&told));
+        governor.begun(&headers(&told));
         let order = Arc::new(Mutex::new(Vec::new()));
         let ask = |number: u8| {
             let (governor, order) = (governor.clone(), order.clone());
@@ -416,9 +531,91 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_wait_of_an_overloaded_provider_holds_for_all_as_well() {
+        let governor = Governor::default();
+        let failure = Failure::new(FailureKind::Unavailable, "overloaded_error", "busy");
+        governor.failed(&failure.clone().into());
+        assert!(at_once(&governor, run(1)).await.is_some());
+        governor.failed(&failure.retry_after(Duration::from_secs(3)).into());
+        let before = Instant::now();
+        drop(governor.leave(run(2), 10, None).await);
+        assert_eq!(before.elapsed(), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_for_answers_is_not_overdrawn() {
+        let governor = Governor::default();
+        let told = [
+            ("anthropic-ratelimit-output-tokens-limit", "1200"),
+            ("anthropic-ratelimit-output-tokens-remaining", "100"),
+            ("anthropic-ratelimit-output-tokens-reset", "2099-01-01T00:00:00Z"),
+        ];
+        // It took 60 of these 100.
+        let mine = at_once(&governor, run(1)).await;
+        governor.begun(&headers(&told));
+        governor.answered(&Tokens { written: 60, ..Tokens::default() });
+        drop(mine);
+        assert!(at_once(&governor, run(1)).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_hears_what_it_waits_for_now() {
+        let governor = Governor::default();
+        let mut all: Vec<Leave> = Vec::new();
+        for _ in 0..START {
+            all.extend(at_once(&governor, run(1)).await);
+        }
+        // First for others to be let in, then for the provider.
+        let before = Instant::now();
+        let waits = governor.leave(run(1), 1, None);
+        let ends = async {
+            governor.failed(&too_much(3));
+            all.clear();
+        };
+        drop(futures_util::future::join(waits, ends).await);
+        assert_eq!(before.elapsed(), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_is_known_few_go_at_once() {
+        let governor = Governor::default();
+        let mut all = Vec::new();
+        while let Some(leave) = at_once(&governor, run(1)).await {
+            all.push(leave);
+        }
+        assert_eq!(all.len(), START);
+        governor.begun(&HeaderMap::new());
+        all.extend(at_once(&governor, run(1)).await);
+        assert_eq!(all.len(), START + 1);
+        assert!(at_once(&governor, run(1)).await.is_none());
+        governor.answered(&Tokens::default());
+        for _ in 0..20 {
+            all.extend(at_once(&governor, run(1)).await);
+        }
+        assert_eq!(all.len(), START + 21);
+    }
+
+    #[tokio::test]
+    async fn a_wait_is_kept_by_others_and_after_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let governor = || Governor::kept_in(folder.path().join("deep/pace"));
+        let (one, two) = (governor(), governor());
+        assert!(at_once(&two, run(1)).await.is_some());
+        one.failed(&too_much(1));
+        let before = Instant::now();
+        assert!(at_once(&two, run(1)).await.is_none());
+        drop(one);
+        // One that begins anew keeps it too.
+        drop(governor().leave(run(1), 1, None).await);
+        let waited = before.elapsed();
+        assert!((900..1_500).contains(&waited.as_millis()), "{waited:?}");
+        assert!(at_once(&governor(), run(1)).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_goes_away_takes_no_leave_along() {
         let governor = Governor::default();
-        governor.slow_down(Duration::from_secs(1));
+        governor.failed(&too_much(1));
         let mut waits = Box::pin(governor.leave(run(1), 1, None));
         assert!(futures_util::poll!(&mut waits).is_pending());
         tokio::time::advance(Duration::from_secs(2)).await;

@@ -11,6 +11,7 @@ mod governor;
 mod key;
 mod models;
 mod openai;
+mod pause;
 mod prices;
 mod schema;
 mod sse;
@@ -212,6 +213,8 @@ const fn is_zero(number: &u64) -> bool {
 /// What comes while a model is answering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delta<'a> {
+    /// The provider has let the call in, and tells in these headers what is left of its limits.
+    Begun(&'a reqwest::header::HeaderMap),
     /// More of the answer.
     Text(&'a str),
     /// More of its thoughts, where it tells them.

@@ -1,9 +1,11 @@
 //! The models that a node can ask: by name, by tier, and what is asked instead where one is in trouble.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use kapelle_core::Digest;
 use kapelle_core::port::agent::{Failure, FailureKind};
 
 use super::{Governor, Prices, Provider};
@@ -21,19 +23,42 @@ pub struct Models {
     default: Option<Box<str>>,
     /// What calls cost.
     pub prices: Option<Arc<Prices>>,
+    paces: Arc<Paces>,
+    /// How many tokens an answer has at the most, where neither the step nor its agent says so.
+    pub tokens_max: Option<u64>,
     /// Agents that can do without ask none of them.
     pub rules_only: bool,
 }
 
-/// A provider, and the pace of calls under its key.
+/// A provider, and the paces of calls under the keys of all providers.
 #[derive(Debug)]
 pub struct Line {
     /// The provider.
     pub provider: Provider,
-    /// The pace.
-    pub governor: Governor,
+    paces: Arc<Paces>,
     /// Models that broke off in the middle of an answer, and when.
     troubled: Mutex<BTreeMap<Box<str>, Instant>>,
+}
+
+/// The pace of calls for each key: two names of one provider with one key are one to it.
+#[derive(Debug, Default)]
+struct Paces {
+    by_key: Mutex<BTreeMap<Digest, Governor>>,
+    /// Where processes tell each other of waits.
+    folder: OnceLock<PathBuf>,
+}
+
+impl Line {
+    /// The pace of calls under the provider's key as it is now.
+    pub async fn governor(&self) -> Result<Governor, Failure> {
+        let key = self.provider.fingerprint().await?;
+        let mut paces = self.paces.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = || match self.paces.folder.get() {
+            Some(folder) => Governor::kept_in(folder.join(&key.hex()[..32])),
+            None => Governor::default(),
+        };
+        Ok(paces.entry(key).or_insert_with(begun).clone())
+    }
 }
 
 /// So long another model is asked first where one broke off.
@@ -80,12 +105,19 @@ impl Models {
     /// Models of `providers`, and what calls of them cost.
     #[must_use]
     pub fn new(providers: Vec<Provider>, prices: Prices) -> Self {
+        let paces: Arc<Paces> = Arc::default();
         let lines = providers.into_iter().map(|provider| {
-            let line = Line { governor: Governor::default(), provider, troubled: Mutex::default() };
+            let line = Line { provider, paces: paces.clone(), troubled: Mutex::default() };
             (line.provider.name.clone(), Arc::new(line))
         });
-        let prices = Some(Arc::new(prices));
-        Self { lines: lines.collect(), prices, ..Self::default() }
+        let (lines, prices) = (lines.collect(), Some(Arc::new(prices)));
+        Self { lines, prices, paces: paces.clone(), ..Self::default() }
+    }
+
+    /// Has the waits that providers ask for kept in `folder` too, for other processes and the next one. What
+    /// is said first holds.
+    pub fn keep_waits_in(&self, folder: PathBuf) {
+        self.paces.folder.set(folder).ok();
     }
 
     /// Calls the first of `models` that answers `name`; each is `provider/model`.

@@ -140,6 +140,7 @@ impl Shown {
         let (text, is_thought) = match delta {
             Delta::Text(text) => (*text, false),
             Delta::Thought(text) => (*text, true),
+            Delta::Begun(headers) => return on(Delta::Begun(headers)),
             Delta::Tool(name) => {
                 self.rest(on);
                 return on(Delta::Tool(&veil.text(name)));
