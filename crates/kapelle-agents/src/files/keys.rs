@@ -9,7 +9,7 @@ use super::front::Split;
 use super::lines::meant;
 use super::tree::{Field, Value};
 use super::{AgentFile, Oddities, Useless, tools};
-use crate::model::{Definition, TOKENS_MAX, TURNS_MAX};
+use crate::model::{Definition, TURNS_MAX};
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 100;
@@ -59,7 +59,7 @@ pub(super) fn agent(
         model: keys.text("model", &mut odd).map(model),
         tools: tools::granted(asked.as_deref(), &denied, line, &mut odd),
         turns_max: keys.count("maxTurns", &mut odd).unwrap_or(TURNS_MAX),
-        tokens_max: TOKENS_MAX,
+        tokens_max: keys.count("maxTokens", &mut odd).map(u64::from),
         effort: keys.word("effort", &EFFORTS, &mut odd),
         tasks_max: keys.count("maxTasks", &mut odd),
     };

@@ -9,13 +9,14 @@ use super::Oddities;
 use super::tree::{self, Field, Value};
 
 /// The keys that mean something, here or where the files come from.
-pub(super) const KNOWN: [&str; 30] = [
+pub(super) const KNOWN: [&str; 31] = [
     "name",
     "description",
     "tools",
     "disallowedTools",
     "model",
     "maxTurns",
+    "maxTokens",
     "effort",
     "category",
     "capabilities",

@@ -57,8 +57,9 @@ pub struct Definition {
     pub tools: Vec<Box<str>>,
     /// How many turns a conversation has at the most.
     pub turns_max: u32,
-    /// How many tokens an answer has at the most.
-    pub tokens_max: u64,
+    /// How many tokens an answer has at the most; `None`: as many as the models' settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_max: Option<u64>,
     /// How hard it is to think.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<Box<str>>,
@@ -78,7 +79,7 @@ impl Definition {
             model: None,
             tools: Vec::new(),
             turns_max: TURNS_MAX,
-            tokens_max: TOKENS_MAX,
+            tokens_max: None,
             effort: None,
             tasks_max: None,
         }

@@ -16,7 +16,7 @@ use super::letters::{self, Letter};
 use super::peers::{self, Came};
 use super::tool::{Granted, Reach, Told};
 use super::tools::SEND;
-use super::{Definition, Used, brief};
+use super::{Definition, TOKENS_MAX, Used, brief};
 use crate::provider::{self, Choice, Models, Part, Prompt, Role, Stop, Turn};
 
 /// The longest that a tool may tell, in bytes.
@@ -77,7 +77,7 @@ impl<'a> Talk<'a> {
             turns: vec![user(vec![Part::Text { text: brief::task(call) }])],
             tools: tools.collect(),
             schema: call.output.as_deref().cloned(),
-            tokens_max: definition.tokens_max,
+            tokens_max: tokens_max(definition, models, call),
             effort: definition.effort.clone(),
         };
         let (used, circles, heard, heard_now) = Default::default();
@@ -192,9 +192,10 @@ impl<'a> Talk<'a> {
     }
 
     fn too_long(&self) -> Failure {
-        let max = self.definition.tokens_max;
+        let max = self.prompt.tokens_max;
         let message = format!(
-            "the answer is longer than {max} tokens, or the conversation than the model takes"
+            "the answer is longer than {max} tokens, or the conversation than the model takes: `maxTokens` in \
+             the step's input or the agent's file, or `max_tokens` in `[models]`, says how long answers may be"
         );
         Failure::new(FailureKind::Refused, "too_long", message)
     }
@@ -287,6 +288,12 @@ impl<'a> Talk<'a> {
             Some(Reach::Writes | Reach::Spends | Reach::Speaks) => Kind::Changed,
         }
     }
+}
+
+/// How many tokens an answer has at the most: whoever is nearest to the step says so.
+fn tokens_max(definition: &Definition, models: &Models, call: &Call) -> u64 {
+    let of_step = call.input["maxTokens"].as_u64().filter(|max| *max > 0);
+    of_step.or(definition.tokens_max).or(models.tokens_max).unwrap_or(TOKENS_MAX)
 }
 
 /// What a record says that a tool told. Whoever has resolved a call of unknown end says it in words, or

@@ -11,11 +11,11 @@ use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, error, schema};
 
 /// The request for `prompt`. What is common to many is marked for the provider's cache: tools and
 /// system prompt, and the conversation so far.
-pub(super) fn body(prompt: &Prompt) -> Json {
+pub(super) fn body(prompt: &Prompt, tokens_max: u64) -> Json {
     let cached = json!({"type": "ephemeral"});
     let mut body = json!({
         "model": prompt.model,
-        "max_tokens": prompt.tokens_max,
+        "max_tokens": tokens_max,
         "stream": true,
         "messages": prompt.turns.iter().filter_map(turn).collect::<Vec<_>>(),
     });
@@ -393,7 +393,7 @@ mod tests {
             tokens_max: 99,
             effort: Some("minimal".into()),
         };
-        let body = body(&prompt);
+        let body = body(&prompt, 9);
         let mark = json!({"type": "ephemeral"});
         assert_eq!(body["system"][0]["cache_control"], mark);
         let content = &body["messages"][0]["content"];

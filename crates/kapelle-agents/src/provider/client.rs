@@ -54,6 +54,7 @@ pub struct Provider {
     pub wire: Wire,
     url: Url,
     version: Box<str>,
+    tokens_max: Option<u64>,
     source: Option<KeySource>,
     key: Mutex<Option<Key>>,
     egress: Arc<Egress>,
@@ -74,6 +75,7 @@ impl Provider {
             wire,
             url: endpoint(wire, base),
             version: ANTHROPIC_VERSION.into(),
+            tokens_max: None,
             source,
             key: Mutex::default(),
             egress,
@@ -87,6 +89,13 @@ impl Provider {
         self
     }
 
+    /// The same, whose models answer with so many tokens at the most, whatever is asked.
+    #[must_use]
+    pub const fn at_most(mut self, tokens: Option<u64>) -> Self {
+        self.tokens_max = tokens;
+        self
+    }
+
     /// Where its key is found.
     #[must_use]
     pub fn source(&self) -> Option<&KeySource> {
@@ -96,9 +105,10 @@ impl Provider {
     /// The request for `prompt`: what a record of the call is looked up by.
     #[must_use]
     pub fn body(&self, prompt: &Prompt) -> Json {
+        let least = self.tokens_max.map_or(prompt.tokens_max, |max| max.min(prompt.tokens_max));
         match self.wire {
-            Wire::Anthropic => anthropic::body(prompt),
-            Wire::OpenAi => openai::body(prompt),
+            Wire::Anthropic => anthropic::body(prompt, least),
+            Wire::OpenAi => openai::body(prompt, least),
         }
     }
 
@@ -168,7 +178,7 @@ impl Provider {
         // Before anything is shortened: half a key is not found any more.
         veil.json(&mut body);
         let request = request_id(veil, &answer.headers);
-        let said = error::Said { body: &body, request: request.as_deref() };
+        let said = error::Said { of: &self.name, body: &body, request: request.as_deref() };
         let failure = error::refused(answer.status, &answer.headers, &said, Timestamp::now());
         Trouble { failure, headers: limits(&answer.headers) }
     }

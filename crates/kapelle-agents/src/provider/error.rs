@@ -21,6 +21,8 @@ const MESSAGE_MAX: usize = 400;
 
 /// What an answer with an error status says, without the key.
 pub(super) struct Said<'a> {
+    /// The provider's name.
+    pub(super) of: &'a str,
     /// Nothing where it is no JSON.
     pub(super) body: &'a Json,
     /// The provider's name for the call.
@@ -40,6 +42,13 @@ pub(super) fn refused(
     if let Some(said) = fault["message"].as_str() {
         message = format!("{message}: {}", said.chars().take(MESSAGE_MAX).collect::<String>());
     }
+    if status == StatusCode::BAD_REQUEST && is_of_length(&code, &message) {
+        message = format!(
+            "{message}; `max_tokens` in `[providers.{}]`, or `maxTokens` of the agent or the step, says how long \
+             an answer may be",
+            said.of
+        );
+    }
     if let Some(request) = said.request {
         message = format!("{message} (request `{request}`)");
     }
@@ -57,6 +66,20 @@ pub(super) fn refused(
         Some(wait) => failure.retry_after(wait),
         None => failure,
     }
+}
+
+/// Whether prompt and answer were too much together, in the words of several servers.
+fn is_of_length(code: &str, message: &str) -> bool {
+    let words = [
+        "max_tokens",
+        "max_completion_tokens",
+        "context length",
+        "context size",
+        "context window",
+        "context limit",
+    ];
+    let codes = ["context_length_exceeded", "exceed_context_size_error"];
+    codes.contains(&code) || words.iter().any(|word| message.contains(word))
 }
 
 fn kind(status: StatusCode, code: &str) -> FailureKind {
@@ -127,7 +150,7 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let headers: HeaderMap = headers.collect();
         let request = headers.get("request-id").map(|id| id.to_str().unwrap());
-        refused(status, &headers, &Said { body, request }, now)
+        refused(status, &headers, &Said { of: "local", body, request }, now)
     }
 
     #[test]
@@ -155,6 +178,10 @@ mod tests {
         assert_eq!(failure(429, &[], &fault("insufficient_quota")).kind, FailureKind::Refused);
         assert_eq!(failure(400, &[("retry-after", "1")], &fault("bad")).kind, FailureKind::Invalid);
         assert_eq!(failure(400, &[("retry-after", "1")], &fault("bad")).retry_after_ms, None);
+        let window = "maximum context length is 8192 tokens, max_completion_tokens is 16000";
+        let long = failure(400, &[], &json!({"error": {"message": window}})).message;
+        assert!(long.contains("`max_tokens` in `[providers.local]`"), "{long}");
+        assert!(!failure(400, &[], &fault("bad")).message.contains("max_tokens"));
         for status in [401, 402, 403, 404] {
             assert_eq!(failure(status, &[], &fault("bad")).kind, FailureKind::Refused, "{status}");
         }

@@ -13,6 +13,10 @@ use super::{Governor, Prices, Provider};
 /// The names of tiers, from the quick one to the one that thinks most.
 pub const TIERS: [&str; 3] = ["fast", "balanced", "strong"];
 
+/// Names that public agent files use, and the tiers that they stand for.
+const ALIASES: [(&str, &str); 4] =
+    [("haiku", "fast"), ("sonnet", "balanced"), ("opus", "strong"), ("fable", "strong")];
+
 /// The models that can be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Models {
@@ -149,11 +153,19 @@ impl Models {
     pub fn find(&self, wish: Option<&str>) -> Result<Vec<Choice>, Failure> {
         let inherited = |wish: &&str| *wish != "inherit" && !wish.is_empty();
         let wish = wish.filter(inherited).or(self.default.as_deref()).unwrap_or("balanced");
-        let found = match self.names.get(wish) {
+        let found = match self.names.get(self.meant(wish)) {
             Some(models) => models.iter().map(|model| self.direct(model)).collect(),
-            None => self.direct(wish).map(|choice| vec![choice]),
+            None => self.direct(self.meant(wish)).map(|choice| vec![choice]),
         };
         found.map_err(|why| Failure::new(FailureKind::Invalid, "no_model", why))
+    }
+
+    /// What a name means that a vendor has for its models, where that vendor is not there: the tier.
+    fn meant<'a>(&'a self, wish: &'a str) -> &'a str {
+        let known = ALIASES.into_iter().find(|(alias, _)| *alias == wish);
+        let Some((_, tier)) = known.filter(|_| !self.names.contains_key(wish)) else { return wish };
+        let given = self.names.contains_key(tier).then_some(tier);
+        given.or(self.default.as_deref()).unwrap_or(wish)
     }
 
     fn direct(&self, name: &str) -> Result<Choice, String> {
@@ -220,7 +232,13 @@ mod tests {
             unknown,
             "there is no model `gpt`; names are balanced, sonnet, or `PROVIDER/MODEL` with a provider of a, b"
         );
+        // Names of a vendor that is not there: the tier, or else the default.
+        assert_eq!(names(&models, Some("sonnet")), Ok(vec!["b/s".to_owned()]));
+        assert!(names(&models, Some("opus")).is_err());
         models.set_default("sonnet").unwrap();
+        assert_eq!(names(&models, Some("opus")), Ok(vec!["b/s".to_owned()]));
+        models.name("strong", vec!["a/big".into()]).unwrap();
+        assert_eq!(names(&models, Some("opus")), Ok(vec!["a/big".to_owned()]));
         assert_eq!(names(&models, None), Ok(vec!["b/s".to_owned()]));
         assert!(models.name("strong", vec!["c/m".into()]).is_err());
     }

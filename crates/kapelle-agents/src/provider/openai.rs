@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error, schema};
 
-/// The request for `prompt`.
-pub(super) fn body(prompt: &Prompt) -> Json {
+/// The request for `prompt`, for an answer of at most `tokens_max`.
+pub(super) fn body(prompt: &Prompt, tokens_max: u64) -> Json {
     let format = prompt.schema.as_ref().filter(|schema| schema::is_of_object(schema));
     let words = prompt.schema.as_ref().filter(|_| format.is_none()).map(super::in_words);
     let system = prompt.system.as_deref().into_iter().chain(words.as_deref());
@@ -19,7 +19,7 @@ pub(super) fn body(prompt: &Prompt) -> Json {
     let mut body = json!({
         "model": prompt.model,
         "messages": messages,
-        "max_completion_tokens": prompt.tokens_max,
+        "max_completion_tokens": tokens_max,
         "stream": true,
         "stream_options": {"include_usage": true},
     });
@@ -352,7 +352,7 @@ mod tests {
             tokens_max: 9,
             effort: None,
         };
-        let body = body(&prompt);
+        let body = body(&prompt, 9);
         let roles =
             body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap());
         assert_eq!(

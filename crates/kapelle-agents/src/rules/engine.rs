@@ -194,7 +194,7 @@ fn definition(agent: &str) -> Definition {
     Definition {
         name: agent.into(),
         prompt: SYSTEM.into(),
-        tokens_max: TOKENS_MAX,
+        tokens_max: Some(TOKENS_MAX),
         turns_max: TURNS_MAX,
         ..Definition::plain()
     }

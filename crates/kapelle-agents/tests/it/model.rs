@@ -286,3 +286,29 @@ async fn without_a_provider_it_is_said_what_is_missing() {
     assert_eq!(failure.kind, FailureKind::Invalid);
     assert!(failure.message.contains("no model provider is configured"), "{failure:?}");
 }
+
+#[tokio::test]
+async fn how_long_an_answer_may_be_says_who_is_nearest_and_the_server_at_last() {
+    let fake = Fake::start(Script::default()).unwrap();
+    let asked = async |server: Option<u64>, all, agent: Option<u64>, step: Json| {
+        let egress = Arc::new(Egress::with_limits(Policy::Operator, LIMITS));
+        let base = fake.url().parse().unwrap();
+        // The fake takes any key but none.
+        let key = KeySource::Command(vec!["echo".into(), "k".into()]);
+        let provider = Provider::new("fake", Wire::Anthropic, &base, Some(key), egress);
+        let mut models = Models::new(vec![provider.at_most(server)], Prices::shipped());
+        models.tokens_max = all;
+        let model = Some("fake/claude-sonnet-5-5".into());
+        let definition = Definition { model, tokens_max: agent, ..Definition::plain() };
+        let agent = Model::new(definition, Arc::new(models), Arc::default());
+        let desk = ScratchDesk::new().unwrap();
+        agent.perform(contract::call("work", step, "/"), &desk).await.unwrap();
+        fake.journal().last().unwrap().body["max_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(asked(None, None, None, json!({})).await, 16_000);
+    assert_eq!(asked(None, Some(900), None, json!({})).await, 900);
+    assert_eq!(asked(None, Some(900), Some(800), json!({})).await, 800);
+    assert_eq!(asked(None, Some(900), Some(800), json!({"maxTokens": 9_000})).await, 9_000);
+    assert_eq!(asked(Some(700), Some(900), None, json!({"maxTokens": 9_000})).await, 700);
+    assert_eq!(asked(Some(700), None, Some(60), json!({})).await, 60);
+}

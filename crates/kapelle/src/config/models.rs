@@ -1,6 +1,7 @@
 //! `[providers.NAME]` and `[models]`: which models can be asked, where, and under what names.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ pub(crate) struct ProviderAt {
     /// The version of the Messages format, for servers that know only an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<String>,
+    /// How many tokens an answer of its models has at the most, for servers with a small window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens: Option<NonZeroU64>,
 }
 
 /// How a provider is spoken to.
@@ -55,6 +59,9 @@ pub(crate) struct Models {
     /// `analyzer`, `summarizer`, `guide-extractor` and `aggregator` never ask one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rules_only: bool,
+    /// How many tokens an answer has at the most, where neither the step nor its agent says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens: Option<NonZeroU64>,
     /// For what is easy: the first of these that answers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) fast: Vec<String>,
@@ -133,6 +140,7 @@ impl ProviderAt {
             return Err(format!("`{url}` is no address such as `https://host/v1`"));
         }
         let provider = Provider::new(name, wire, &url, self.source()?, egress.clone());
+        let provider = provider.at_most(self.max_tokens.map(NonZeroU64::get));
         match &self.version {
             Some(version) if version.len() == 10 && version.is_ascii() => {
                 Ok(provider.in_version(version))
@@ -170,6 +178,7 @@ pub(crate) fn models(
                 key_file: None,
                 key_command: None,
                 version: None,
+                max_tokens: None,
             };
             all.insert(name.to_owned(), at);
         }
@@ -186,6 +195,7 @@ pub(crate) fn models(
     let mut models = Asked::new(made, prices.map_err(|why| format!("`models.prices`: {why}"))?);
     names.give(&all, &mut models)?;
     models.rules_only = names.rules_only;
+    models.tokens_max = names.max_tokens.map(NonZeroU64::get);
     Ok(models)
 }
 
@@ -312,6 +322,10 @@ mod tests {
         assert_eq!(names(&both, "strong"), ["anthropic/claude-opus-5-5"]);
         assert!(!read("", &[("ANTHROPIC_API_KEY", "")]).unwrap().has_default());
         assert!(!both.rules_only);
+        // Names of a vendor that is not there stand for tiers.
+        let other = read("", &[("OPENAI_API_KEY", "k")]).unwrap();
+        assert_eq!(names(&other, "sonnet"), names(&other, "balanced"));
+        assert_eq!(names(&other, "haiku"), ["openai/gpt-5.4-mini"]);
         assert!(read("[models]\nrules_only = true", &[]).unwrap().rules_only);
         let odd = read("", &[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "no")]).unwrap_err();
         assert!(odd.contains("`OPENAI_BASE_URL`"), "{odd}");

@@ -101,7 +101,7 @@ async fn storm(limits: &str) -> Counts {
         name: "asker".into(),
         model: Some("fake/claude-sonnet-5-5".into()),
         tools: vec!["note".into()],
-        tokens_max: 500,
+        tokens_max: Some(500),
         ..Definition::plain()
     };
     let tools = Arc::new(Tools::new(vec![note.clone()], []));
