@@ -359,10 +359,16 @@ fn for_model(prompt: &Prompt, choice: &Choice, name: &str) -> Prompt {
 fn prefix(prompt: &Prompt) -> Option<u64> {
     let system = prompt.system.as_deref().unwrap_or_default();
     let tools = prompt.tools.iter().map(|tool| tool.description.len()).sum::<usize>();
-    if system.len() + tools < 4_096 {
-        return None;
-    }
     let mut hasher = std::hash::DefaultHasher::new();
+    if system.len() + tools < 4_096 {
+        // What siblings share is long enough.
+        let shared = prompt.turns.first()?.parts.get(..prompt.shared).filter(|s| !s.is_empty())?;
+        for part in shared {
+            if let Part::Text { text } = part {
+                text.hash(&mut hasher);
+            }
+        }
+    }
     (&*prompt.model, system).hash(&mut hasher);
     prompt.tools.iter().for_each(|tool| tool.name.hash(&mut hasher));
     Some(hasher.finish())

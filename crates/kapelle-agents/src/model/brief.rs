@@ -1,4 +1,5 @@
 //! What a model is told at first: what is wanted, with what input, and what the answer is to look like.
+//! What siblings of a step have in common stands first, so that they find it in the provider's cache.
 //!
 //! **Invariant:** the input of a step is data. It stands in a fence that it cannot close, and the system
 //! prompt says so: what it asks for is not what is wanted.
@@ -7,6 +8,7 @@ use std::borrow::Cow;
 
 use kapelle_core::port::agent::{Call, Heard};
 use kapelle_core::{Digest, Json, canonical};
+use serde_json::Map;
 
 use super::Definition;
 
@@ -22,14 +24,40 @@ pub(super) fn system(definition: &Definition) -> Box<str> {
     format!("{prompt}{gap}{RULES}").into()
 }
 
-/// The first turn of the user.
-pub(super) fn task(call: &Call) -> Box<str> {
+/// Shorter texts are in no provider's cache, in bytes.
+const SHARED_MIN: usize = 4 << 10;
+
+/// The first turn of the user, in parts: what the step's siblings have in common, if there are some, and
+/// its own task.
+pub(super) fn task(call: &Call) -> Vec<Box<str>> {
+    let (mut parts, input) = shared(call);
+    parts.push(own(call, &input));
+    parts
+}
+
+/// The long fields of the input, each in a fence of its own, and what is left of it. Only a part of a step
+/// has siblings, and they differ in what is short: in an item, in a number.
+fn shared(call: &Call) -> (Vec<Box<str>>, Cow<'_, Json>) {
+    let of = match &call.input {
+        Json::Object(of) if call.step.as_str().contains('.') => of,
+        input => return (Vec::new(), Cow::Borrowed(input)),
+    };
+    let field = |(name, value): (&String, &Json)| (name.clone(), value.clone());
+    let (long, short): (Map<_, _>, Map<_, _>) =
+        of.iter().map(field).partition(|(_, value)| shown(value).len() >= SHARED_MIN);
+    let fence = |(name, value): (&String, &Json)| {
+        fenced(&format!("input {}", quiet(name)), &shown(value)).into()
+    };
+    (long.iter().map(fence).collect(), Cow::Owned(short.into()))
+}
+
+/// What the step itself is asked.
+fn own(call: &Call, input: &Json) -> Box<str> {
     let mut text = call.prompt.as_deref().unwrap_or_default().trim().to_owned();
-    let nothing =
-        call.input.is_null() || call.input.as_object().is_some_and(serde_json::Map::is_empty);
+    let nothing = input.is_null() || input.as_object().is_some_and(Map::is_empty);
     if !nothing {
         let gap = if text.is_empty() { "" } else { "\n\n" };
-        text = format!("{text}{gap}{}", fenced("input", &shown(&call.input)));
+        text = format!("{text}{gap}{}", fenced("input", &shown(input)));
     }
     if let Some(complaint) = &call.complaint {
         text = format!(

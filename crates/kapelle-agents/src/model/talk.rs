@@ -71,10 +71,12 @@ impl<'a> Talk<'a> {
                 input: card.input.clone(),
             }
         });
+        let task = brief::task(call);
         let prompt = Prompt {
             model: "".into(),
             system: Some(brief::system(definition)),
-            turns: vec![user(vec![Part::Text { text: brief::task(call) }])],
+            shared: task.len() - 1,
+            turns: vec![user(task.into_iter().map(|text| Part::Text { text }).collect())],
             tools: tools.collect(),
             schema: call.output.as_deref().cloned(),
             tokens_max: tokens_max(definition, models, call),

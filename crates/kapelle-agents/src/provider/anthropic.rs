@@ -9,8 +9,9 @@ use serde_json::{Map, json};
 
 use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, error, schema};
 
-/// The request for `prompt`. What is common to many is marked for the provider's cache: tools and
-/// system prompt, and the conversation so far.
+/// The request for `prompt`, for an answer of at most `tokens_max`. What will be read again is marked for the
+/// provider's cache, which costs more where it is not: tools and system prompt, what other calls share, and
+/// the conversation so far where there are tools to go on with.
 pub(super) fn body(prompt: &Prompt, tokens_max: u64) -> Json {
     let cached = json!({"type": "ephemeral"});
     let mut body = json!({
@@ -31,7 +32,11 @@ pub(super) fn body(prompt: &Prompt, tokens_max: u64) -> Json {
     if !system.is_empty() {
         body["system"] = system.into();
     }
-    if let Some(last) = last_block(&mut body) {
+    let shared = prompt.shared.checked_sub(1).map(|last| &mut body["messages"][0]["content"][last]);
+    if let Some(Json::Object(block)) = shared {
+        block.insert("cache_control".into(), cached.clone());
+    }
+    if let Some(last) = last_block(&mut body).filter(|_| !prompt.tools.is_empty()) {
         last.insert("cache_control".into(), cached);
     }
     if !prompt.tools.is_empty() {
@@ -387,6 +392,7 @@ mod tests {
         let prompt = Prompt {
             model: "m".into(),
             system: Some("You are.".into()),
+            shared: 0,
             turns: vec![Turn { role: Role::User, by: None, parts: vec![said, result] }],
             tools: vec![tool],
             schema: Some(json!({"type": "object", "properties": {"a": {"type": "string"}}})),
@@ -407,6 +413,16 @@ mod tests {
         );
         assert_eq!(body["output_config"]["format"]["schema"]["additionalProperties"], false);
         assert_eq!(body["output_config"]["effort"], "low");
+        // Nothing goes on without tools, and only what is shared is read again.
+        let text = |text: &str| Part::Text { text: text.into() };
+        let parts = vec![text("long"), text("one's own")];
+        let turns = vec![Turn { role: Role::User, by: None, parts }];
+        let once = super::body(&Prompt { tools: Vec::new(), shared: 1, turns, ..prompt }, 9);
+        let content = &once["messages"][0]["content"];
+        assert_eq!(
+            (&content[0]["cache_control"], &content[1]["cache_control"]),
+            (&mark, &Json::Null)
+        );
         assert!(body.get("temperature").is_none() && body.get("tool_choice").is_none());
     }
 }

@@ -36,6 +36,8 @@ pub struct Prompt {
     pub system: Option<Box<str>>,
     /// The conversation so far; the last turn is the user's.
     pub turns: Vec<Turn>,
+    /// So many parts of the first turn are the same in other calls at about this time.
+    pub shared: usize,
     /// What the model may call, in a stable order: it is part of the cached prefix.
     pub tools: Vec<Tool>,
     /// JSON Schema that the answer is to obey.

@@ -342,6 +342,7 @@ mod tests {
         let prompt = Prompt {
             model: "m".into(),
             system: Some("You are.".into()),
+            shared: 0,
             turns: vec![
                 turn(Role::User, vec![text("one"), text("two")]),
                 turn(Role::Assistant, calls),

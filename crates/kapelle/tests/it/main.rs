@@ -25,6 +25,7 @@ mod kill_processes;
 mod kill_round;
 mod kill_server;
 mod kill_stores;
+mod leak;
 mod library;
 mod live;
 mod memory;

@@ -330,3 +330,96 @@ fn rules_answer_where_a_budget_has_no_room_for_a_model() {
     run(&folder, &fake, "run . --json").expect(5);
     assert_eq!(fake.journal().len(), 0, "{:?}", fake.counts());
 }
+
+#[test]
+fn the_first_example_of_the_manual_works_at_either_provider() {
+    let manual = include_str!("../../../../docs/models.md");
+    let (_, rest) = manual.split_once("```yaml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let read = "id: example\ntasks:\n  - { id: read, agentName: echo, input: { value: a text } }\n";
+    let example = example.replacen("tasks:\n", read, 1);
+    let example =
+        example.replace("agentName: model\n", "agentName: model\n    dependencies: [read]\n");
+    for key in ["ANTHROPIC", "OPENAI"] {
+        let (folder, fake) = (Folder::new(), start("{}"));
+        folder.write("workflow.yaml", &example);
+        let mut command = folder.command("run . --json");
+        let at = fake.url();
+        let base = if key == "OPENAI" { format!("{at}/v1") } else { at };
+        command.env(format!("{key}_API_KEY"), CANARY).env(format!("{key}_BASE_URL"), base);
+        let done = Running::of(command).finish().expect(0);
+        let answered = done.events().into_iter().filter(|event| event["type"] == "step_completed");
+        assert!(answered.clone().any(|event| event["output"]["topic"].is_string()), "{}", done.out);
+        assert_eq!(fake.journal().len(), 1, "{key}: {:?}", fake.counts());
+    }
+}
+
+#[test]
+fn a_wait_is_kept_by_all_processes_of_a_store_and_over_a_kill() {
+    let (folder, fake) = (Folder::new(), start("faults: [{rate_limit: 3, at: [1]}]"));
+    let step =
+        "{ id: ask, agentName: model, prompt: 'go', retry: { maxAttempts: 9, initial: 1ms } }";
+    folder.write("workflow.yaml", &format!("id: one\ntasks: [{step}]"));
+    let mut first = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&first.wait_for("run_created", None));
+    first.wait_for("step_retrying", None);
+    let told = Instant::now();
+    first.crash();
+    let second = Running::of(with(&folder, &fake, "run . --json"));
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(0);
+    second.finish().expect(0);
+    assert!(told.elapsed() > Duration::from_millis(2_500), "{:?}", told.elapsed());
+    let early: Vec<_> = fake.journal().into_iter().filter_map(|entry| entry.early).collect();
+    assert!(early.is_empty(), "{early:?}");
+    assert_eq!(fake.journal().len(), 3, "{:?}", fake.counts());
+    for file in files(&folder.path().join(".kapelle/pace")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!format!("{text} {}", file.display()).contains(CANARY), "{text}");
+    }
+}
+
+#[test]
+fn limits_of_what_is_written_are_kept() {
+    let limits = "limits: {output_tokens: {per_minute: 60000, burst: 500}}";
+    let text = "word ".repeat(240);
+    let (folder, fake) =
+        (Folder::new(), start(&format!("{limits}\nrules: [{{answer: [{{text: \"{text}\"}}]}}]")));
+    let retry = "prompt: \"number {{ item }}\", retry: { maxAttempts: 30, initial: 1ms }";
+    let workflow = branches(15).replace("prompt: \"number {{ item }}\"", retry);
+    folder.write("workflow.yaml", &workflow.replace("50000", "9000000"));
+    run(&folder, &fake, "run . --json").expect(0);
+    let requests = fake.journal().len();
+    assert!(requests <= 22, "{requests} requests for 15 answers: {:?}", fake.counts());
+}
+
+#[test]
+fn what_siblings_share_is_read_out_of_the_cache() {
+    let (folder, fake) = (Folder::new(), start("rules: [{answer: [{text: 'seen'}]}]"));
+    let long = "A line about gulls on roofs. ".repeat(560);
+    let task = "{ id: ask, agentName: model, forEach: inputs.items, prompt: 'Judge it.', \
+                input: { item: '{{ item }}', text: '{{ inputs.long }}' } }";
+    let inputs = "{ items: { type: array, default: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] }, long: { type: string } }";
+    folder.write("workflow.yaml", &format!("id: ten\ninputs: {inputs}\ntasks: [{task}]"));
+    folder.write("inputs.json", &serde_json::json!({"long": long}).to_string());
+    run(&folder, &fake, "run . --json --inputs inputs.json").expect(0);
+    let sum = |name: &str| -> u64 {
+        fake.journal()
+            .iter()
+            .map(|entry| entry.usage.as_ref().unwrap()[name].as_u64().unwrap())
+            .sum()
+    };
+    let figures =
+        ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"].map(sum);
+    // Stored once, read by the nine others.
+    let text = (long.len() / 4) as u64;
+    assert!((text..text + 200).contains(&figures[1]), "{figures:?}");
+    assert!(figures[2] >= 9 * text, "{figures:?}");
+    assert!(figures[0] < 10 * 200, "{figures:?}");
+    // Each in a fence that its text cannot close, before what is asked of this one.
+    let asked = fake.journal()[0].body["messages"][0]["content"].clone();
+    let (shared, own) = (asked[0]["text"].as_str().unwrap(), asked[1]["text"].as_str().unwrap());
+    assert!(
+        shared.starts_with("<data of=\"input text\" mark=") && own.starts_with("Judge it."),
+        "{own}"
+    );
+}

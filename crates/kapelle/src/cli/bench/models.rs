@@ -150,6 +150,7 @@ fn prompt(what: &str) -> Prompt {
     Prompt {
         model: MODEL.into(),
         system: None,
+        shared: 0,
         turns: vec![Turn { role: Role::User, by: None, parts }],
         tools: Vec::new(),
         schema: None,
