@@ -113,6 +113,8 @@ pub(super) struct Answer {
 /// A block of it: as it began, and what has come since.
 #[derive(Debug)]
 struct Block {
+    /// What the provider counts it by.
+    index: u64,
     json: Json,
     text: String,
     signature: String,
@@ -134,7 +136,9 @@ impl Answer {
                 }
                 let text = json["text"].as_str().or(json["thinking"].as_str());
                 let text = text.unwrap_or_default().to_owned();
-                self.blocks.push(Block { json, text, signature: String::new() });
+                // Whoever does not count begins them one after the other.
+                let index = event["index"].as_u64().unwrap_or(self.blocks.len() as u64);
+                self.blocks.push(Block { index, json, text, signature: String::new() });
             }
             "content_block_delta" => self.delta(&event["delta"], &event["index"], on),
             "message_delta" => self.end(&mut event),
@@ -146,8 +150,9 @@ impl Answer {
     }
 
     fn delta(&mut self, delta: &Json, index: &Json, on: &mut dyn FnMut(Delta<'_>)) {
-        let index = index.as_u64().and_then(|index| usize::try_from(index).ok());
-        let Some(block) = index.and_then(|index| self.blocks.get_mut(index)) else { return };
+        let index = index.as_u64().unwrap_or((self.blocks.len() as u64).saturating_sub(1));
+        let mut blocks = self.blocks.iter_mut().rev();
+        let Some(block) = blocks.find(|block| block.index == index) else { return };
         let piece = |name: &str| delta[name].as_str().unwrap_or_default();
         match delta["type"].as_str().unwrap_or_default() {
             "text_delta" => {
@@ -183,10 +188,11 @@ impl Answer {
     }
 
     /// The answer, if all of it has come.
-    pub(super) fn finish(self) -> Result<Reply, Failure> {
+    pub(super) fn finish(mut self) -> Result<Reply, Failure> {
         if !self.complete {
             return Err(error::cut());
         }
+        self.blocks.sort_by_key(|block| block.index);
         let stop = stop(&self.message);
         Ok(Reply {
             parts: self.blocks.into_iter().map(Block::part).collect(),
@@ -315,15 +321,15 @@ mod tests {
             delta(1, &json!({"type": "text_delta", "text": "Let me "})),
             delta(1, &json!({"type": "text_delta", "text": "look."})),
             delta(1, &json!({"type": "later_delta", "x": 1})),
+            start(3, &json!({"type": "tool_use", "id": "t2", "name": "list", "input": {}})),
             start(2, &json!({"type": "tool_use", "id": "t1", "name": "read", "input": {}})),
             delta(2, &json!({"type": "input_json_delta", "partial_json": "{\"path\":"})),
             delta(2, &json!({"type": "input_json_delta", "partial_json": "\"a\"}"})),
-            start(3, &json!({"type": "tool_use", "id": "t2", "name": "list", "input": {}})),
             start(4, &json!({"type": "hologram", "of": "tomorrow"})),
             json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": usage}),
             json!({"type": "message_stop"}),
         ]);
-        assert_eq!(heard, "(hm)Let me look.<read><list>");
+        assert_eq!(heard, "(hm)Let me look.<list><read>");
         let reply = reply.unwrap();
         assert_eq!(reply.stop, Stop::Tools);
         let tokens = Tokens {
