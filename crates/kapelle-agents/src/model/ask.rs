@@ -155,8 +155,7 @@ impl Asking<'_> {
         });
         let work = |key: Box<str>| -> BoxFuture<'_, _> {
             Box::pin(async move {
-                let turn =
-                    std::mem::take(&mut *had.lock().unwrap_or_else(PoisonError::into_inner));
+                let turn = std::mem::take(&mut *had.lock().unwrap_or_else(PoisonError::into_inner));
                 let said = self.first_that_answers(choices, turn, prompt, &key).await;
                 let said = said.map(|said| Said { heard: mail, ..said });
                 let used = said.as_ref().map_or(Some(FREE), Said::told_usage);
