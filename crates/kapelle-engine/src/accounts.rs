@@ -264,7 +264,7 @@ impl Calls {
             Event::EffectRecorded { step, attempt, effect, used, .. } => {
                 let ordinal = effect.ordinal;
                 let call = Call { run, step: *step, attempt: *attempt, ordinal };
-                self.announced.insert(call, Some(used.as_ref().map(Sum::of).unwrap_or_default()));
+                self.announced.insert(call, used.as_ref().map(Sum::of));
             }
             _ => {}
         }

@@ -233,15 +233,19 @@ impl AttemptDesk {
         let mut kept = Kept::default();
         let ordinal = id.ordinal;
         let outcome = match &result {
-            Ok(json) => Outcome::Done(self.keep(json.clone(), &mut kept).await?),
-            Err(failure) if failure.certain => Outcome::Failed(failure.clone()),
+            Ok(json) => self.keep(json.clone(), &mut kept).await.map(Outcome::Done),
+            Err(failure) if failure.certain => Ok(Outcome::Failed(failure.clone())),
             // What is not known is not recorded.
-            Err(_) => {
+            Err(failure) => Err(failure.clone()),
+        };
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(failure) => {
                 // It may have been made, and paid.
                 if let Some(reserve) = &reserve {
                     self.settle(call, Sum::of(reserve)).await;
                 }
-                return result;
+                return Err(failure);
             }
         };
         let command = Command::RecordEffect { step, attempt, effect: id, outcome, used };

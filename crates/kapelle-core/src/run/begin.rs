@@ -146,10 +146,16 @@ impl Run {
     ) -> Result<Begun, Obstacle> {
         let scope = self.scope(Some(no), &[uses], world.values)?;
         let items = match expr::list(list, &scope) {
-            Ok(items) if items.len() <= ITEMS_MAX => items,
+            Ok(items) if items.len() <= self.growth() => items,
             Ok(items) => {
+                let (items, grown) = (items.len(), ITEMS_MAX - self.growth());
+                let all = if grown == 0 {
+                    String::new()
+                } else {
+                    format!(" and {grown} steps grew before")
+                };
                 let message =
-                    format!("`forEach` gives {} items, {ITEMS_MAX} are allowed", items.len());
+                    format!("`forEach` gives {items} items{all}, {ITEMS_MAX} are allowed in a run");
                 return Ok(failed(
                     no,
                     Failure::new(FailureKind::Invalid, "too_many_items", message),
@@ -165,6 +171,11 @@ impl Run {
         let (list, payload) = Value::of(Json::Array(items), INLINE_MAX);
         let grown = Event::StepsGrown { by: no, parts, join: Join::All, list: Some(list) };
         Ok(Begun { events: vec![grown], payloads: payload.into_iter().collect(), call: None })
+    }
+
+    /// How many steps may still grow in the run.
+    pub(super) fn growth(&self) -> usize {
+        ITEMS_MAX.saturating_sub(self.steps.len() - self.plan.len())
     }
 
     fn start(&self, no: StepNo, wanted: &Wanted<'_>, world: &World<'_>) -> Result<Begun, Obstacle> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::command::{Command, Produced, Refusal, Takeover};
 use super::event::{Blocked, EffectId, Event, Join, Parts, Resolved, Skipped, Verdict};
-use super::group::PARTS_MAX;
 use super::question::UNANSWERED;
 use super::step::{EffectState, Status, Step};
 use super::{Run, Sum, Timer};
@@ -486,7 +485,7 @@ impl Run {
         };
         let again = step.group.as_deref().is_some_and(|g| g.deciding && g.join == join);
         let may = step.status == Status::Ready || (step.status == Status::Grown && again);
-        if may && (1..=PARTS_MAX).contains(&parts.count()) && self.are_new(step, parts) {
+        if may && (1..=self.growth()).contains(&parts.count()) && self.are_new(step, parts) {
             return Ok(());
         }
         Err(Refusal::CannotGrow(step.id.clone()))

@@ -217,3 +217,19 @@ fn a_step_says_a_hundred_things_and_is_told_a_hundred() {
     assert_eq!(stage.run.messages().len(), 101);
     assert_eq!(stage.replayed(), stage.run);
 }
+
+#[test]
+fn all_steps_together_grow_no_more_than_one_may() {
+    let step = |id: &str, items: usize| {
+        let each = json!({"list": format!("[0] * {items}"), "as": "item"});
+        json!({"id": id, "work": {"agent": {"agent": "echo"}}, "for_each": each})
+    };
+    let steps = [step("a", 60_000), step("b", 60_000), step("c", 40_000)];
+    let plan = json!({"workflow": "wide", "max_parallel": 1, "steps": steps});
+    let mut stage = Driver::new(serde_json::from_value(plan).unwrap(), json!({}), id());
+    stage.turn();
+    let named = |name: &str| stage.run.step(stage.run.find(name).unwrap()).unwrap();
+    assert_eq!((named("a").parts().len(), named("c").parts().len()), (60_000, 40_000));
+    let failure = named("b").failure.as_deref().unwrap().message.to_string();
+    assert!(failure.contains("60000 items and 60000 steps grew before"), "{failure}");
+}
