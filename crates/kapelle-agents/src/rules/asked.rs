@@ -26,6 +26,32 @@ const NUMBERS: [&str; 26] = [
     "combien", "quando", "quanto",
 ];
 
+/// Words that ask for one of several, and what has numbers, if it is not far behind.
+const WHICH: [&str; 8] = ["which", "what", "welche", "welcher", "welches", "quel", "quelle", "qué"];
+const NUMBERED: [&str; 20] = [
+    "port",
+    "ports",
+    "version",
+    "versions",
+    "release",
+    "number",
+    "limit",
+    "size",
+    "timeout",
+    "date",
+    "year",
+    "price",
+    "percentage",
+    "rate",
+    "puerto",
+    "versión",
+    "nummer",
+    "grenze",
+    "größe",
+    "datum",
+];
+const WHICH_NEAR: usize = 4;
+
 /// Words that ask for something else each.
 const ASKING: [&str; 27] = [
     "what", "why", "where", "when", "who", "which", "was", "warum", "wieso", "wo", "wann", "wer",
@@ -97,6 +123,7 @@ impl Way {
             Some(at) if is(&NUMBERS, at) || is(&NUMBERS, at + 1) => Self::Number,
             Some(_) => Self::How,
             None if is(&["when", "wann", "quand", "cuándo", "quando"], 0) => Self::Number,
+            None if is(&WHICH, 0) && (1..=WHICH_NEAR).any(|at| is(&NUMBERED, at)) => Self::Number,
             None => Self::Any,
         }
     }

@@ -25,6 +25,7 @@ async fn pages() -> Json {
 async fn the_first_line_answers_what_is_asked_of_the_pages() {
     let pages = pages().await;
     let wanted = [
+        ("Which port does the broker listen on?", "Brokers accept clients on port 7400"),
         ("How long are messages kept?", "Messages are kept for "),
         ("How long are messages kept in version 3?", "Messages are kept for "),
         ("How large can a message be?", "A message can have a size of at most "),

@@ -23,7 +23,7 @@ const TOGETHER: f32 = 0.5;
 const EXPECTED: f32 = 0.3;
 /// What a number of another kind counts, and what it costs to have none.
 const ANY_NUMBER: f32 = 0.1;
-const NO_NUMBER: f32 = -0.4;
+const NO_NUMBER: f32 = -0.8;
 /// What a word counts that says of a number what it measures.
 const MEASURED: f32 = 0.15;
 /// What share of the question a text must have to be more on it.
