@@ -26,6 +26,12 @@ pub struct Entry {
     pub time_ms: u64,
     /// Method and path.
     pub path: String,
+    /// What its answer is named in `request-id` or `x-request-id`.
+    #[serde(default)]
+    pub request: String,
+    /// Its `idempotency-key`.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
     /// The name of its key; none if it had none that is known.
     pub key: Option<String>,
     /// The model it names.

@@ -99,14 +99,17 @@ impl Shared {
     pub(crate) fn take(&self, call: &Call) -> (Reply, Option<Ticket>) {
         let n = self.journal.number();
         let now_ms = self.clock.now_ms();
+        let request_id = self.signer.id("req_", n);
+        let idempotency_key = call.headers.get("idempotency-key");
         let entry = Entry {
             n,
             time: rfc3339(now_ms),
             time_ms: now_ms,
             path: call.path.clone(),
+            request: request_id.clone(),
+            idempotency_key: idempotency_key.and_then(|key| key.to_str().ok().map(str::to_owned)),
             ..Entry::default()
         };
-        let request_id = self.signer.id("req_", n);
         let digest = *blake3::hash(call.body.as_deref().unwrap_or_default()).as_bytes();
         let mut work = Work { shared: self, call, entry, request_id, digest };
         let mut reply = work.reply().unwrap_or_else(|refusal| work.refused(&refusal));

@@ -110,7 +110,8 @@ pub(crate) fn powercut(args: &[&str]) -> Result<()> {
 
 /// The whole campaign, in the numbers that the design names: a million seeds, ten thousand bits, kills
 /// and cuts, every fault, disks that fail in the kernel and slow ones, two hundred takeovers, a store
-/// of two gigabytes, two thousand histories of two stores, an hour of whatever may come from outside for
+/// of two gigabytes, two thousand histories of two stores, two hundred runs against a provider that fails,
+/// fifty kills of agents that think, an hour of whatever may come from outside for
 /// each that reads it, every change of core.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
@@ -123,6 +124,8 @@ pub(crate) fn soak() -> Result<()> {
     run(command.env("KAPELLE_KILL_ROUNDS", "10000"))?;
     let mut command = tests_called("fault", &["kapelle"]);
     run(command.env("KAPELLE_FAULT_ALL", "1"))?;
+    run(tests_called("storm", &["kapelle"]).env("KAPELLE_STORM_RUNS", "200"))?;
+    run(tests_called("review_kills", &["kapelle"]).env("KAPELLE_REVIEW_KILLS", "50"))?;
     fuzz::Fuzz::read(&["--seconds", "3600"]).expect("it is well put").run()?;
     powercut(&["--slow", "600"])?;
     powercut(&["--failing", "12"])?;

@@ -37,6 +37,7 @@ mod poison;
 mod recover;
 mod repo_check;
 mod research;
+mod review_kills;
 mod run;
 mod size;
 mod slow;

@@ -141,8 +141,15 @@ impl Running {
 
     /// Kills it as a crash would.
     pub(crate) fn crash(mut self) {
+        self.kill();
+    }
+
+    /// The same; whether it was still there.
+    pub(crate) fn kill(&mut self) -> bool {
+        let there = self.child.try_wait().unwrap().is_none();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        there
     }
 
     /// Waits for its end.
