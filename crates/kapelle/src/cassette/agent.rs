@@ -45,6 +45,7 @@ impl Taped {
             None => {}
         }
         let desk = TapedDesk::new(desk, &self.tape, &step);
+        let key = call.key.clone();
         let answer = self.agent.perform(call, &desk).await;
         let end = match &answer {
             Err(failure) => End::Failure(failure.clone()),
@@ -54,7 +55,7 @@ impl Taped {
                 End::Answer(Told { value, used, artifacts })
             }
         };
-        self.tape.put(&step, asked, end);
+        self.tape.put(&step, Some(&key), asked, end);
         answer
     }
 }
@@ -133,7 +134,7 @@ impl<'d> TapedDesk<'d> {
             Some(End::Answer(told)) => (Ok(told.value), told.used),
             Some(End::Failure(failure)) => (Err(failure), Some(Usage::default())),
             None => {
-                let (result, used) = work(key).await;
+                let (result, used) = work(key.clone()).await;
                 let end = match &result {
                     Ok(value) => {
                         let (value, artifacts) = (value.clone(), Vec::new());
@@ -141,7 +142,7 @@ impl<'d> TapedDesk<'d> {
                     }
                     Err(failure) => End::Failure(failure.clone()),
                 };
-                self.tape.put(self.step, asked, end);
+                self.tape.put(self.step, Some(&key), asked, end);
                 (result, used)
             }
         }
@@ -214,7 +215,7 @@ impl Desk for TapedDesk<'_> {
         Box::pin(async move {
             let answer = answer.await?;
             let told = Told { value: answer.clone(), used: None, artifacts: Vec::new() };
-            self.tape.put(self.step, asked, End::Answer(told));
+            self.tape.put(self.step, None, asked, End::Answer(told));
             Ok(answer)
         })
     }

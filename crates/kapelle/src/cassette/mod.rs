@@ -5,10 +5,13 @@
 //! asked there is the digest alone, and no key is in a call or its answer. Whoever plays a cassette asks
 //! nobody outside: a call that is not on it fails.
 //!
+//! A run that was killed goes on with its cassette, see [`resumed`].
+//!
 //! Absent: the order of calls with different inputs. Equal calls are answered in the order of their
 //! recording.
 
 mod agent;
+mod resumed;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -23,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use agent::Taped;
+pub(crate) use resumed::OnRecord;
 
 /// What the first line of a cassette says.
 const FORMAT: u32 = 1;
@@ -44,6 +48,10 @@ enum Mode {
 struct Recorder {
     file: File,
     calls: u64,
+    /// The run that is named on it.
+    run: Option<RunId>,
+    /// That run has ended.
+    ended: bool,
     /// Why it is not whole.
     fault: Option<String>,
 }
@@ -52,6 +60,8 @@ struct Recorder {
 struct Player {
     ends: HashMap<Asked, VecDeque<End>>,
     played: u64,
+    /// The run that it is of, if that had not ended.
+    open: Option<RunId>,
 }
 
 /// What a call is known by.
@@ -104,15 +114,42 @@ struct Made {
 struct Line {
     /// For people: the step that asked.
     step: Box<str>,
+    /// Which call of the run that is: `step/ordinal`, 0 for that of the agent itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Box<str>>,
     #[serde(flatten)]
     asked: Asked,
     #[serde(flatten)]
     end: End,
 }
 
+/// What a line of the file holds.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    cassette: u32,
+#[serde(untagged)]
+enum Row {
+    Head { cassette: u32 },
+    Run { run: RunId },
+    Ended { ended: RunId },
+    Call(Line),
+}
+
+impl Row {
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("it is JSON") + "\n"
+    }
+}
+
+/// What a cassette says.
+struct Rows {
+    run: Option<RunId>,
+    has_ended: bool,
+    lines: Vec<Line>,
+}
+
+/// `at` in a key of a call, `run/step/ordinal/generation`.
+fn place(key: &str) -> Option<Box<str>> {
+    let (_, place) = key.split_once('/')?;
+    Some(place.rsplit_once('/')?.0.into())
 }
 
 impl Tape {
@@ -127,30 +164,28 @@ impl Tape {
             }
             _ => format!("`{shown}`: {error}"),
         })?;
-        let head = serde_json::to_string(&Head { cassette: FORMAT }).expect("it is JSON");
-        writeln!(file, "{head}").map_err(|error| format!("`{shown}`: {error}"))?;
-        let recorder = Recorder { file, calls: 0, fault: None };
-        Ok(Self::of(Mode::Record(Mutex::new(recorder))))
+        let head = Row::Head { cassette: FORMAT }.text();
+        file.write_all(head.as_bytes()).map_err(|error| format!("`{shown}`: {error}"))?;
+        Ok(Self::recording(Recorder { file, calls: 0, run: None, ended: false, fault: None }))
     }
 
     /// A cassette that was recorded.
     pub(crate) fn play(path: &Path) -> Result<Self, String> {
-        let shown = path.display();
-        let text = read(path).map_err(|error| format!("`{shown}`: {error}"))?;
-        let mut lines = text.lines().zip(1_u64..);
-        let head = lines.next().and_then(|(line, _)| serde_json::from_str::<Head>(line).ok());
-        match head.map(|head| head.cassette) {
-            Some(FORMAT) => {}
-            Some(other) => return Err(format!("`{shown}` has form {other}, known is {FORMAT}")),
-            None => return Err(format!("`{shown}` is no cassette: `--record FILE` makes one")),
-        }
-        let mut player = Player::default();
-        for (line, number) in lines {
-            let line: Line = serde_json::from_str(line)
-                .map_err(|error| format!("`{shown}`, line {number}: {error}"))?;
+        Self::play_what(path, |_| true)
+    }
+
+    fn play_what(path: &Path, wanted: impl Fn(&Line) -> bool) -> Result<Self, String> {
+        let text = read(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
+        let rows = rows(&text, path)?;
+        let mut player = Player { open: rows.run.filter(|_| !rows.has_ended), ..Player::default() };
+        for line in rows.lines.into_iter().filter(wanted) {
             player.ends.entry(line.asked).or_default().push_back(line.end);
         }
         Ok(Self::of(Mode::Play(Mutex::new(player))))
+    }
+
+    fn recording(recorder: Recorder) -> Self {
+        Self::of(Mode::Record(Mutex::new(recorder)))
     }
 
     fn of(mode: Mode) -> Self {
@@ -159,7 +194,23 @@ impl Tape {
 
     /// It is about this run; calls of agents wait until that is known.
     pub(crate) fn is_about(&self, run: RunId) {
+        if let Mode::Record(recorder) = &self.mode {
+            let mut recorder = lock(recorder);
+            if recorder.run.replace(run).is_none() {
+                recorder.write(&Row::Run { run });
+            }
+        }
         self.run.send_replace(Some(run));
+    }
+
+    /// The run has ended: the cassette is whole.
+    pub(crate) fn has_ended(&self) {
+        if let Mode::Record(recorder) = &self.mode {
+            let mut recorder = lock(recorder);
+            if let (Some(run), false) = (recorder.run, recorder.ended) {
+                recorder.ended = recorder.write(&Row::Ended { ended: run });
+            }
+        }
     }
 
     /// Whether nobody outside is asked.
@@ -174,7 +225,13 @@ impl Tape {
                 let recorder = lock(recorder);
                 let calls = recorder.calls;
                 match &recorder.fault {
-                    None => format!("{calls} outside calls recorded"),
+                    None if recorder.ended || recorder.run.is_none() => {
+                        format!("{calls} outside calls recorded")
+                    }
+                    None => format!(
+                        "{calls} outside calls recorded; the run has not ended: `runs resume` with the same \
+                         `--record` goes on with both"
+                    ),
                     Some(fault) => format!("the cassette is not whole: {fault}"),
                 }
             }
@@ -193,21 +250,15 @@ impl Tape {
     }
 
     /// Keeps how a call ended. What is not known is not kept.
-    fn put(&self, step: &str, asked: Asked, end: End) {
+    fn put(&self, step: &str, key: Option<&str>, asked: Asked, end: End) {
         let Mode::Record(recorder) = &self.mode else { return };
         if matches!(&end, End::Failure(failure) if !failure.certain) {
             return;
         }
-        let mut line =
-            serde_json::to_string(&Line { step: step.into(), asked, end }).expect("it is JSON");
-        line.push('\n');
+        let line = Line { step: step.into(), at: key.and_then(place), asked, end };
         let mut recorder = lock(recorder);
-        match recorder.file.write_all(line.as_bytes()) {
-            Ok(()) => recorder.calls += 1,
-            Err(fault) => {
-                recorder.fault.get_or_insert(fault.to_string());
-            }
-        }
+        let written = recorder.write(&Row::Call(line));
+        recorder.calls += u64::from(written);
     }
 
     /// It is not whole any more.
@@ -225,12 +276,58 @@ impl Tape {
         player.played += u64::from(end.is_some());
         Some(end.unwrap_or_else(|| {
             let call = &asked.call;
+            let then = match player.open {
+                None => "record it again".to_owned(),
+                Some(run) => format!(
+                    "its run had not ended when it was recorded; go on with `kapelle runs resume {run} --record FILE`"
+                ),
+            };
             let message = format!(
-                "the cassette has no answer left to `{call}` as step `{step}` asks it: record it again"
+                "the cassette has no answer left to `{call}` as step `{step}` asks it: {then}"
             );
             End::Failure(Failure::new(FailureKind::Diverged, "not_on_cassette", message))
         }))
     }
+}
+
+impl Recorder {
+    /// Whether it could.
+    fn write(&mut self, row: &Row) -> bool {
+        let written = self.file.write_all(row.text().as_bytes());
+        if let Err(fault) = &written {
+            self.fault.get_or_insert(fault.to_string());
+        }
+        written.is_ok()
+    }
+}
+
+/// What is written in a cassette.
+fn rows(text: &str, path: &Path) -> Result<Rows, String> {
+    let shown = path.display();
+    let mut lines = text.lines().zip(1_u64..);
+    match lines.next().and_then(|(line, _)| serde_json::from_str::<Row>(line).ok()) {
+        Some(Row::Head { cassette: FORMAT }) => {}
+        Some(Row::Head { cassette: other }) => {
+            return Err(format!("`{shown}` has form {other}, known is {FORMAT}"));
+        }
+        _ => return Err(format!("`{shown}` is no cassette: `--record FILE` makes one")),
+    }
+    let mut rows = Rows { run: None, has_ended: false, lines: Vec::new() };
+    for (line, number) in lines {
+        let row: Row = serde_json::from_str(line).or_else(|_| {
+            // What a call lacks is told in its own words.
+            serde_json::from_str(line)
+                .map(Row::Call)
+                .map_err(|error| format!("`{shown}`, line {number}: {error}"))
+        })?;
+        match row {
+            Row::Head { .. } => {}
+            Row::Run { run } => rows.run = Some(run),
+            Row::Ended { .. } => rows.has_ended = true,
+            Row::Call(line) => rows.lines.push(line),
+        }
+    }
+    Ok(rows)
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -278,7 +375,7 @@ mod tests {
             (&two, answer(json!("two"))),
             (&one, answer(json!("one"))),
         ] {
-            tape.put("s", asked.clone(), end);
+            tape.put("s", None, asked.clone(), end);
         }
         assert_eq!(tape.summary(), "3 outside calls recorded");
         assert!(tape.take("s", &one).is_none() && !tape.plays());

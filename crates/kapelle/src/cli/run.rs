@@ -79,16 +79,29 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
             return Err(error.into());
         }
     };
+    if let (Some(file), true) = (&args.record, submitted.existing) {
+        node.close(std::time::Duration::ZERO).await?;
+        fs::remove_file(file)?;
+        let resume = settings.command(&format!("runs resume {} --record FILE", submitted.id));
+        return Err(Stop::usage(format!("the run is there already: go on with `{resume}`")));
+    }
     let view = View::new(args.how.json, 1);
     if let (Some(tape), Ok(run)) = (&tape, submitted.id.parse()) {
         tape.is_about(run);
     }
     let wanted = Wanted { run: submitted.id, fresh: !submitted.existing };
     let end = follow(node, settings, vec![wanted], args.how.people(), view).await;
-    if let Some(tape) = tape {
-        out::say(&tape.summary());
-    }
+    ended(tape.as_deref(), &end);
     end
+}
+
+/// Says what became of the cassette, if there is one.
+pub(super) fn ended(tape: Option<&Tape>, end: &Result<Exit, Stop>) {
+    let Some(tape) = tape else { return };
+    if matches!(end, Ok(Exit::Done | Exit::Failed)) {
+        tape.has_ended();
+    }
+    out::say(&tape.summary());
 }
 
 /// The cassette, if one is wanted.

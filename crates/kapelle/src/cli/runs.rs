@@ -1,15 +1,18 @@
 //! `runs`: looking at runs, and telling them what to do.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
 
 use super::exit::{Exit, Stop};
 use super::follow::{Wanted, follow, watch};
-use super::run::How;
+use super::run::{How, ended};
 use super::session::{Settings, with_client, with_reader};
 use super::view::View;
 use super::{bill, history, out};
+use crate::cassette::{OnRecord, Tape};
 use crate::node::Node;
 
 /// A run: its id, a unique end of it (4 or more characters), or its task id
@@ -138,6 +141,12 @@ pub(crate) struct Resume {
     /// All runs that have not ended
     #[arg(long)]
     all: bool,
+    /// Go on with the cassette to which the run was recorded
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "replay"])]
+    record: Option<PathBuf>,
+    /// Take what the outside answers out of this file, and ask nobody
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    replay: Option<PathBuf>,
     #[command(flatten)]
     how: How,
 }
@@ -390,7 +399,9 @@ async fn events(client: &Client, run: &str, mut after: u64, json: bool) -> Resul
 }
 
 async fn resume(args: Resume, settings: &Settings) -> Result<Exit, Stop> {
-    let node = settings.look_to_work().await?;
+    let tape = tape(&args, settings).await?;
+    settings.expect_store()?;
+    let node = settings.open_with(tape.clone()).await?;
     let client = node.app.client();
     let runs = match args.run {
         Some(run) => vec![run],
@@ -401,7 +412,33 @@ async fn resume(args: Resume, settings: &Settings) -> Result<Exit, Stop> {
     }
     let view = View::new(args.how.json, runs.len());
     let wanted = runs.into_iter().map(|run| Wanted { run, fresh: false }).collect();
-    follow(node, settings, wanted, args.how.people(), view).await
+    let end = follow(node, settings, wanted, args.how.people(), view).await;
+    ended(tape.as_deref(), &end);
+    end
+}
+
+/// The cassette with which the run goes on, if one is wanted.
+async fn tape(args: &Resume, settings: &Settings) -> Result<Option<Arc<Tape>>, Stop> {
+    let (Some(run), Some(file)) = (&args.run, args.record.as_ref().or(args.replay.as_ref())) else {
+        return Ok(None);
+    };
+    with_reader(settings, async |client, node| {
+        let id = client.run(run).await?.id.parse().map_err(Stop::usage)?;
+        if let Some(other) = node.engine().owner(id).await? {
+            let word = format!("process {} works on the run: its calls are not ours", other.pid);
+            return Err(Stop::usage(word));
+        }
+        let run = node.engine().run(node.app.tenant(), id).await?;
+        let run = OnRecord::of(&run, &settings.known_agents());
+        let tape = match args.record {
+            Some(_) => Tape::append(file, &run),
+            None => Tape::play_on(file, &run),
+        };
+        let tape = tape.map_err(Stop::usage)?;
+        tape.is_about(id);
+        Ok(Some(Arc::new(tape)))
+    })
+    .await
 }
 
 async fn open_runs(client: &Client) -> Result<Vec<String>, Stop> {

@@ -2,7 +2,7 @@
 
 use kapelle_fake::{Fake, Script};
 
-use crate::support::{Done, Folder, Running};
+use crate::support::{Done, Folder, Running, run_of};
 
 /// A key that must be nowhere.
 const CANARY: &str = "sk-canary-5d21c8";
@@ -31,6 +31,10 @@ rules:
 "#;
 
 fn run(folder: &Folder, line: &str, fake: Option<&Fake>) -> Done {
+    start(folder, line, fake).finish()
+}
+
+fn start(folder: &Folder, line: &str, fake: Option<&Fake>) -> Running {
     let mut command = folder.command(line);
     for name in ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY"] {
         command.env_remove(name);
@@ -38,17 +42,23 @@ fn run(folder: &Folder, line: &str, fake: Option<&Fake>) -> Done {
     if let Some(fake) = fake {
         command.env("ANTHROPIC_API_KEY", CANARY).env("ANTHROPIC_BASE_URL", fake.url());
     }
-    Running::of(command).finish()
+    Running::of(command)
 }
 
-#[test]
-fn what_was_recorded_is_played_without_the_outside() {
+/// A folder with the workflow, its agent and what that reads.
+fn folder(workflow: &str) -> Folder {
     let folder = Folder::new();
-    folder.write("workflow.yaml", WORKFLOW);
+    folder.write("workflow.yaml", workflow);
     folder.write("notes.txt", "the first text");
     std::fs::create_dir(folder.path().join("agents")).unwrap();
     let reader = "---\nname: reader\ndescription: Reads.\ntools: read_file\n---\nYou read.\n";
     folder.write("agents/reader.md", reader);
+    folder
+}
+
+#[test]
+fn what_was_recorded_is_played_without_the_outside() {
+    let folder = folder(WORKFLOW);
     let fake = Fake::start(Script::parse(SCRIPT).unwrap()).unwrap();
     let done = run(&folder, "--agents agents run . --json --record tape", Some(&fake)).expect(0);
     assert!(done.err.contains("outside calls recorded"), "{}", done.err);
@@ -70,4 +80,66 @@ fn what_was_recorded_is_played_without_the_outside() {
     assert!(told.contains("not_on_cassette"), "{told}");
     let refused = run(&folder, "--agents agents run . --record tape", None).expect(2);
     assert!(refused.err.contains("is there already"), "{}", refused.err);
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_with_its_cassette_which_is_whole_then() {
+    // The process is done before the model is asked.
+    let folder = folder(
+        &WORKFLOW.replace("agentName: reader", "agentName: reader\n    dependencies: [draw]"),
+    );
+    let fake = Fake::start(Script::parse(SCRIPT).unwrap()).unwrap();
+    let mut first = start(&folder, "--agents agents run . --json --record tape", Some(&fake));
+    let id = run_of(&first.wait_for("run_created", None));
+    first.wait_for("effect_recorded", Some("read"));
+    first.crash();
+    let path = folder.path().join("tape");
+    let tape = std::fs::read_to_string(&path).unwrap();
+    // Played as it is, it says why it ends in the middle; without what was on it, nothing goes on.
+    let part = run(&folder, "--agents agents --store other run . --json --replay tape", None);
+    let told = serde_json::to_string(&part.expect(1).events()).unwrap();
+    assert!(told.contains("its run had not ended when it was recorded"), "{told}");
+    let resume = |file: &str, how: &str, fake: Option<&Fake>| {
+        run(&folder, &format!("--agents agents runs resume {id} --json {how} {file}"), fake)
+    };
+    let lost = resume("another", "--record", Some(&fake)).expect(2);
+    assert!(lost.err.contains("its beginning is lost"), "{}", lost.err);
+    let (drawn, others): (Vec<&str>, _) = tape.lines().partition(|line| line.contains("draw/0"));
+    folder.write("part", &(others.join("\n") + "\n"));
+    let part = resume("part", "--record", Some(&fake)).expect(2);
+    assert!(part.err.contains("is not whole: step `draw`"), "{}", part.err);
+    let other = id.replace(&id[id.len() - 4..], "0000");
+    folder.write("foreign", &tape.replace(&id, &other));
+    let foreign = resume("foreign", "--record", Some(&fake)).expect(2);
+    assert!(foreign.err.contains("is about another run"), "{}", foreign.err);
+    // A crash may come between the cassette and the journal, and in the middle of a line.
+    let ahead = drawn[0].replace("draw/0", "both/0") + "\n{\"step\":\"re";
+    folder.write("tape", &(tape + &ahead));
+    let done = resume("tape", "--record", Some(&fake)).expect(0);
+    assert!(done.err.contains("outside calls recorded\n"), "{}", done.err);
+    let asked = fake.journal().len();
+    drop(fake);
+    folder.write("notes.txt", "another text");
+    let again = "--agents agents --store another run . --json --replay tape";
+    let again = run(&folder, again, None).expect(0);
+    assert_eq!(again.last()["output"], done.last()["output"]);
+    assert!(again.err.contains(", 0 left on the cassette"), "{}", again.err);
+    assert!((2..=3).contains(&asked), "{asked}");
+}
+
+#[test]
+fn a_replay_that_is_killed_goes_on_with_the_rest_of_the_cassette() {
+    let folder = folder(&format!("{WORKFLOW}config: {{ maxParallelAgents: 1 }}\n"));
+    let fake = Fake::start(Script::parse(SCRIPT).unwrap()).unwrap();
+    let done = run(&folder, "--agents agents run . --json --record tape", Some(&fake)).expect(0);
+    drop(fake);
+    let mut replay = start(&folder, "--agents agents run . --json --replay tape", None);
+    let id = run_of(&replay.wait_for("run_created", None));
+    replay.wait_for("effect_recorded", Some("read"));
+    replay.crash();
+    let again =
+        run(&folder, &format!("--agents agents runs resume {id} --json --replay tape"), None);
+    let again = again.expect(0);
+    assert_eq!(again.last()["output"], done.last()["output"]);
+    assert!(again.err.contains(", 0 left on the cassette"), "{}", again.err);
 }
