@@ -75,6 +75,9 @@ pub struct StepSpending {
     /// What it has cost.
     #[serde(flatten)]
     pub cost: Spending,
+    /// What it asked models.
+    #[serde(flatten)]
+    pub asked: Asked,
     /// Milliseconds of its attempts that are over, where that has a limit.
     #[serde(default, skip_serializing_if = "crate::is_zero")]
     pub worked_ms: u64,
@@ -88,6 +91,19 @@ pub struct StepSpending {
 pub struct ModelSpending {
     /// `provider/model`.
     pub model: String,
+    /// By what.
+    #[serde(flatten)]
+    pub asked: Asked,
+    /// Nano-dollars, as far as prices are known.
+    pub nano_usd: i64,
+    /// Calls whose price nobody knows.
+    pub unpriced_calls: u64,
+}
+
+/// Recorded calls of models, and the tokens that they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
     /// How many calls are recorded.
     pub calls: u64,
     /// Tokens read anew.
@@ -98,10 +114,14 @@ pub struct ModelSpending {
     pub stored_tokens: u64,
     /// Tokens written.
     pub output_tokens: u64,
-    /// Nano-dollars, as far as prices are known.
-    pub nano_usd: i64,
-    /// Calls whose price nobody knows.
-    pub unpriced_calls: u64,
+}
+
+impl Asked {
+    /// All tokens that were read.
+    #[must_use]
+    pub const fn read_tokens(&self) -> u64 {
+        self.fresh_tokens + self.cached_tokens + self.stored_tokens
+    }
 }
 
 /// What may be spent.

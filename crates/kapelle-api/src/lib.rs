@@ -18,7 +18,7 @@ mod why;
 
 pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, UnusableAgent};
 pub use bill::{
-    Account, Amount, Bill, Budgets, Limit, ModelSpending, Raise, Spending, StepSpending,
+    Account, Amount, Asked, Bill, Budgets, Limit, ModelSpending, Raise, Spending, StepSpending,
 };
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};

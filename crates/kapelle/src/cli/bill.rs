@@ -35,18 +35,20 @@ fn lines(bill: &api::Bill) -> Vec<String> {
     let width = bill.steps.iter().map(|step| step.step.len()).max().unwrap_or(0).max(15);
     for step in &bill.steps {
         let mut cost = amount(&step.cost.spent);
+        if step.asked.calls > 0 {
+            cost = format!("{cost}: {}", asked(&step.asked));
+        }
+        for (name, of) in open(&step.cost) {
+            cost = format!("{cost}; {name} {}", amount(of));
+        }
         if step.worked_ms > 0 {
             cost = format!("{cost}; worked on for {}", duration(step.worked_ms));
         }
         lines.push(format!("{:width$}  {cost}", step.step));
     }
     lines.push(format!("{:width$}  {}", "spent", amount(&bill.total.spent)));
-    for (name, of) in
-        [("reserved", &bill.total.reserved), ("unknown outcome", &bill.total.unknown_outcome)]
-    {
-        if *of != api::Amount::default() {
-            lines.push(format!("{name:width$}  {}", amount(of)));
-        }
+    for (name, of) in open(&bill.total) {
+        lines.push(format!("{name:width$}  {}", amount(of)));
     }
     if let Some(limit) = &bill.budget {
         lines.push(format!("{:width$}  {}", "budget", self::limit(limit)));
@@ -54,14 +56,32 @@ fn lines(bill: &api::Bill) -> Vec<String> {
     if bill.active_ms > 0 {
         lines.push(format!("{:width$}  {}", "active", duration(bill.active_ms)));
     }
-    for model in &bill.models {
-        let read = model.fresh_tokens + model.cached_tokens + model.stored_tokens;
-        lines.push(format!(
-            "{}: {} calls, {read} tokens read ({} of the cache), {} written",
-            model.model, model.calls, model.cached_tokens, model.output_tokens
-        ));
-    }
+    lines.extend(bill.models.iter().map(model));
     lines
+}
+
+/// What is reserved or of unknown outcome, if anything is.
+fn open(of: &api::Spending) -> impl Iterator<Item = (&'static str, &api::Amount)> {
+    let open = [("reserved", &of.reserved), ("unknown outcome", &of.unknown_outcome)];
+    open.into_iter().filter(|(_, of)| **of != api::Amount::default())
+}
+
+fn model(of: &api::ModelSpending) -> String {
+    let unpriced = match of.unpriced_calls {
+        0 => String::new(),
+        n => format!(" and {n} calls of unknown price"),
+    };
+    format!("{}: {}{unpriced}: {}", of.model, dollars(of.nano_usd), asked(&of.asked))
+}
+
+/// Calls of models, and what they read and wrote.
+fn asked(of: &api::Asked) -> String {
+    let calls = if of.calls == 1 { "call" } else { "calls" };
+    let api::Asked { fresh_tokens, cached_tokens, stored_tokens, output_tokens, .. } = of;
+    let read = format!("{} {calls}, {} tokens read", of.calls, of.read_tokens());
+    let kinds = [(fresh_tokens, "fresh"), (cached_tokens, "cached"), (stored_tokens, "stored")];
+    let kinds = kinds.map(|(tokens, kind)| format!("{tokens} {kind}"));
+    format!("{read} ({}), {output_tokens} written", kinds.join(", "))
 }
 
 #[derive(Debug, clap::Args)]

@@ -49,18 +49,30 @@ pub(super) async fn bill(
 ) -> Result<Answer<api::Bill>, Problem> {
     let id = app.find(&run).await?;
     let run = app.engine().run(app.tenant(), id).await?;
-    let steps = run.view().filter(|view| view.step.ledger() != Ledger::default());
-    let steps = steps.map(|view| api::StepSpending {
-        step: view.step.id.to_string(),
-        cost: cost(&view.step.ledger()),
-        worked_ms: millis(view.step.ledger().worked),
-        budget: run.spec(view.no).budget.map(|budget| limit(&budget, &view.step.ledger())),
-    });
+    let (mut steps, mut models) = (Vec::new(), BTreeMap::new());
+    for view in run.view() {
+        let (ledger, calls) = (view.step.ledger(), calls(&app, &run, view.no).await?);
+        if ledger == Ledger::default() && calls.is_empty() {
+            continue;
+        }
+        let mut asked = api::Asked::default();
+        for call in &calls {
+            add(&mut asked, call);
+            add_to_model(&mut models, call);
+        }
+        steps.push(api::StepSpending {
+            step: view.step.id.to_string(),
+            cost: cost(&ledger),
+            asked,
+            worked_ms: millis(ledger.worked),
+            budget: run.spec(view.no).budget.map(|budget| limit(&budget, &ledger)),
+        });
+    }
     Ok(Answer(api::Bill {
         run: id.to_string(),
         total: cost(run.ledger()),
-        steps: steps.collect(),
-        models: models(&app, &run).await?,
+        steps,
+        models: models.into_values().collect(),
         budget: run.plan().plan.budget.map(|budget| limit(&budget, run.ledger())),
         active_ms: millis(run.active()),
     }))
@@ -123,25 +135,22 @@ fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {
     }
 }
 
-/// What each model was asked, as the records of its calls tell.
-async fn models(app: &App, run: &Run) -> Result<Vec<api::ModelSpending>, Problem> {
-    let mut models: BTreeMap<String, api::ModelSpending> = BTreeMap::new();
-    for view in run.view() {
-        for call in calls(app, run, view.no).await? {
-            let of = models.entry(call.model.clone()).or_default();
-            of.model = call.model;
-            of.calls += 1;
-            of.fresh_tokens += call.fresh_tokens;
-            of.cached_tokens += call.cached_tokens;
-            of.stored_tokens += call.stored_tokens;
-            of.output_tokens += call.output_tokens;
-            match call.nano_usd {
-                Some(nanos) => of.nano_usd += nanos,
-                None => of.unpriced_calls += 1,
-            }
-        }
+fn add(asked: &mut api::Asked, call: &api::ModelCall) {
+    asked.calls += 1;
+    asked.fresh_tokens += call.fresh_tokens;
+    asked.cached_tokens += call.cached_tokens;
+    asked.stored_tokens += call.stored_tokens;
+    asked.output_tokens += call.output_tokens;
+}
+
+fn add_to_model(models: &mut BTreeMap<String, api::ModelSpending>, call: &api::ModelCall) {
+    let of = models.entry(call.model.clone()).or_default();
+    of.model.clone_from(&call.model);
+    add(&mut of.asked, call);
+    match call.nano_usd {
+        Some(nanos) => of.nano_usd += nanos,
+        None => of.unpriced_calls += 1,
     }
-    Ok(models.into_values().collect())
 }
 
 /// The calls of models that a step has on record, in their order.
