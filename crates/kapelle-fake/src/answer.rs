@@ -127,7 +127,9 @@ impl Making<'_> {
         if self.violate {
             return Ok(json.map_or(text, |json| json.to_string()));
         }
-        match (&asked.schema, json) {
+        // Words before a call are no answer yet: the form is that of the answer.
+        let before_call = self.parts.iter().any(|p| p.tool.is_some()) && asked.calls != Calls::None;
+        match (asked.schema.as_ref().filter(|_| !before_call), json) {
             (Some(schema), Some(json)) => match fits(schema, &json) {
                 Ok(()) => Ok(json.to_string()),
                 Err(why) => Err(Unfit(why)),
@@ -138,7 +140,11 @@ impl Making<'_> {
                 _ => Ok(generate::instance(schema, self.dice).to_string()),
             },
             (None, Some(json)) => Ok(json.to_string()),
-            (None, None) if asked.any_json && serde_json::from_str::<Value>(&text).is_err() => {
+            (None, None)
+                if asked.any_json
+                    && !before_call
+                    && serde_json::from_str::<Value>(&text).is_err() =>
+            {
                 Ok(serde_json::json!({ "answer": text }).to_string())
             }
             (None, None) => Ok(text),

@@ -170,6 +170,23 @@ rules:
 }
 
 #[test]
+fn words_before_a_call_are_as_they_are_where_json_is_asked_for() {
+    let schema = json!({ "type": "object", "additionalProperties": false, "properties": {} });
+    let format = json!({ "format": { "type": "json_schema", "schema": schema } });
+    let tools = json!([{ "name": "read", "input_schema": { "type": "object" } }]);
+    let fake = fake("rules: [{answer: [{text: I look first}, {tool: {name: read}}]}]");
+    let look = hello(&json!({ "output_config": format, "tools": tools }));
+    assert_eq!(anthropic(&fake, &look).json()["content"][0]["text"], "I look first");
+    let plain = anthropic(
+        &fake,
+        &hello(
+            &json!({ "output_config": format, "tools": tools, "tool_choice": { "type": "none" } }),
+        ),
+    );
+    assert_eq!(plain.json()["content"][0]["text"], "{}", "there is no call: it is the answer");
+}
+
+#[test]
 fn answers_end_at_a_stop_sequence_and_where_tokens_run_out() {
     let fake = fake("rules: [{answer: [{text: one two three four}]}]");
     let stopped = anthropic(&fake, &hello(&json!({ "stop_sequences": ["three"] }))).json();
