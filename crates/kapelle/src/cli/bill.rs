@@ -6,6 +6,7 @@ use super::exit::{Exit, Stop};
 use super::out::{self, duration};
 use super::runs::RunRef;
 use super::session::{Settings, with_reader};
+pub(crate) use crate::server::bill::dollars;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bill {
@@ -140,25 +141,4 @@ pub(crate) fn amount(of: &api::Amount) -> String {
         text = format!("{text} and {} calls of unknown price", of.unpriced_calls);
     }
     text
-}
-
-/// Billionths of a dollar as dollars.
-pub(crate) fn dollars(nanos: i64) -> String {
-    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
-    let short = text.trim_end_matches('0');
-    let cents = text.find('.').map_or(0, |dot| dot + 3);
-    format!("${}", if short.len() < cents { &text[..cents] } else { short })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn money_is_shown_to_the_last_nano_dollar_and_no_further() {
-        assert_eq!(dollars(0), "$0.00");
-        assert_eq!(dollars(1_500_000_000), "$1.50");
-        assert_eq!(dollars(123_456_789), "$0.123456789");
-        assert_eq!(dollars(5_000), "$0.000005");
-    }
 }

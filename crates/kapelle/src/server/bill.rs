@@ -135,6 +135,28 @@ fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {
     }
 }
 
+/// What is left of the budget of a step, or of the run, in words.
+pub(crate) fn left(run: &Run, step: Option<StepNo>) -> String {
+    let (budget, ledger) = match step {
+        Some(no) => (run.spec(no).budget, run.steps()[no.index()].ledger()),
+        None => (run.plan().plan.budget, *run.ledger()),
+    };
+    let Some(budget) = budget else { return "it has none".to_owned() };
+    let gone = ledger.spent.and(ledger.unknown).and(ledger.reserved);
+    let limit = limit(&budget, &ledger);
+    let tokens =
+        limit.tokens.map(|max| format!("{} of {max} tokens", max.saturating_sub(gone.tokens)));
+    let money = limit.nano_usd.map(|max| {
+        format!("{} of {}", dollars(max.saturating_sub(gone.nanos).max(0)), dollars(max))
+    });
+    let left: Vec<String> = tokens.into_iter().chain(money).collect();
+    if left.is_empty() {
+        "no time is left".to_owned()
+    } else {
+        format!("{} are left", left.join(" and "))
+    }
+}
+
 fn add(asked: &mut api::Asked, call: &api::ModelCall) {
     asked.calls += 1;
     asked.fresh_tokens += call.fresh_tokens;
@@ -221,5 +243,26 @@ fn call(record: &Json) -> api::ModelCall {
         nano_usd: record["cost_nanos"].as_i64(),
         prompt: made.filter_map(|(of, bytes)| Some((of.clone(), bytes.as_u64()?))).collect(),
         passed: passed(record),
+    }
+}
+
+/// Billionths of a dollar as dollars.
+pub(crate) fn dollars(nanos: i64) -> String {
+    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
+    let short = text.trim_end_matches('0');
+    let cents = text.find('.').map_or(0, |dot| dot + 3);
+    format!("${}", if short.len() < cents { &text[..cents] } else { short })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_shown_to_the_last_nano_dollar_and_no_further() {
+        assert_eq!(dollars(0), "$0.00");
+        assert_eq!(dollars(1_500_000_000), "$1.50");
+        assert_eq!(dollars(123_456_789), "$0.123456789");
+        assert_eq!(dollars(5_000), "$0.000005");
     }
 }

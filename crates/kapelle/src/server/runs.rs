@@ -293,7 +293,9 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
         }
         StepStatus::Blocked(Blocked::Budget { own, .. }) => {
             let whose = if *own { "its" } else { "the run's" };
-            Some(format!("{whose} budget has no room for its next call"))
+            let own = own.then(|| run.find(step.id.as_str())).flatten();
+            let left = super::bill::left(run, own);
+            Some(format!("{whose} budget has no room for its next call: {left}"))
         }
         StepStatus::Blocked(Blocked::Account { limit, .. }) => Some(limit.to_string()),
         StepStatus::Blocked(Blocked::Question { question, .. }) => {

@@ -74,6 +74,11 @@ fn fifty_branches_with_room_for_three_calls_make_three() {
     assert_eq!(bill["total"]["reserved"]["tokens"], 0, "{bill:#}");
     let why = folder.run(&format!("why {id} ask.3")).expect(0).out;
     assert!(why.contains(&format!("kapelle runs budget {id} --tokens")), "{why}");
+    let left = format!("{} of 50000 tokens are left", 50_000 - used);
+    assert!(why.contains(&left), "{left}: {why}");
+    let again = run(&folder, &fake, &format!("runs resume {id}")).expect(5);
+    assert_eq!(again.out.matches("decide:").count(), 1, "{}", again.out);
+    assert_eq!(again.out.matches(&left).count(), 1, "{}", again.out);
 }
 
 #[test]
@@ -92,6 +97,18 @@ fn a_budget_holds_over_a_kill_and_is_raised_to_go_on() {
     assert_eq!(done.last()["output"], 5);
     let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
     assert_eq!(bill["models"][0]["calls"], 5, "{bill:#}");
+    for step in bill["steps"].as_array().unwrap() {
+        let kinds = ["fresh", "cached", "stored", "output"];
+        let tokens = kinds.map(|kind| step[format!("{kind}_tokens")].as_u64().unwrap());
+        assert_eq!(step["spent"]["tokens"], tokens.iter().sum::<u64>(), "{bill:#}");
+        assert_eq!(step["calls"], 1, "{bill:#}");
+    }
+    let shown = folder.run(&format!("runs bill {id}")).expect(0).out;
+    let model = format!("{}: $0.", bill["models"][0]["model"].as_str().unwrap());
+    assert!(shown.contains(&model) && shown.contains(": 5 calls, "), "{shown}");
+    assert!(shown.contains(" fresh, 0 cached, "), "{shown}");
+    let is_open = bill["total"]["unknown_outcome"]["tokens"] != 0;
+    assert_eq!(shown.contains("; unknown outcome "), is_open, "{shown}");
     let refused = folder.run(&format!("runs budget {id} --tokens 1")).expect(2);
     assert!(refused.err.contains("has ended"), "{}", refused.err);
 }

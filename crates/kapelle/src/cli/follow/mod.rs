@@ -22,6 +22,7 @@ use super::out;
 use super::session::Settings;
 use super::view::{Ending, View};
 use crate::node::Node;
+use crate::server::bill;
 use feed::{Feed, News};
 use plan::{looked_back, show_plan};
 use tally::Tally;
@@ -189,7 +190,14 @@ impl Follower<'_> {
         if run.status() != Status::Waiting {
             return Ok(());
         }
-        let waits: Vec<_> = tally.waits_for.values().map(|wait| wait.what.clone()).collect();
+        let waits = tally.waits_for.values();
+        let (all, own): (Vec<_>, Vec<_>) = waits.partition(|wait| wait.is_for_the_run());
+        let mut waits: Vec<_> = own.into_iter().map(|wait| wait.what.clone()).collect();
+        if !all.is_empty() {
+            let (steps, left) = (all.len(), bill::left(&run, None));
+            let wait = if steps == 1 { "step waits" } else { "steps wait" };
+            waits.push(format!("{steps} {wait} for more of the run's budget: {left}"));
+        }
         self.pause_here(index, &waits.join("; "))
     }
 

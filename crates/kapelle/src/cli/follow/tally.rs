@@ -35,6 +35,11 @@ enum Answer {
 }
 
 impl Wait {
+    /// More is to be spent by the run.
+    pub(super) fn is_for_the_run(&self) -> bool {
+        matches!(self.answer, Answer::Raise { own: false })
+    }
+
     /// The command of ours that ends it.
     pub(super) fn command(&self, run: &str, step: &str) -> String {
         match &self.answer {
@@ -111,7 +116,9 @@ impl Tally {
         let late = self.paused.as_deref().is_some_and(|reason| reason == OUT_OF_TIME);
         let more = late.then(|| format!("runs budget {} --time 10m", self.run));
         let waits = self.waits_for.iter().map(|(step, wait)| wait.command(&self.run, step));
-        more.into_iter().chain(waits).collect()
+        // What is the run's, all its steps wait for.
+        let mut told = BTreeSet::new();
+        more.into_iter().chain(waits).filter(|answer| told.insert(answer.clone())).collect()
     }
 
     /// Says once what a person is to do, and how.
