@@ -33,6 +33,19 @@ impl Exit {
             _ => Self::Failed,
         }
     }
+
+    /// What another process of ours ended with; of any other program, whether it did well.
+    pub(crate) const fn of_code(code: i32) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::Config,
+            4 => Self::Unreachable,
+            5 => Self::Paused,
+            6 => Self::Store,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

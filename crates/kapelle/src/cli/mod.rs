@@ -91,7 +91,7 @@ enum Command {
     Bench(bench::Args),
     /// Help to build and try workflows
     #[command(subcommand)]
-    Dev(dev::Command),
+    Dev(dev::Verb),
     /// Print a JSON Schema, for editors
     #[command(subcommand)]
     Schema(schema::Command),

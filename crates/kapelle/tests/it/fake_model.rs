@@ -36,6 +36,22 @@ fn it_serves_a_script_and_writes_a_journal_until_it_is_told_to_stop() {
     assert!(!folder.path().join(".kapelle").exists(), "it needs no store");
 }
 
+#[test]
+fn one_command_runs_an_example_against_it() {
+    let folder = Folder::new();
+    folder.write("script.yaml", "rules: [{answer: [{text: made up}]}]");
+    let step = "{ id: ask, agentName: model, prompt: Say something. }";
+    let workflow = format!("id: one\ntasks: [{step}]\noutput: \"{{{{ steps.ask.output }}}}\"\n");
+    folder.write("workflow.yaml", &workflow);
+    let done = folder.run("dev fake-model --script script.yaml -- kapelle run . --json").expect(0);
+    assert_eq!(done.last()["output"], "made up");
+    assert!(done.err.ends_with("1 requests, 1 answered\n"), "{}", done.err);
+    folder.run("dev fake-model -- false").expect(1);
+    folder.run("dev fake-model -- kapelle run nothing").expect(2);
+    let none = folder.run("dev fake-model -- there-is-no-such-program").expect(2);
+    assert!(none.err.contains("`there-is-no-such-program`"), "{}", none.err);
+}
+
 fn post(address: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
