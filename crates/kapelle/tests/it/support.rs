@@ -144,12 +144,16 @@ impl Running {
         self.kill();
     }
 
-    /// The same; whether it was still there.
+    /// Kills it; whether it was still there.
     pub(crate) fn kill(&mut self) -> bool {
-        let there = self.child.try_wait().unwrap().is_none();
+        let there = !self.is_over();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         there
+    }
+
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end.
