@@ -135,12 +135,9 @@ fn limit(budget: &Budget, ledger: &Ledger) -> api::Limit {
     }
 }
 
-/// What is left of the budget of a step, or of the run, in words.
-pub(crate) fn left(run: &Run, step: Option<StepNo>) -> String {
-    let (budget, ledger) = match step {
-        Some(no) => (run.spec(no).budget, run.steps()[no.index()].ledger()),
-        None => (run.plan().plan.budget, *run.ledger()),
-    };
+/// What is left of the budget of a run, in words.
+pub(crate) fn left(run: &Run) -> String {
+    let (budget, ledger) = (run.plan().plan.budget, *run.ledger());
     let Some(budget) = budget else { return "it has none".to_owned() };
     let gone = ledger.spent.and(ledger.unknown).and(ledger.reserved);
     let limit = limit(&budget, &ledger);

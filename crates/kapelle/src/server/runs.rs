@@ -288,15 +288,7 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
         StepStatus::Blocked(Blocked::InDoubt { .. }) => {
             Some("in doubt: whether its call was made is not known".to_owned())
         }
-        StepStatus::Blocked(Blocked::Budget { said, .. }) if !said.is_empty() => {
-            Some(said.to_string())
-        }
-        StepStatus::Blocked(Blocked::Budget { own, .. }) => {
-            let whose = if *own { "its" } else { "the run's" };
-            let own = own.then(|| run.find(step.id.as_str())).flatten();
-            let left = super::bill::left(run, own);
-            Some(format!("{whose} budget has no room for its next call: {left}"))
-        }
+        StepStatus::Blocked(Blocked::Budget { said, .. }) => Some(said.to_string()),
         StepStatus::Blocked(Blocked::Account { limit, .. }) => Some(limit.to_string()),
         StepStatus::Blocked(Blocked::Question { question, .. }) => {
             let choices = question.choices.join("`, `");

@@ -75,7 +75,8 @@ fn fifty_branches_with_room_for_three_calls_make_three() {
     let why = folder.run(&format!("why {id} ask.3")).expect(0).out;
     assert!(why.contains(&format!("kapelle runs budget {id} --tokens")), "{why}");
     let left = format!("{} of 50000 tokens are left", 50_000 - used);
-    assert!(why.contains(&left), "{left}: {why}");
+    let wants = format!("{} tokens are left, it may use 1", 50_000 - used);
+    assert!(why.contains(&wants), "{wants}: {why}");
     let again = run(&folder, &fake, &format!("runs resume {id}")).expect(5);
     assert_eq!(again.out.matches("decide:").count(), 1, "{}", again.out);
     assert_eq!(again.out.matches(&left).count(), 1, "{}", again.out);

@@ -194,7 +194,7 @@ impl Follower<'_> {
         let (all, own): (Vec<_>, Vec<_>) = waits.partition(|wait| wait.is_for_the_run());
         let mut waits: Vec<_> = own.into_iter().map(|wait| wait.what.clone()).collect();
         if !all.is_empty() {
-            let (steps, left) = (all.len(), bill::left(&run, None));
+            let (steps, left) = (all.len(), bill::left(&run));
             let wait = if steps == 1 { "step waits" } else { "steps wait" };
             waits.push(format!("{steps} {wait} for more of the run's budget: {left}"));
         }
