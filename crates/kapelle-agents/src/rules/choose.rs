@@ -17,8 +17,8 @@ use crate::text::{Kind, Term, Terms, sentences};
 const COMPARED: usize = 400;
 /// The most of them, and twice the longest summary.
 const COMPARED_MAX: usize = 2000;
-/// The fewest stems of a sentence that says something.
-const STEMS_MIN: usize = 4;
+/// The fewest stems of a sentence that says something by itself.
+pub(super) const STEMS_MIN: usize = 4;
 /// From here on two sentences are taken as connected, and from there on as saying the same.
 const ALIKE: f32 = 0.1;
 const THE_SAME: f32 = 0.55;
@@ -131,8 +131,13 @@ pub(super) struct Chosen {
     pub(super) score: f32,
 }
 
-/// The sentences of the pages' prose that say something.
-pub(super) fn candidates(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate> {
+/// The sentences of the pages' prose that have so many stems: [`STEMS_MIN`] where nothing is asked, as a
+/// short one says something by what was asked alone.
+pub(super) fn candidates(
+    pages: &[Page<'_>],
+    stems_min: usize,
+    terms: &mut Terms,
+) -> Vec<Candidate> {
     let mut found = Vec::new();
     for (index, page) in pages.iter().enumerate() {
         let prose =
@@ -145,12 +150,27 @@ pub(super) fn candidates(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate
                 continue;
             }
             let terms = terms.of(text, page.language);
-            if terms.len() >= STEMS_MIN {
+            if terms.len() >= stems_min {
                 let leans = leans(text);
                 let standing = standing(leans, terms.len(), first);
                 found.push(Candidate { page: index, range, terms, standing, leans });
                 first = false;
             }
+        }
+    }
+    found
+}
+
+/// The rows of the pages' tables, each with what its columns are called.
+pub(super) fn rows(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (index, page) in pages.iter().enumerate() {
+        for block in page.blocks.iter().filter(|block| block.kind == Kind::Row) {
+            let range = block.range.clone();
+            let Some(header) = page.header(&range) else { continue };
+            let mut said = terms.of(&page.text[header], page.language);
+            said.extend(terms.of(&page.text[range.clone()], page.language));
+            found.push(Candidate { page: index, range, terms: said, standing: 1.0, leans: false });
         }
     }
     found
@@ -163,7 +183,7 @@ pub(super) fn worth_reading(
     question: Option<&str>,
     terms: &mut Terms,
 ) -> Vec<Line> {
-    let found = candidates(pages, terms);
+    let found = candidates(pages, STEMS_MIN, terms);
     let bytes: usize = found.iter().map(|one| one.range.len()).sum();
     let line = |page, range| Line { page, range, heading: None, is_code: false };
     if bytes <= READ_MAX || found.is_empty() {

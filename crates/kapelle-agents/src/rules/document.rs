@@ -11,8 +11,9 @@ use kapelle_core::port::agent::Failure;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, json};
 
+use super::claims::cells;
 use crate::input::invalid;
-use crate::text::{Block, Language, Offsets, Passage, Written, as_marked, blocks, passages};
+use crate::text::{Block, Kind, Language, Offsets, Passage, Written, as_marked, blocks, passages};
 
 /// The most text, in bytes, that one call takes.
 const TEXT_MAX: usize = 32 << 20;
@@ -191,9 +192,31 @@ impl<'a> Page<'a> {
         Self { document, text, language: document.language(), blocks, written, offsets }
     }
 
-    /// What is at `range`, as a reader sees it: one line, without marks.
+    /// What is at `range`, as a reader sees it: one line, without marks; a row with the names of its cells.
     pub(super) fn plain(&self, range: &Range<usize>) -> String {
-        self.written.plain(range)
+        let Some(header) = self.header(range) else { return self.written.plain(range) };
+        let names = cells(&self.text[header]);
+        let named = cells(&self.text[range.clone()]).into_iter().enumerate().map(|(at, cell)| {
+            let start = cell.as_ptr().addr() - self.text.as_ptr().addr();
+            let cell = self.written.plain(&(start..start + cell.len()));
+            match names.get(at).filter(|name| !name.is_empty()) {
+                Some(name) => format!("{name}: {cell}"),
+                None => cell,
+            }
+        });
+        named.filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The first row of the table of which `row` is another one.
+    pub(super) fn header(&self, row: &Range<usize>) -> Option<Range<usize>> {
+        let at = self.blocks.partition_point(|block| block.range.end < row.end);
+        let is_row = |block: &Block| block.kind == Kind::Row;
+        let found = self.blocks.get(at).filter(|block| is_row(block))?;
+        if row.start < found.range.start {
+            return None;
+        }
+        let before = self.blocks[..at].iter().rev().take_while(|block| is_row(block)).last()?;
+        Some(before.range.clone())
     }
 
     /// All of them.

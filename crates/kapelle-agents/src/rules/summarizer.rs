@@ -9,7 +9,7 @@ use kapelle_core::port::agent::Failure;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::choose::{Chosen, Wanted, candidates, choose};
+use super::choose::{Chosen, STEMS_MIN, Wanted, candidates, choose};
 use super::document::{self, Document, Page};
 use super::engine::Thinker;
 use super::{Made, Rules, Verb, Work};
@@ -101,7 +101,7 @@ fn summarize(input: &Json) -> Result<Made, Failure> {
     let (input, documents) = Input::read(input)?;
     let pages = Page::all(&documents);
     let mut terms = Terms::default();
-    let found = candidates(&pages, &mut terms);
+    let found = candidates(&pages, STEMS_MIN, &mut terms);
     let of = found.len();
     let wanted = Wanted { count: input.count(of), question: input.question.as_deref() };
     let chosen = choose(found, &pages, &wanted, &mut terms);

@@ -11,7 +11,7 @@ use super::report::Quote;
 use super::scale::Scale;
 use super::titled::titled;
 use crate::rules::asked::Way;
-use crate::rules::choose::{Candidate, Chosen, Wanted, candidates, choose};
+use crate::rules::choose::{Candidate, Chosen, STEMS_MIN, Wanted, candidates, choose, rows};
 use crate::rules::document::Page;
 use crate::rules::rank::Ranked;
 use crate::rules::similar::vectors;
@@ -31,7 +31,7 @@ const FAR: usize = 240;
 
 /// The sentences that say most of all pages.
 pub(super) fn of_all(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Quote> {
-    let found = candidates(pages, terms);
+    let found = candidates(pages, STEMS_MIN, terms);
     let wanted = Wanted { count: ANSWER, question: None };
     let mut chosen = choose(found, pages, &wanted, terms);
     chosen.sort_by(|one, other| other.score.total_cmp(&one.score));
@@ -78,12 +78,15 @@ fn scored(
 ) -> Vec<(f32, Candidate)> {
     let scale = Scale::of(question, near, pages, terms);
     let mut scored = Vec::new();
-    for one in candidates(pages, terms) {
+    let (said, rows) = (candidates(pages, 1, terms), rows(pages, terms));
+    for one in said.into_iter().chain(rows) {
         let holds = |near: &&Ranked| {
             let range = &near.passage.range;
             near.page == one.page && range.start <= one.range.start && one.range.end <= range.end
         };
-        if let Some(passage) = near.iter().find(holds) {
+        if let Some(passage) = near.iter().find(holds)
+            && scale.is_about(&one, passage, pages, terms)
+        {
             let score = scale.score(&one, passage, pages, terms);
             scored.extend((score > 0.0).then_some((score, one)));
         }

@@ -45,7 +45,8 @@ pub(crate) fn agent(thinker: Thinker) -> Rules {
 
 fn output_schema() -> kapelle_core::Json {
     let quotes = json!({"type": "array", "items": document::quote_schema(&json!({
-        "heading": {"type": "string"}
+        "heading": {"type": "string"},
+        "plain": {"type": "string", "description": "the text as a reader sees it: one line, without marks"}
     }))});
     let values = json!({"type": "array", "minItems": 1, "items": {
         "type": "object",

@@ -601,6 +601,7 @@ impl Report<'_> {
             if let Some(heading) = self.heading(quote) {
                 shown.insert("heading".into(), heading.into());
             }
+            shown.insert("plain".into(), self.words(quote).into());
             Json::Object(shown)
         };
         quotes.map(show).collect()

@@ -26,6 +26,8 @@ const ANY_NUMBER: f32 = 0.1;
 const NO_NUMBER: f32 = -0.8;
 /// What a word counts that says of a number what it measures.
 const MEASURED: f32 = 0.15;
+/// What share of the question an answer has, with its heading.
+const ENOUGH: f32 = 0.45;
 /// What share of the question a text must have to be more on it.
 const MUCH: f32 = 0.6;
 /// What is left of a sentence that goes on from the one before.
@@ -44,6 +46,8 @@ pub(super) struct Scale {
     asked: Vec<Vec<Term>>,
     /// Those that are names, as they are written.
     names: Vec<Vec<(Term, Box<str>)>>,
+    /// Those that tell one thing from its like, letters and digits in one word: all of them have to be said.
+    marks: Vec<Vec<Term>>,
     /// How rare each is among the passages.
     weights: HashMap<Term, f32>,
     conditions: Vec<Condition>,
@@ -75,8 +79,17 @@ impl Scale {
             weights.insert(*term, (1.0 + near.len() as f32 / (among + 1.0)).ln());
         }
         let names = pages.iter().map(|page| names(question, page, terms)).collect();
+        let marked = |word: &&str| {
+            let has = |of: fn(&char) -> bool| word.chars().any(|letter| of(&letter));
+            has(char::is_ascii_digit) && has(|letter| letter.is_alphabetic())
+        };
+        let marked: Vec<&str> = words(&bare).map(|(_, word)| word).filter(marked).collect();
+        let marks = |page: &Page<'_>| {
+            marked.iter().filter_map(|word| terms.term(word, page.language)).collect()
+        };
+        let marks = pages.iter().map(marks).collect();
         let measure = measure(question);
-        Self { way: Way::of(question), measure, asked, names, weights, conditions }
+        Self { way: Way::of(question), measure, asked, names, marks, weights, conditions }
     }
 
     /// How well `one`, which is in the passage `near`, answers: about 1 if it has all of the question.
@@ -111,6 +124,24 @@ impl Scale {
         let is_said = |term: &&Term| said.contains(term) && named(term);
         let said: f32 = self.asked[page].iter().filter(is_said).map(weight).sum();
         if all > 0.0 { said / all } else { 0.0 }
+    }
+
+    /// Whether `one`, with its heading, has enough of the question to be about it: one word in common with it
+    /// is no answer.
+    pub(super) fn is_about(
+        &self,
+        one: &Candidate,
+        near: &Ranked,
+        pages: &[Page<'_>],
+        terms: &mut Terms,
+    ) -> bool {
+        let page = &pages[one.page];
+        let heading = near.passage.heading.clone().map_or("", |range| &page.text[range]);
+        let mut said = terms.of(heading, page.language);
+        said.extend(&one.terms);
+        let text = &page.text[one.range.clone()];
+        self.marks[one.page].iter().all(|mark| said.contains(mark))
+            && self.covered(one.page, &said, &format!("{heading} {text}")) >= ENOUGH
     }
 
     /// Whether a text of a page has most of the question, and a number where one is asked for.

@@ -435,3 +435,28 @@ fn evidence_is_whole_sentences_that_lead_to_nothing_left_out() {
     assert!(evidence.contains("empty folder on the new machine. [[2]]"), "{evidence}");
     assert!(!evidence.contains('…') && !evidence.contains("as root:"), "{evidence}");
 }
+
+#[test]
+fn short_sentences_and_rows_answer_and_one_word_in_common_does_not() {
+    let page = "# Prices of Harbor\n\nThe port is 8080. It is a thing that one can change in the file of the \
+        configuration.\n\nThe X1 costs $299. Harbor supports OAuth.\n\n| Plan | Price | Users |\n| --- | --- | --- |\n\
+        | Team | €19 | 20 |\n| Business | €49 | 100 |\n\n## Models\n\n| Model | Price |\n| --- | --- |\n| X2 | $399 |\n";
+    let answer = |question: &str| {
+        let documents = json!([{"url": "https://docs.example/prices", "markdown": page}]);
+        let (value, _) =
+            report(&json!({"documents": documents, "question": question, "formats": ["markdown"]}));
+        value["answer"][0]["plain"].as_str().unwrap_or_default().to_owned()
+    };
+    for (question, said) in [
+        ("What is the port?", "The port is 8080."),
+        ("Does Harbor support OAuth?", "Harbor supports OAuth."),
+        ("What is the price of the Team plan?", "Plan: Team, Price: €19, Users: 20"),
+        ("How many users does the Business plan have?", "Plan: Business, Price: €49, Users: 100"),
+        ("What is the price of the X2?", "Model: X2, Price: $399"),
+        ("What does the X3 cost?", ""),
+        ("Who won the world cup in Oslo?", ""),
+        ("What is the best thing to do in Japan?", ""),
+    ] {
+        assert_eq!(answer(question), said, "{question}");
+    }
+}

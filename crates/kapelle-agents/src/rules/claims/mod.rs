@@ -12,7 +12,7 @@ mod sentence;
 mod value;
 
 pub(super) use agree::{Group, groups, topic};
-pub(super) use sentence::{Claim, claims};
+pub(super) use sentence::{Claim, cells, claims};
 pub(super) use value::{Dimension, has_value, is_measured};
 
 #[cfg(test)]

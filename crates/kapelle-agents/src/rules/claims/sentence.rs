@@ -158,7 +158,8 @@ pub(crate) fn claims(index: usize, page: &Page<'_>, terms: &mut Terms) -> Vec<Cl
     found
 }
 
-fn cells(row: &str) -> Vec<&str> {
+/// The cells of a row of a table.
+pub(in crate::rules) fn cells(row: &str) -> Vec<&str> {
     let mark = if row.starts_with('|') { '|' } else { '\t' };
     row.trim_matches(mark).split(mark).map(str::trim).collect()
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Input, value};
 use crate::rules::Made;
-use crate::rules::choose::{Chosen, candidates, worth_reading};
+use crate::rules::choose::{Chosen, STEMS_MIN, candidates, worth_reading};
 use crate::rules::document::Page;
 use crate::rules::engine::{Choosing, Question, Thought};
 use crate::rules::sheet::{Notes, Sheet, Source, nothing_given, numbers, object};
@@ -18,7 +18,7 @@ fn ask(input: &Json) -> Result<Option<Question>, Failure> {
     let (input, documents) = Input::read(input)?;
     let pages = Page::all(&documents);
     let mut terms = Terms::default();
-    let of = candidates(&pages, &mut terms).len();
+    let of = candidates(&pages, STEMS_MIN, &mut terms).len();
     let question = input.question.as_deref();
     let lines = worth_reading(&pages, question, &mut terms);
     let Some(sheet) = Sheet::of(question, &Source::of(&pages), lines) else { return Ok(None) };
@@ -38,7 +38,7 @@ fn make(call: &Call, chosen: &Choosing<'_>) -> Result<Made, Failure> {
     let mut notes = Notes::default();
     let (input, documents) = Input::read(&call.input)?;
     let pages = Page::all(&documents);
-    let of = candidates(&pages, &mut Terms::default()).len();
+    let of = candidates(&pages, STEMS_MIN, &mut Terms::default()).len();
     let mut numbers = chosen.sheet.chosen(&chosen.choice["sentences"], &mut notes)?;
     if numbers.is_empty() {
         return Err(nothing_given());
