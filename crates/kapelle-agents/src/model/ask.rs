@@ -116,6 +116,8 @@ impl Said {
 struct Turn {
     at: usize,
     leave: Option<(Governor, Leave)>,
+    /// Those that want to be left alone.
+    passed: Vec<Passed>,
 }
 
 /// Whom to ask, and on whose behalf.
@@ -186,49 +188,48 @@ impl Asking<'_> {
     /// Waits for leave to ask the first model that may be asked now. A long wait is the run's, which then
     /// sees it: nothing is announced, no slot is held, and no time of the step goes by.
     async fn turn(&self, choices: &[&Choice], prompt: &Prompt) -> Result<Turn, Failure> {
-        let mut soonest: Option<Failure> = None;
+        let (mut soonest, mut passed): (Option<Failure>, Vec<Passed>) = Default::default();
         for (at, choice) in choices.iter().enumerate() {
-            let Ok(governor) = self.governor(choice).await else {
+            match self.leave(choice, prompt).await {
+                Ok(leave) => return Ok(Turn { at, leave: Some(leave), passed }),
+                Err(late) if &*late.code == NOT_YET => {
+                    passed.push(Passed { model: choice.name().into(), why: late.message.clone() });
+                    let sooner = |known: &Failure| known.retry_after_ms <= late.retry_after_ms;
+                    soonest = soonest.filter(sooner).or(Some(late));
+                }
                 // It has no key: the call finds out, and asks the next one.
-                return Ok(Turn { at, leave: None });
-            };
-            let not_yet = |why: &str, wait| {
-                let why = format!("nothing is asked yet: `{}` {why}", choice.line.provider.name);
-                Failure::new(FailureKind::RateLimited, NOT_YET, why).retry_after(wait)
-            };
-            let late = match governor.held().filter(|wait| *wait > PATIENCE) {
-                Some(wait) => not_yet("wants to be left alone for so long", wait),
-                None => match timeout(PATIENCE, self.leave(&governor, choice, prompt)).await {
-                    Ok(leave) => return Ok(Turn { at, leave: Some((governor.clone(), leave?)) }),
-                    Err(_) => {
-                        let wait = governor.held().unwrap_or(AGAIN);
-                        not_yet("is asked for as much as its limits allow", wait)
-                    }
-                },
-            };
-            let sooner = |known: &Failure| known.retry_after_ms <= late.retry_after_ms;
-            soonest = soonest.filter(sooner).or(Some(late));
+                Err(other) if is_elsewhere(&other) => return Ok(Turn { at, leave: None, passed }),
+                Err(other) => return Err(other),
+            }
         }
         Err(soonest.expect("there is a model to ask"))
     }
 
-    async fn governor(&self, choice: &Choice) -> Result<Governor, Failure> {
+    /// Waits for leave to ask a model, but not for long.
+    async fn leave(&self, choice: &Choice, prompt: &Prompt) -> Result<(Governor, Leave), Failure> {
+        let line = &choice.line;
+        let not_yet = |why: &str, wait| {
+            let why = format!("nothing is asked yet: `{}` {why}", line.provider.name);
+            Failure::new(FailureKind::RateLimited, NOT_YET, why).retry_after(wait)
+        };
+        let leave = async {
+            let governor = line.governor().await?;
+            if let Some(wait) = governor.held().filter(|wait| *wait > PATIENCE) {
+                return Err(not_yet("wants to be left alone for so long", wait));
+            }
+            let prompt = for_model(prompt, choice, &choice.name());
+            let tokens = line.provider.body(&prompt).to_string().len() as u64 / 4;
+            let leave = governor.leave(self.call.run, tokens, prefix(&prompt));
+            match timeout(PATIENCE, leave).await {
+                Ok(leave) => Ok((governor.clone(), leave)),
+                Err(_) => {
+                    let wait = governor.held().unwrap_or(AGAIN);
+                    Err(not_yet("is asked for as much as its limits allow", wait))
+                }
+            }
+        };
         tokio::select! {
-            governor = choice.line.governor() => governor,
-            () = self.desk.cancelled() => Err(crate::input::cancelled()),
-        }
-    }
-
-    async fn leave(
-        &self,
-        governor: &Governor,
-        choice: &Choice,
-        prompt: &Prompt,
-    ) -> Result<Leave, Failure> {
-        let prompt = for_model(prompt, choice, &choice.name());
-        let tokens = choice.line.provider.body(&prompt).to_string().len() as u64 / 4;
-        tokio::select! {
-            leave = governor.leave(self.call.run, tokens, prefix(&prompt)) => Ok(leave),
+            leave = leave => leave,
             () = self.desk.cancelled() => Err(crate::input::cancelled()),
         }
     }
@@ -241,9 +242,9 @@ impl Asking<'_> {
         prompt: &Prompt,
         key: &str,
     ) -> Result<Said, Failure> {
-        let (mut trouble, mut passed): (Option<Failure>, Vec<Passed>) = Default::default();
-        let (mut limited, mut first): (Vec<&Line>, _) = (Vec::new(), turn.leave);
-        for choice in &choices[turn.at..] {
+        let Turn { at, leave: mut first, mut passed } = turn;
+        let (mut trouble, mut limited): (Option<Failure>, Vec<&Line>) = Default::default();
+        for choice in &choices[at..] {
             if limited.iter().any(|line| std::ptr::eq(*line, &*choice.line)) {
                 continue;
             }
@@ -274,11 +275,7 @@ impl Asking<'_> {
         let (line, name) = (&choice.line, choice.name());
         let (governor, leave) = match leave {
             Some(leave) => leave,
-            None => {
-                let governor = self.governor(choice).await?;
-                let leave = self.leave(&governor, choice, prompt).await?;
-                (governor, leave)
-            }
+            None => self.leave(choice, prompt).await?,
         };
         let prompt = for_model(prompt, choice, &name);
         let body = line.provider.body(&prompt);
