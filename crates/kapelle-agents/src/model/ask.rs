@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kapelle_core::Json;
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Heard, Progress, Safety, Usage,
 };
@@ -115,9 +116,17 @@ impl Said {
 #[derive(Default)]
 struct Turn {
     at: usize,
-    leave: Option<(Governor, Leave)>,
+    leave: Option<Ready>,
     /// Those that want to be left alone.
     passed: Vec<Passed>,
+}
+
+/// A call that may be made now: leave for it, of whom, and what is to be asked.
+struct Ready {
+    governor: Governor,
+    leave: Leave,
+    prompt: Prompt,
+    body: Json,
 }
 
 /// Whom to ask, and on whose behalf.
@@ -194,8 +203,7 @@ impl Asking<'_> {
                 Ok(leave) => return Ok(Turn { at, leave: Some(leave), passed }),
                 Err(late) if &*late.code == NOT_YET => {
                     passed.push(Passed { model: choice.name().into(), why: late.message.clone() });
-                    let sooner = |known: &Failure| known.retry_after_ms <= late.retry_after_ms;
-                    soonest = soonest.filter(sooner).or(Some(late));
+                    soonest = Some(sooner(soonest, late));
                 }
                 // It has no key: the call finds out, and asks the next one.
                 Err(other) if is_elsewhere(&other) => return Ok(Turn { at, leave: None, passed }),
@@ -206,7 +214,7 @@ impl Asking<'_> {
     }
 
     /// Waits for leave to ask a model, but not for long.
-    async fn leave(&self, choice: &Choice, prompt: &Prompt) -> Result<(Governor, Leave), Failure> {
+    async fn leave(&self, choice: &Choice, prompt: &Prompt) -> Result<Ready, Failure> {
         let line = &choice.line;
         let not_yet = |why: &str, wait| {
             let why = format!("nothing is asked yet: `{}` {why}", line.provider.name);
@@ -218,10 +226,11 @@ impl Asking<'_> {
                 return Err(not_yet("wants to be left alone for so long", wait));
             }
             let prompt = for_model(prompt, choice, &choice.name());
-            let tokens = line.provider.body(&prompt).to_string().len() as u64 / 4;
+            let body = line.provider.body(&prompt);
+            let tokens = body.to_string().len() as u64 / 4;
             let leave = governor.leave(self.call.run, tokens, prefix(&prompt));
             match timeout(PATIENCE, leave).await {
-                Ok(leave) => Ok((governor.clone(), leave)),
+                Ok(leave) => Ok(Ready { governor: governor.clone(), leave, prompt, body }),
                 Err(_) => {
                     let wait = governor.held().unwrap_or(AGAIN);
                     Err(not_yet("is asked for as much as its limits allow", wait))
@@ -248,16 +257,22 @@ impl Asking<'_> {
             if limited.iter().any(|line| std::ptr::eq(*line, &*choice.line)) {
                 continue;
             }
-            match self.one(choice, first.take(), prompt, key).await {
+            let ready = match first.take() {
+                Some(ready) => Ok(ready),
+                None => self.leave(choice, prompt).await,
+            };
+            let said = match ready {
+                Ok(ready) => self.one(choice, ready, key).await,
+                Err(failure) => Err(failure),
+            };
+            match said {
                 Err(failure) if failure.certain && is_elsewhere(&failure) => {
                     if failure.kind == FailureKind::RateLimited {
                         limited.push(&choice.line);
                     }
                     let why = format!("{} ({})", failure.message, failure.code).into();
                     passed.push(Passed { model: choice.name().into(), why });
-                    // The shortest wait is that of the run.
-                    let sooner = |known: &Failure| known.retry_after_ms <= failure.retry_after_ms;
-                    trouble = trouble.filter(sooner).or(Some(failure));
+                    trouble = Some(sooner(trouble, failure));
                 }
                 end => return end.map(|said| Said { passed, ..said }),
             }
@@ -265,20 +280,9 @@ impl Asking<'_> {
         Err(trouble.expect("there is a model to ask"))
     }
 
-    async fn one(
-        &self,
-        choice: &Choice,
-        leave: Option<(Governor, Leave)>,
-        prompt: &Prompt,
-        key: &str,
-    ) -> Result<Said, Failure> {
+    async fn one(&self, choice: &Choice, ready: Ready, key: &str) -> Result<Said, Failure> {
+        let Ready { governor, leave, prompt, body } = ready;
         let (line, name) = (&choice.line, choice.name());
-        let (governor, leave) = match leave {
-            Some(leave) => leave,
-            None => self.leave(choice, prompt).await?,
-        };
-        let prompt = for_model(prompt, choice, &name);
-        let body = line.provider.body(&prompt);
         let (mut shown, mut read) = (Shown::new(self.desk), false);
         let mut hear = |delta: Delta<'_>| {
             if let Delta::Begun(headers) = delta {
@@ -313,6 +317,11 @@ impl Asking<'_> {
             }
         }
     }
+}
+
+/// The one of two troubles after which one may ask again sooner: the shortest wait is that of the run.
+fn sooner(known: Option<Failure>, failure: Failure) -> Failure {
+    known.filter(|known| known.retry_after_ms <= failure.retry_after_ms).unwrap_or(failure)
 }
 
 /// How many tokens a text has at the most, as far as bytes tell: of words two letters or more are one,
