@@ -84,9 +84,7 @@ fn scored(
             let range = &near.passage.range;
             near.page == one.page && range.start <= one.range.start && one.range.end <= range.end
         };
-        if let Some(passage) = near.iter().find(holds)
-            && scale.is_about(&one, passage, pages, terms)
-        {
+        if let Some(passage) = near.iter().find(holds) {
             let score = scale.score(&one, passage, pages, terms);
             scored.extend((score > 0.0).then_some((score, one)));
         }

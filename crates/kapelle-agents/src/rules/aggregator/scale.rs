@@ -92,7 +92,8 @@ impl Scale {
         Self { way: Way::of(question), measure, asked, names, marks, weights, conditions }
     }
 
-    /// How well `one`, which is in the passage `near`, answers: about 1 if it has all of the question.
+    /// How well `one`, which is in the passage `near`, answers: about 1 if it has all of the question, 0 if it
+    /// is about something else.
     pub(super) fn score(
         &self,
         one: &Candidate,
@@ -104,6 +105,10 @@ impl Scale {
         let text = &page.text[one.range.clone()];
         let heading = near.passage.heading.clone().map_or("", |range| &page.text[range]);
         let mut above = terms.of(heading, page.language);
+        let said = [&above[..], &one.terms].concat();
+        if !self.is_about(one.page, &said, &format!("{heading} {text}")) {
+            return 0.0;
+        }
         above.retain(|term| !one.terms.contains(term));
         let covered = self.covered(one.page, &one.terms, text)
             + IN_HEADING * self.covered(one.page, &above, heading);
@@ -126,22 +131,11 @@ impl Scale {
         if all > 0.0 { said / all } else { 0.0 }
     }
 
-    /// Whether `one`, with its heading, has enough of the question to be about it: one word in common with it
-    /// is no answer.
-    pub(super) fn is_about(
-        &self,
-        one: &Candidate,
-        near: &Ranked,
-        pages: &[Page<'_>],
-        terms: &mut Terms,
-    ) -> bool {
-        let page = &pages[one.page];
-        let heading = near.passage.heading.clone().map_or("", |range| &page.text[range]);
-        let mut said = terms.of(heading, page.language);
-        said.extend(&one.terms);
-        let text = &page.text[one.range.clone()];
-        self.marks[one.page].iter().all(|mark| said.contains(mark))
-            && self.covered(one.page, &said, &format!("{heading} {text}")) >= ENOUGH
+    /// Whether what is `said` in a `text`, a sentence with its heading, has enough of the question to be about
+    /// it: one word in common with it is no answer.
+    fn is_about(&self, page: usize, said: &[Term], text: &str) -> bool {
+        self.marks[page].iter().all(|mark| said.contains(mark))
+            && self.covered(page, said, text) >= ENOUGH
     }
 
     /// Whether a text of a page has most of the question, and a number where one is asked for.
