@@ -17,7 +17,7 @@ use super::timeline::{self, Timeline};
 use super::{html, markdown};
 use crate::input::read;
 use crate::rules::asked::{Measure, Way, asked, measure};
-use crate::rules::claims::{Claim, Group, claims, groups};
+use crate::rules::claims::{Claim, Group, told};
 use crate::rules::document::{self, Document, Page};
 use crate::rules::rank::{Ranked, rank};
 use crate::rules::sheet::Notes;
@@ -298,11 +298,7 @@ fn make<'a>(
         (None, Some(question)) => (answer(question, &near, pages, &mut terms), Vec::new(), None),
         (None, None) => (of_all(pages, &mut terms), Vec::new(), None),
     };
-    let mut all: Vec<Claim> = Vec::new();
-    for (index, page) in pages.iter().enumerate() {
-        all.extend(claims(index, page, &mut terms));
-    }
-    let groups = groups(&all, pages, &mut terms);
+    let (all, groups) = told(pages, &mut terms);
     let tell = |contradicts: bool| {
         let told = groups.iter().filter(move |group| group.is_contradiction() == contradicts);
         told.map(|group| tell(group, &all))

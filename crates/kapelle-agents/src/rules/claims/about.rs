@@ -60,7 +60,7 @@ const EXCLUSIVE: [&[&str]; 12] = [
 ];
 
 /// Words that begin a condition, which goes to the next comma.
-const CONDITION: [&str; 9] =
+pub(super) const CONDITION: [&str; 9] =
     ["if", "when", "unless", "during", "without", "except", "instead", "behind", "whenever"];
 
 /// Words that a sentence's subject stands before.

@@ -75,7 +75,7 @@ pub(super) fn written(text: &str, found: &Found) -> Box<str> {
 pub(super) fn is_of_names(text: &str, flag: &Found, all: &[Found]) -> bool {
     let asks = match flag.value {
         Value::Flag(yes, Question::Required) => !yes,
-        Value::Flag(_, Question::First) => false,
+        Value::Flag(_, Question::First | Question::So) => false,
         Value::Flag(..) => true,
         Value::Quantity(..) | Value::Version(_) | Value::Date { .. } => false,
     };

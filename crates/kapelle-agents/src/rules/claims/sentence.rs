@@ -294,7 +294,8 @@ fn cell_value(cell: &str) -> Option<(Value, Box<str>)> {
         .then(|| (only.value, bare.into()))
 }
 
-fn is_claim(text: &str) -> bool {
+/// Whether a sentence says what is so today: no question, example, history or instruction.
+pub(super) fn is_claim(text: &str) -> bool {
     if text.ends_with('?') || !text.contains(' ') {
         return false;
     }

@@ -1,5 +1,7 @@
 //! What contradicts, what agrees, and what only looks like it.
 
+mod denial;
+
 use serde_json::json;
 
 use super::*;
@@ -19,12 +21,7 @@ fn found(texts: &[&str]) -> Vec<String> {
         })
         .collect();
     let pages = Page::all(&documents);
-    let mut terms = Terms::default();
-    let mut all = Vec::new();
-    for (index, page) in pages.iter().enumerate() {
-        all.extend(claims(index, page, &mut terms));
-    }
-    let groups = groups(&all, &pages, &mut terms);
+    let (all, groups) = told(&pages, &mut Terms::default());
     let show = |group: &Group| {
         let values: Vec<_> = group.values.iter().map(|same| &*all[same[0]].written).collect();
         values.join(if group.is_contradiction() { " ! " } else { "" })
@@ -199,81 +196,4 @@ fn instructions_may_differ_on_whose_turn_is_when() {
         "Upgrade the coordinator first, then the other brokers one by one.",
     ]);
     assert_eq!(found, ["last ! first"]);
-}
-
-#[test]
-fn who_denies_it_contradicts_who_says_it_and_both_are_told() {
-    let cases = [
-        ("Windows is supported.", "Windows is not supported.", "supported ! not supported"),
-        ("Windows is supported.", "Windows is not supported yet.", "supported ! not supported"),
-        ("Windows is supported.", "Windows is not yet supported.", "supported ! not yet supported"),
-        (
-            "Windows is supported.",
-            "Windows is no longer supported.",
-            "supported ! no longer supported",
-        ),
-        ("Windows is supported.", "Windows isn’t supported.", "supported ! isn’t supported"),
-        ("Windows is supported.", "Windows isn't supported.", "supported ! isn't supported"),
-        ("Windows is supported.", "There is no support for Windows.", "supported ! no support"),
-        (
-            "Harbor supports Windows.",
-            "Harbor does not officially support Windows.",
-            "supports ! does not officially support",
-        ),
-        (
-            "Harbor supports IPv6.",
-            "IPv6 is still not fully supported.",
-            "supports ! not fully supported",
-        ),
-        ("Python 3.8 is supported.", "Python 3.8 is not supported.", "supported ! not supported"),
-        (
-            "Windows 11 is supported.",
-            "Harbor does not support Windows 11.",
-            "supported ! does not support",
-        ),
-        (
-            "Delayed jobs are supported since version 3.2.",
-            "Delayed jobs are not supported.",
-            "supported ! not supported",
-        ),
-        (
-            "Anonymous access is allowed.",
-            "Anonymous access is never allowed.",
-            "allowed ! never allowed",
-        ),
-        (
-            "Compression is enabled by default.",
-            "By default compression is not enabled.",
-            "enabled ! not enabled",
-        ),
-        ("A certificate is required.", "A certificate is not required.", "required ! not required"),
-    ];
-    for (one, other, expected) in cases {
-        assert_eq!(found(&[one, other]), [expected], "{one} {other}");
-        let turned: Vec<_> = expected.split(" ! ").collect();
-        assert_eq!(found(&[other, one]), [format!("{} ! {}", turned[1], turned[0])]);
-    }
-}
-
-#[test]
-fn to_deny_one_thing_is_to_say_nothing_of_another() {
-    let cases = [
-        ("Python 3.8 is supported.", "Python 3.9 is supported."),
-        ("Python 3.8 is supported.", "Python 3.7 is not supported."),
-        ("Harbor requires Python 3.8.", "Harbor does not require Python 3.8."),
-        ("Harbor requires Python 3.8.", "Harbor does not need Python 3.9."),
-        ("TLS 1.2 is enabled by default.", "TLS 1.3 is enabled by default."),
-        ("Version 3 supports Windows.", "Version 2 does not support Windows."),
-        ("Windows is supported.", "Not only Windows is supported."),
-        ("Windows is not supported.", "Windows is not supported, but Linux is."),
-    ];
-    for (one, other) in cases {
-        let found = found(&[one, other]);
-        assert!(found.iter().all(|group| !group.contains('!')), "{one} {other} {found:?}");
-    }
-    // It is no agreement either.
-    assert_eq!(
-        found(&["Harbor requires Python 3.8.", "Harbor does not require Python 3.8."]),
-        [] as [String; 0]
-    );
 }

@@ -55,6 +55,8 @@ pub(crate) enum Question {
     Allowed,
     /// Whether it comes first; no: last.
     First,
+    /// Whether it is so at all.
+    So,
 }
 
 impl Value {
