@@ -290,8 +290,7 @@ fn cell_value(cell: &str) -> Option<(Value, Box<str>)> {
     }
     let mut found = values(bare);
     let only = found.pop().filter(|_| found.is_empty())?;
-    (only.range == (0..bare.len()) || bare[only.range.end..].trim() == "%")
-        .then(|| (only.value, bare.into()))
+    (only.range == (0..bare.len())).then(|| (only.value, bare.into()))
 }
 
 /// Whether a sentence says what is so today: no question, example, history or instruction.

@@ -130,6 +130,25 @@ fn pages_that_say_different_things_of_one_thing_are_set_against_each_other() {
 }
 
 #[test]
+fn a_number_is_told_with_the_sign_that_says_what_it_is_of() {
+    let cases = [
+        ("The small plan costs €299.", "The small plan costs € 349.", "€299 ! € 349"),
+        ("The small plan costs 299 €.", "The small plan costs 349€.", "299 € ! 349€"),
+        (
+            "| plan | price |\n|---|---|\n| small | $299 |",
+            "The price of small is $349.",
+            "$299 ! $349",
+        ),
+        ("The discount is 50%.", "The discount is 20 %.", "50% ! 20 %"),
+    ];
+    for (one, other, expected) in cases {
+        assert_eq!(found(&[one, other]), [expected], "{one} {other}");
+    }
+    let other_currency = found(&["The small plan costs €299.", "The small plan costs $349."]);
+    assert_eq!(other_currency, [] as [String; 0], "they are not compared");
+}
+
+#[test]
 fn what_means_the_same_is_one_fact() {
     let cases = [
         ("The default port is 8080.", "Harbor listens on port 8080 by default."),

@@ -39,7 +39,8 @@ pub(crate) enum Dimension {
     Seconds,
     Bytes,
     Percent,
-    Money,
+    /// By the sign of its currency.
+    Money(char),
     Metres,
     Grams,
     Degrees,
@@ -124,6 +125,7 @@ pub(super) fn values(text: &str) -> Vec<Found> {
         match reader.date().or_else(|| reader.version()).or_else(|| reader.quantity()) {
             Some((value, count)) => {
                 let range = words[at].0.start..words[at + count - 1].0.end;
+                let range = with_sign(text, range, &value);
                 found.push(Found { value, range });
                 at += count;
             }
@@ -233,14 +235,37 @@ impl Reader<'_> {
         if after.starts_with('%') || after.starts_with(" %") {
             return Some((Value::Quantity(number, Dimension::Percent), 1));
         }
-        if touching.is_some_and(|mark| "$€£".contains(mark)) || after.starts_with('€') {
-            return Some((Value::Quantity(number, Dimension::Money), 1));
+        if let Some(sign) = sign(&self.text[..range.start], after) {
+            return Some((Value::Quantity(number, Dimension::Money(sign)), 1));
         }
         let near = matches!(self.gap(0), " " | "-" | "\u{a0}" | "\n");
         match scale(self.word(1)).filter(|_| near) {
             Some((factor, dimension)) => Some((Value::Quantity(number * factor, dimension), 2)),
             None => Some((Value::Quantity(number, Dimension::Count), 1)),
         }
+    }
+}
+
+/// The sign of a currency at either side of a number, with a space between or without.
+fn sign(before: &str, after: &str) -> Option<char> {
+    let before = before.strip_suffix([' ', '\u{a0}']).unwrap_or(before).chars().next_back();
+    let after = after.strip_prefix([' ', '\u{a0}']).unwrap_or(after).chars().next();
+    [before, after].into_iter().flatten().find(|sign| "$€£".contains(*sign))
+}
+
+/// The place of a number with the sign that says what it is of: `€299`, `50 %`.
+fn with_sign(text: &str, range: Range<usize>, value: &Value) -> Range<usize> {
+    let sign = match value {
+        Value::Quantity(_, Dimension::Money(sign)) => *sign,
+        Value::Quantity(_, Dimension::Percent) => '%',
+        _ => return range,
+    };
+    let (before, after) = (&text[..range.start], &text[range.end..]);
+    let start = before.trim_end_matches([' ', '\u{a0}']).strip_suffix(sign).map(str::len);
+    let rest = after.trim_start_matches([' ', '\u{a0}']).strip_prefix(sign).map(str::len);
+    match start {
+        Some(start) => start..range.end,
+        None => range.start..rest.map_or(range.end, |rest| text.len() - rest),
     }
 }
 
@@ -333,7 +358,9 @@ fn scale(unit: &str) -> Option<(f64, Dimension)> {
         "gib" => (1_073_741_824.0, Bytes),
         "tib" => (1_099_511_627_776.0, Bytes),
         "percent" => (1.0, Percent),
-        "dollar" | "dollars" | "usd" | "euro" | "euros" | "eur" | "pounds" | "gbp" => (1.0, Money),
+        "dollar" | "dollars" | "usd" => (1.0, Money('$')),
+        "euro" | "euros" | "eur" => (1.0, Money('€')),
+        "pounds" | "gbp" => (1.0, Money('£')),
         "mm" | "millimetres" | "millimeters" => (1e-3, Metres),
         "cm" | "centimetres" | "centimeters" => (1e-2, Metres),
         "m" | "metre" | "metres" | "meter" | "meters" => (1.0, Metres),
