@@ -9,6 +9,7 @@
 mod blocks;
 mod emphasis;
 mod language;
+mod link;
 mod marked;
 mod offsets;
 mod passages;

@@ -9,6 +9,7 @@ use std::ops::{Deref, Range};
 
 use super::blocks::{Block, Kind};
 use super::emphasis::Runs;
+use super::link::link;
 
 /// `text` as one line: every run of white space is one space.
 pub(crate) fn squeeze(text: &str) -> String {
@@ -225,19 +226,6 @@ impl Line<'_> {
             self.at += 1;
         }
     }
-}
-
-/// How long the words of the link or image at the start of `marked` are, and how long it is itself.
-/// Another bracket ends the search, and so does a length no address has: looking for the end is never
-/// the bulk of the work.
-fn link(marked: &str) -> Option<(usize, usize)> {
-    const WINDOW: usize = 2000;
-    let inner = marked.strip_prefix("![").or_else(|| marked.strip_prefix('['))?;
-    let near = &inner[..inner.floor_char_boundary(WINDOW)];
-    let words = near.find(['[', ']'])?;
-    let target = near[words..].strip_prefix("](")?;
-    let end = target.find([')', '[']).filter(|end| target[*end..].starts_with(')'))?;
-    Some((words, marked.len() - inner.len() + words + 2 + end + 1))
 }
 
 /// The runs of backticks that begin code, with those that end it: the next that are as long.

@@ -134,6 +134,18 @@ fn marks_inside_a_line_are_not_seen() {
 }
 
 #[test]
+fn the_parentheses_of_an_address_or_a_title_end_no_link() {
+    for (written, seen) in [
+        ("[Rust](https://en.wikipedia.org/wiki/Rust_(language)) is one.", "Rust is one."),
+        ("([a](x_(b)_(c(d)))) and [e](f)", "(a) and e"),
+        ("![x](y_(z).png) [a](b \"c) d\") e", "a e"),
+        ("[a](<b ) c> 'd)') [e](f\\)g) [h](i (j k)) l", "a e h l"),
+    ] {
+        assert_eq!(plain(written), seen, "{written}");
+    }
+}
+
+#[test]
 fn only_what_is_emphasis_in_markdown_is_dropped() {
     for (written, seen) in [
         ("the topics `orders.*` and orders.* differ", "the topics orders.* and orders.* differ"),
