@@ -14,6 +14,7 @@ mod content;
 mod doctype;
 mod fetch;
 mod file;
+mod front;
 mod gathered;
 mod input;
 mod language;

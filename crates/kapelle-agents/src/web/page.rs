@@ -14,7 +14,7 @@ use super::parts::Parts;
 use super::tag::Tag;
 use super::tree::{Error, Id, Kind, Tree};
 use super::write::{absolute, write};
-use super::{Action, Fetched, Found, Media, refresh};
+use super::{Action, Fetched, Found, Media, front, refresh};
 use crate::text::squeeze;
 
 /// The longest title, in characters.
@@ -26,7 +26,7 @@ const JSON_MAX: usize = 256 << 10;
 pub(super) fn read(fetched: &Fetched, action: Action) -> Result<Found, Failure> {
     let text = decode(&fetched.bytes, fetched.charset.as_deref());
     if fetched.media != Media::Html {
-        return plain(fetched, text, action).map(Found::Page);
+        return plain(fetched, &text, action).map(Found::Page);
     }
     let tree = Tree::parse(&text).map_err(failure)?;
     drop(text);
@@ -57,16 +57,20 @@ fn failure(error: Error) -> Failure {
 }
 
 /// A file or an answer that is no HTML. What is no Markdown says so, that nobody takes it for some.
-fn plain(fetched: &Fetched, text: String, action: Action) -> Result<Json, Failure> {
+fn plain(fetched: &Fetched, text: &str, action: Action) -> Result<Json, Failure> {
     let name = fetched.url.path_segments().and_then(|mut parts| parts.next_back());
+    let is_markdown = fetched.media == Media::Markdown;
+    let (front, text) = if is_markdown { front::split(text) } else { ("", text) };
     let title = text.lines().map(str::trim).find(|line| !line.is_empty());
-    let title = title.map(|line| line.trim_start_matches(['#', ' '])).or(name);
+    let title = title.map(|line| line.trim_start_matches(['#', ' ']));
+    let title = front::value(front, "title").or(title).or(name);
     let title = title.unwrap_or_default().chars().take(TITLE_MAX).collect();
-    let head = Head { title, base: fetched.url.clone(), lang: None, published: None };
+    let published = front::value(front, "date").and_then(moment);
+    let head = Head { title, base: fetched.url.clone(), lang: None, published };
     let text = text.replace("\r\n", "\n").replace('\0', "");
     let parts = Parts { markdown: text.clone(), text, ..Parts::default() };
     let mut page = answer(&fetched.url, &head, parts, action)?;
-    if action == Action::Read && fetched.media == Media::Text {
+    if action == Action::Read && !is_markdown {
         page["format"] = "text".into();
     }
     Ok(page)

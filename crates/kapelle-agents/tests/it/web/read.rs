@@ -188,6 +188,30 @@ async fn what_is_no_markdown_says_so() {
     assert_eq!(read(&format!("{server}/a.txt")).await.unwrap()["format"], "text");
 }
 
+#[tokio::test]
+async fn what_a_markdown_file_says_of_itself_is_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = agent(quick());
+    let body = "# Heading\n\nThe tank holds 2 litres.\n";
+    for (front, title) in [
+        ("---\ntitle: 'Tank: notes'\ndate: 2024-05-01\ntags:\n  - a\n---\n", "Tank: notes"),
+        ("---\r\n# said\r\nlayout: page\r\ndate: 2024-05-01\r\n...\r\n\r\n", "Heading"),
+    ] {
+        std::fs::write(folder.path().join("a.md"), format!("{front}{body}")).unwrap();
+        let page = perform(&agent, "read", json!({"url": "a.md"}), folder.path()).await.unwrap();
+        assert_eq!(page["text"].as_str().unwrap().trim_start(), body, "{front}");
+        assert_eq!((&page["title"], &page["published"]), (&json!(title), &json!("2024-05-01")));
+    }
+    for rule in ["---\n\nA rule above\n---\nand below: both stay.\n", "---\nnever: closed\n"] {
+        std::fs::write(folder.path().join("a.md"), rule).unwrap();
+        let page = perform(&agent, "read", json!({"url": "a.md"}), folder.path()).await.unwrap();
+        assert_eq!(page["text"], rule);
+    }
+    std::fs::write(folder.path().join("a.txt"), "---\nkey: kept\n---\n").unwrap();
+    let page = perform(&agent, "read", json!({"url": "a.txt"}), folder.path()).await.unwrap();
+    assert_eq!(page["text"], "---\nkey: kept\n---\n", "it is no Markdown");
+}
+
 async fn typed() -> String {
     let answer = |kind: &'static str, body: &'static [u8]| {
         get(move || async move { ([(header::CONTENT_TYPE, kind)], body).into_response() })
