@@ -113,15 +113,19 @@ impl Writer<'_> {
         let of = self.report.steps_of.map_or_else(String::new, |page| self.mark_of(page));
         self.head(format!("Steps {of}").trim_end());
         for (at, step) in self.report.steps.iter().enumerate() {
-            self.line(&format!("{}. {}", at + 1, safe(&step.instruction)));
+            let marker = format!("{}. ", at + 1);
+            self.line(&format!("{marker}{}", safe(&step.instruction)));
+            // What belongs to an item stands as far in as its words.
+            let inner = " ".repeat(marker.len());
             if let Some(command) = &step.command {
                 let fence = fence(command);
-                let lines = command.lines().map(|line| format!("   {line}")).collect::<Vec<_>>();
-                self.line(&format!("\n   {fence}\n{}\n   {fence}\n", lines.join("\n")));
+                let lines = command.lines().map(|line| format!("{inner}{line}"));
+                let lines = lines.collect::<Vec<_>>().join("\n");
+                self.line(&format!("\n{inner}{fence}\n{lines}\n{inner}{fence}\n"));
             }
             if let Some(warning) = &step.warning {
                 let space = if step.command.is_some() { "" } else { "\n" };
-                self.line(&format!("{space}   **Careful:** {}\n", safe(warning)));
+                self.line(&format!("{space}{inner}**Careful:** {}\n", safe(warning)));
             }
         }
     }

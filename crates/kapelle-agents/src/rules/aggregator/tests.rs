@@ -234,6 +234,21 @@ fn steps_are_in_the_report_where_it_is_asked_how_or_they_are_about_the_question(
 }
 
 #[test]
+fn what_belongs_to_a_step_stands_as_far_in_as_its_words() {
+    let step = json!({"instruction": "Go on.", "command": "go\non", "warning": "Slowly."});
+    let (_, files) = report(&json!({
+        "documents": documents(&PAGES), "question": "How do I go on?",
+        "guide": {"title": "Going on", "steps": vec![step; 10]}
+    }));
+    for (marker, inner) in [("9. ", "   "), ("10. ", "    ")] {
+        let item = format!(
+            "\n{marker}Go on.\n\n{inner}```\n{inner}go\n{inner}on\n{inner}```\n\n{inner}**Careful:** Slowly.\n"
+        );
+        assert!(files[0].1.contains(&item), "{}", files[0].1);
+    }
+}
+
+#[test]
 fn where_nothing_answers_nothing_more_is_told() {
     let (_, files) = report(&json!({
         "documents": documents(&PAGES), "question": "zebra quagga",
