@@ -8,6 +8,7 @@
 
 mod blocks;
 mod emphasis;
+mod german;
 mod language;
 mod link;
 mod marked;

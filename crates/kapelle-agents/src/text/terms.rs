@@ -6,6 +6,7 @@
 use foldhash::{HashMap, HashMapExt as _};
 use rust_stemmers::Stemmer;
 
+use super::german;
 use super::language::Language;
 use super::stop;
 use super::words::words;
@@ -88,10 +89,12 @@ impl Terms {
             return None;
         }
         let stem = match &kept.stemmer {
-            Some(stemmer) if lower.len() <= STEMMED_MAX => stemmer.stem(lower),
-            _ => lower.into(),
+            Some(stemmer) if lower.len() <= STEMMED_MAX && language.code() == "de" => {
+                german::stemmed(lower, |word| stemmer.stem(word).into_owned())
+            }
+            Some(stemmer) if lower.len() <= STEMMED_MAX => stemmer.stem(lower).into_owned(),
+            _ => lower.to_owned(),
         };
-        let stem = stem.into_owned();
         Some(self.stemmed(&stem))
     }
 }

@@ -60,6 +60,31 @@ fn one_stem_is_one_term_in_each_language() {
 }
 
 #[test]
+fn the_forms_of_a_german_verb_are_one_term() {
+    let (mut terms, german) = (Terms::default(), Language::named("de").unwrap());
+    for forms in [
+        &["wechsle", "wechseln", "wechselt", "wechselst", "gewechselt", "Wechsel"][..],
+        &["ändern", "ändere", "ändert", "geändert"],
+        &["prüfe", "prüft", "prüfen", "geprüft"],
+        &["arbeite", "arbeitet", "gearbeitet", "Arbeiten"],
+        &["starte", "startet", "gestartet"],
+        &["einstellen", "eingestellt", "einzustellen"],
+        &["zurücksetzen", "zurückgesetzt"],
+        &["Schlauch", "Schlauches"],
+    ] {
+        let mut found: Vec<_> = forms.iter().map(|form| terms.term(form, german)).collect();
+        let stems: Vec<_> = found.iter().map(|term| terms.stem(term.unwrap())).collect();
+        let shown = format!("{forms:?} {stems:?}");
+        found.dedup();
+        assert_eq!(found.len(), 1, "{shown}");
+    }
+    let mut of = |word| terms.term(word, german);
+    for (one, other) in [("Rat", "Rad"), ("Gast", "Gas"), ("Zeit", "Zeile"), ("Gewalt", "Wald")] {
+        assert_ne!(of(one), of(other), "{one} {other}");
+    }
+}
+
+#[test]
 fn languages_are_told_apart() {
     let cases = [
         (
