@@ -13,6 +13,8 @@ pub(super) enum Way {
     How,
     /// A number, a size or a time.
     Number,
+    /// What comes of something: `What happens if …?`
+    Event,
     /// Anything.
     Any,
 }
@@ -27,7 +29,8 @@ const NUMBERS: [&str; 26] = [
 ];
 
 /// Words that ask for one of several, and what has numbers, if it is not far behind.
-const WHICH: [&str; 8] = ["which", "what", "welche", "welcher", "welches", "quel", "quelle", "qué"];
+const WHICH: [&str; 9] =
+    ["which", "what", "was", "welche", "welcher", "welches", "quel", "quelle", "qué"];
 const NUMBERED: [&str; 20] = [
     "port",
     "ports",
@@ -119,7 +122,9 @@ impl Way {
         let is =
             |list: &[&str], at: usize| said.get(at).is_some_and(|word| list.contains(&&**word));
         let asks = (0..said.len()).find(|at| is(&HOWS, *at));
+        let happens = ["happens", "happen", "happened", "passiert", "geschieht"];
         match asks {
+            _ if is(&WHICH, 0) && (1..=2).any(|at| is(&happens, at)) => Self::Event,
             Some(at) if is(&NUMBERS, at) || is(&NUMBERS, at + 1) => Self::Number,
             Some(_) => Self::How,
             None if is(&["when", "wann", "quand", "cuándo", "quando"], 0) => Self::Number,

@@ -176,6 +176,23 @@ pub(super) fn rows(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate> {
     found
 }
 
+/// The lines of the pages' code.
+pub(super) fn code(pages: &[Page<'_>], terms: &mut Terms) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (index, page) in pages.iter().enumerate() {
+        for block in page.blocks.iter().filter(|block| block.kind == Kind::Code) {
+            let mut start = block.range.start;
+            for line in page.text[block.range.clone()].split_inclusive('\n') {
+                let range = start..start + line.trim_end().len();
+                start += line.len();
+                let terms = terms.of(line, page.language);
+                found.push(Candidate { page: index, range, terms, standing: 1.0, leans: false });
+            }
+        }
+    }
+    found
+}
+
 /// The sentences that a summary could be made of, in their order: all of them, or so many that somebody
 /// can read them, those that say most.
 pub(super) fn worth_reading(

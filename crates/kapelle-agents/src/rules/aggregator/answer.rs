@@ -11,11 +11,12 @@ use super::report::Quote;
 use super::scale::Scale;
 use super::titled::titled;
 use crate::rules::asked::Way;
-use crate::rules::choose::{Candidate, Chosen, STEMS_MIN, Wanted, candidates, choose, rows};
+use crate::rules::choose::{Candidate, Chosen, STEMS_MIN, Wanted, candidates, choose, code, rows};
+use crate::rules::claims::has_value;
 use crate::rules::document::Page;
 use crate::rules::rank::Ranked;
 use crate::rules::similar::vectors;
-use crate::text::{Block, Kind, Term, Terms};
+use crate::text::{Block, Kind, Term, Terms, sentences, words};
 
 /// How many sentences answer the question.
 const ANSWER: usize = 3;
@@ -47,25 +48,40 @@ pub(super) fn answer(
     pages: &[Page<'_>],
     terms: &mut Terms,
 ) -> Vec<Quote> {
-    let mut kept: Kept = Kept::default();
-    for quote in titled(question, pages, terms) {
-        let said =
-            terms.of(&pages[quote.page].text[quote.range.clone()], pages[quote.page].language);
-        kept.add(quote, said);
-    }
     let way = Way::of(question);
     let scored = scored(question, near, pages, terms);
     let best = scored.first().map_or(0.0, |one| one.0);
+    // What should be is advice, and that is given in words.
+    let is_fact = way == Way::Number && !words(question).any(|(_, word)| word == "should");
+    let says_number = |quote: &Quote| has_value(&pages[quote.page].text[quote.range.clone()]);
+    let (titled, late): (Vec<Quote>, _) = titled(question, pages, terms)
+        .into_iter()
+        // Who is asked for a number and tells none comes after who does.
+        .partition(|quote| !is_fact || best < ANSWERS_AS_WELL || says_number(quote));
+    let mut kept = Kept::default();
+    kept.add_all(titled, pages, terms);
     let least = if kept.quotes.is_empty() { 0.0 } else { ANSWERS_AS_WELL };
     let least = least.max(best * ANSWERS_TOO);
     for (_, one) in scored.into_iter().take_while(|(score, _)| *score >= least) {
-        let range = match way {
-            Way::How => with_list(&one.range, &pages[one.page]),
-            Way::Number | Way::Any => one.range,
-        };
+        let page = &pages[one.page];
+        // `Such a thing` is what was told before.
+        let points = one.leans || page.text[one.range.clone()].contains(" such a ");
+        let range = if points { with_before(&one.range, page) } else { one.range };
+        let range = if way == Way::How { with_list(&range, page) } else { range };
         kept.add(Quote { page: one.page, range, heading: None }, one.terms);
     }
+    kept.add_all(late, pages, terms);
     kept.quotes
+}
+
+/// `range` with the sentence before it in its block.
+fn with_before(range: &Range<usize>, page: &Page<'_>) -> Range<usize> {
+    let holds = |block: &&Block| block.range.start <= range.start && range.end <= block.range.end;
+    let before = page.blocks.iter().find(holds).and_then(|block| {
+        let before = sentences(page.text, block.range.start..range.start);
+        Some(before.last()?.start)
+    });
+    before.unwrap_or(range.start)..range.end
 }
 
 /// The sentences of the passages `near` a question that have some of it, and how well they answer it,
@@ -79,7 +95,10 @@ fn scored(
     let scale = Scale::of(question, near, pages, terms);
     let mut scored = Vec::new();
     let (said, rows) = (candidates(pages, 1, terms), rows(pages, terms));
-    for one in said.into_iter().chain(rows) {
+    let mut commands = if Way::of(question) == Way::How { code(pages, terms) } else { Vec::new() };
+    // Beside its words there is nothing in code that tells what it is about.
+    commands.retain(|line| scale.has_all(line));
+    for one in said.into_iter().chain(rows).chain(commands) {
         let holds = |near: &&Ranked| {
             let range = &near.passage.range;
             near.page == one.page && range.start <= one.range.start && one.range.end <= range.end
@@ -101,6 +120,14 @@ struct Kept {
 }
 
 impl Kept {
+    fn add_all(&mut self, quotes: Vec<Quote>, pages: &[Page<'_>], terms: &mut Terms) {
+        for quote in quotes {
+            let page = &pages[quote.page];
+            let said = terms.of(&page.text[quote.range.clone()], page.language);
+            self.add(quote, said);
+        }
+    }
+
     /// Adds a quote that has the terms `said`, if it is new and there is room.
     fn add(&mut self, quote: Quote, said: Vec<Term>) {
         let overlaps = |other: &Quote| {

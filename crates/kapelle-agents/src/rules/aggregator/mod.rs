@@ -2,6 +2,7 @@
 
 mod answer;
 mod cite;
+mod event;
 mod html;
 mod judged;
 mod markdown;

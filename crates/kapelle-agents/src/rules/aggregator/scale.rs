@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 
+use super::event::{Event, has_clause};
 use crate::rules::asked::{Measure, Way, asked, measure};
 use crate::rules::choose::Candidate;
-use crate::rules::claims::is_measured;
+use crate::rules::claims::measured;
 use crate::rules::document::Page;
 use crate::rules::guide::is_told;
 use crate::rules::rank::Ranked;
@@ -24,12 +25,17 @@ const EXPECTED: f32 = 0.3;
 /// What a number of another kind counts, and what it costs to have none.
 const ANY_NUMBER: f32 = 0.1;
 const NO_NUMBER: f32 = -0.8;
-/// What a word counts that says of a number what it measures.
+/// What it costs to have several, of which a reader has to find the one that was asked for.
+const SEVERAL: f32 = -0.1;
+/// What a word counts that says of a number what it measures, or that nobody has chosen it.
 const MEASURED: f32 = 0.15;
 /// What share of the question an answer has, with its heading.
 const ENOUGH: f32 = 0.45;
 /// What share of the question a text must have to be more on it.
 const MUCH: f32 = 0.6;
+/// What is left of the weight of a word that every question may have, as a stem.
+const LIGHT: f32 = 0.25;
+const LIGHT_WORDS: [&str; 3] = ["use", "happen", "passiert"];
 /// What is left of a sentence that goes on from the one before.
 const LEANS: f32 = 0.5;
 /// What is left where a number of the question stands around a sentence, nowhere near, or where there is
@@ -51,6 +57,7 @@ pub(super) struct Scale {
     /// How rare each is among the passages.
     weights: HashMap<Term, f32>,
     conditions: Vec<Condition>,
+    event: Option<Event>,
 }
 
 /// A number of the question, and the word that it stands behind.
@@ -73,10 +80,14 @@ impl Scale {
             if bare.is_empty() { asked(question, page.language, terms) } else { bare }
         };
         let asked: Vec<Vec<Term>> = pages.iter().map(&mut asked_of).collect();
+        let mut light: Vec<Term> = asked.iter().flatten().copied().collect();
+        light.retain(|term| LIGHT_WORDS.contains(&terms.stem(*term)));
+        let event = Event::of(question, &asked, &light, terms);
         let mut weights = HashMap::new();
         for term in asked.iter().flatten() {
             let among = near.iter().filter(|one| one.terms.contains(term)).count() as f32;
-            weights.insert(*term, (1.0 + near.len() as f32 / (among + 1.0)).ln());
+            let left = if light.contains(term) { LIGHT } else { 1.0 };
+            weights.insert(*term, left * (1.0 + near.len() as f32 / (among + 1.0)).ln());
         }
         let names = pages.iter().map(|page| names(question, page, terms)).collect();
         let marked = |word: &&str| {
@@ -88,8 +99,14 @@ impl Scale {
             marked.iter().filter_map(|word| terms.term(word, page.language)).collect()
         };
         let marks = pages.iter().map(marks).collect();
-        let measure = measure(question);
-        Self { way: Way::of(question), measure, asked, names, marks, weights, conditions }
+        let (way, measure) = (Way::of(question), measure(question));
+        Self { way, measure, asked, names, marks, weights, conditions, event }
+    }
+
+    /// Whether a line has all words of the question, which are several.
+    pub(super) fn has_all(&self, line: &Candidate) -> bool {
+        let asked = &self.asked[line.page];
+        asked.len() > 1 && asked.iter().all(|term| line.terms.contains(term))
     }
 
     /// How well `one`, which is in the passage `near`, answers: about 1 if it has all of the question, 0 if it
@@ -126,7 +143,11 @@ impl Scale {
             let name = self.names[page].iter().find(|(name, _)| name == term);
             name.is_none_or(|(_, written)| text.contains(&**written))
         };
-        let is_said = |term: &&Term| said.contains(term) && named(term);
+        let denied = self.event.as_ref().filter(|event| event.denies(page, text));
+        let is_said = |term: &&Term| {
+            said.contains(term) && named(term)
+                || denied.is_some_and(|event| event.is_absence(**term))
+        };
         let said: f32 = self.asked[page].iter().filter(is_said).map(weight).sum();
         if all > 0.0 { said / all } else { 0.0 }
     }
@@ -135,6 +156,7 @@ impl Scale {
     /// it: one word in common with it is no answer.
     fn is_about(&self, page: usize, said: &[Term], text: &str) -> bool {
         self.marks[page].iter().all(|mark| said.contains(mark))
+            && self.event.as_ref().is_none_or(|event| event.is_of(page, said))
             && self.covered(page, said, text) >= ENOUGH
     }
 
@@ -150,22 +172,19 @@ impl Scale {
         let asked = |word: &str| self.conditions.iter().any(|one| one.is(word));
         match self.way {
             Way::Any => 0.0,
-            Way::How => {
-                if told() {
-                    EXPECTED
-                } else {
-                    0.0
-                }
-            }
+            Way::How if told() => EXPECTED,
+            Way::Event if has_clause(text) => EXPECTED,
+            Way::How | Way::Event => 0.0,
             Way::Number => {
                 let dimension = self.measure.map(Measure::dimension);
-                let number = match dimension {
-                    _ if !is_measured(text, None, asked) => NO_NUMBER,
-                    Some(_) if !is_measured(text, dimension, asked) => ANY_NUMBER,
-                    Some(_) | None => EXPECTED,
+                let number = match measured(text, dimension, asked) {
+                    0 if measured(text, None, asked) == 0 => NO_NUMBER,
+                    0 => ANY_NUMBER,
+                    1 => EXPECTED,
+                    _ => EXPECTED + SEVERAL,
                 };
                 let measures = self.measure.is_some_and(|measure| measure.is_named(text));
-                number + if measures { MEASURED } else { 0.0 }
+                number + if measures || text.contains("default") { MEASURED } else { 0.0 }
             }
         }
     }

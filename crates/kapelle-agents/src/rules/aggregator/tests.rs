@@ -1,5 +1,7 @@
 //! A report on real prose: the answer first, planted contradictions found, none invented.
 
+mod questions;
+
 use std::path::Path;
 
 use serde_json::{Value, json};

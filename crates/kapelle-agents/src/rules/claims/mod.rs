@@ -19,7 +19,7 @@ use crate::text::Terms;
 
 pub(super) use agree::{Group, topic};
 pub(super) use sentence::{Claim, cells};
-pub(super) use value::{Dimension, has_value, is_measured};
+pub(super) use value::{Dimension, has_value, measured};
 
 #[cfg(test)]
 mod tests;

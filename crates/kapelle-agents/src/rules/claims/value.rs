@@ -99,19 +99,19 @@ pub(crate) fn has_value(text: &str) -> bool {
     !values(text).is_empty()
 }
 
-/// Whether `text` has a value, of this dimension where one is given, that is not `known`.
-pub(crate) fn is_measured(
+/// How many values `text` has, of this dimension where one is given, that are not `known`.
+pub(crate) fn measured(
     text: &str,
     wanted: Option<Dimension>,
     known: impl Fn(&str) -> bool,
-) -> bool {
-    let is = |found: &Found| match (&found.value, wanted) {
+) -> usize {
+    let is = |found: &&Found| match (&found.value, wanted) {
         (_, None) => true,
         (Value::Quantity(_, dimension), Some(wanted)) => *dimension == wanted,
         (Value::Version(_) | Value::Date { .. } | Value::Flag(..), Some(_)) => false,
     };
-    let new = |found: &Found| !known(&text[found.range.clone()]);
-    values(text).iter().any(|found| is(found) && new(found))
+    let new = |found: &&Found| !known(&text[found.range.clone()]);
+    values(text).iter().filter(is).filter(new).count()
 }
 
 /// The values of `text`, in order. Numbers that only point somewhere, such as `step 3`, are none.
