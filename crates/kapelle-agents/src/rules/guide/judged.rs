@@ -25,7 +25,8 @@ fn ask(input: &Json) -> Result<Option<Question>, Failure> {
     let part = if text.len() <= TEXT_MAX / 2 {
         0..blocks.len()
     } else {
-        given.part(&given.document.written(text, &blocks), &blocks)
+        let text = given.document.written(text, &blocks);
+        given.part(&text, &blocks).unwrap_or(0..blocks.len())
     };
     let all = lines(0, text, &blocks[part], &(0..text.len()));
     let title = given.document.title.as_deref().unwrap_or_default();

@@ -134,12 +134,11 @@ impl Given {
         Ok(Self { document, task })
     }
 
-    /// The blocks that are about the task, among all.
-    fn part(&self, text: &Written<'_>, blocks: &[Block]) -> Range<usize> {
-        match &self.task {
-            Some(task) => sections::choose(text, blocks, task, self.document.language()),
-            None => 0..blocks.len(),
-        }
+    /// The blocks that are about the task, among all; `None` where none is.
+    fn part(&self, text: &Written<'_>, blocks: &[Block]) -> Option<Range<usize>> {
+        let Some(task) = &self.task else { return Some(0..blocks.len()) };
+        let title = self.document.title.as_deref().unwrap_or_default();
+        sections::choose(text, blocks, title, task, self.document.language())
     }
 
     /// The answer: these steps, under this title.
@@ -165,9 +164,13 @@ fn extract(input: &Json) -> Result<Made, Failure> {
     let text = given.document.marked();
     let blocks = given.document.blocks_of(text);
     let text = &given.document.written(text, &blocks);
-    let part = given.part(text, &blocks);
-    let steps = collect(text, &blocks[part.clone()], given.document.language());
-    let title = sections::title(text, &blocks[part]);
+    let part = given.part(text, &blocks).unwrap_or(0..0);
+    let title = sections::title(text, &blocks[part.clone()]);
+    let blocks = match &given.task {
+        Some(task) => sections::without_asides(text, &blocks[part], task),
+        None => blocks.clone(),
+    };
+    let steps = collect(text, &blocks, given.document.language());
     Ok(Made { value: given.value(title, &steps, text), files: Vec::new() })
 }
 

@@ -64,6 +64,27 @@ fn what_another_section_says_is_of_no_step_before_it() {
 }
 
 #[test]
+fn a_task_that_no_section_is_about_has_no_steps_and_none_come_from_beside_it() {
+    let none = [] as [&str; 0];
+    for task in ["How do I restore a queue?", "How do I bake bread?", "How do I drain a server?"] {
+        assert_eq!(told(&steps(json!({"markdown": PAGE, "task": task}))), none, "{task}");
+    }
+    assert_eq!(
+        told(&steps(json!({"markdown": PAGE, "task": "How do I start the server?"}))).len(),
+        2
+    );
+    let page = "# Install Harbor\n\n## Download\n\n1. Get the archive.\n2. Unpack it.\n\n\
+        ## Troubleshooting\n\n1. Delete the folder.\n2. Call us.\n\n### Logs\n\n1. Read them.\n2. Send them.\n\n\
+        ## Start\n\n1. Run it.\n2. Open the dashboard.\n\n## Uninstall\n\n1. Stop it.\n2. Remove it.\n";
+    let of = |task: &str| steps(json!({"markdown": page, "task": task}));
+    assert_eq!(
+        told(&of("How do I install Harbor?")),
+        ["Get the archive.", "Unpack it.", "Run it.", "Open the dashboard."]
+    );
+    assert_eq!(told(&of("How do I uninstall Harbor?")), ["Stop it.", "Remove it."]);
+}
+
+#[test]
 fn a_text_that_is_no_markdown_keeps_its_stars() {
     let page = "1. Copy a/*.gz to b/*.gz and \\*.log.\n2. Remove **/x and **/y.\n";
     let kept = ["Copy a/*.gz to b/*.gz and \\*.log.", "Remove **/x and **/y."];
