@@ -5,6 +5,7 @@
 use super::report::{Part, Quote, Report, Told};
 use super::timeline::Timeline;
 
+/// On paper only what is small is kept on one page: what is large would leave half of the one before empty.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c1e21;--soft:#5c636b;--line:#d9dde1;--paper:#fff;--tint:#f4f6f8;--mark:#0b57b0;--warn:#9a3412;--warn-tint:#fff4ed}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e8ea;--soft:#9aa3ab;--line:#363c42;--paper:#16181b;--tint:#1f2327;--mark:#8ab8f5;--warn:#fdba74;--warn-tint:#2b1d14}}\
@@ -23,7 +24,8 @@ ol.sources small{color:var(--soft);display:block}\
 figure.run{margin:1rem 0}figure.run svg{display:block;overflow:visible}figure.run text{font-size:13px;fill:var(--ink)}\
 figure.run .soft{fill:var(--soft)}figure.run line{stroke:var(--line)}figcaption{color:var(--soft);font-size:.85rem;margin-top:.6rem}\
 .bar{fill:var(--mark);print-color-adjust:exact;-webkit-print-color-adjust:exact}.bar.bad{fill:var(--warn)}\
-@media print{body{font-size:11pt}main{max-width:none;padding:0}h2{break-after:avoid}blockquote,.told,li,figure.run{break-inside:avoid}}";
+@media print{body{font-size:11pt}main{max-width:none;padding:0}h2{break-after:avoid}pre,.doubt{break-before:avoid}p,.doubt,blockquote,.told li,.sources li,figure.run svg{break-inside:avoid}\
+.told:not(:has(li:nth-child(5))){break-inside:avoid}}";
 
 /// The report.
 pub(super) fn write(report: &Report<'_>) -> String {

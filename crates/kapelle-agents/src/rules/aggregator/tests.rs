@@ -220,6 +220,23 @@ fn the_run_is_drawn_with_its_times_and_without_a_script() {
 }
 
 #[test]
+fn nothing_large_is_kept_on_one_page_of_paper() {
+    const HALF: u32 = 400;
+    let step = |at: u32| json!({"id": format!("s{at}"), "startMs": at, "endMs": at + 9});
+    let run = json!({"steps": (0..40).map(step).collect::<Vec<_>>()});
+    let input = json!({"documents": documents(&PAGES), "run": run, "formats": ["html"]});
+    let html = &report(&input).1[0].1;
+    let heights = html.split("<svg ").skip(1).map(|svg| between(svg, "height=\"", "\""));
+    let heights: Vec<u32> = heights.map(|height| height.parse().unwrap()).collect();
+    assert!(heights.iter().sum::<u32>() > 2 * HALF && heights.iter().all(|one| *one < HALF));
+    let kept = between(html, "@media print{", "</style>").split('}');
+    let kept = kept.filter_map(|rule| rule.trim().strip_suffix("{break-inside:avoid"));
+    let kept: Vec<&str> = kept.flat_map(|rule| rule.split(',')).collect();
+    assert!(kept.contains(&"figure.run svg"), "{kept:?}");
+    assert!(kept.iter().all(|one| !["li", ".told", "figure.run", "ol"].contains(one)), "{kept:?}");
+}
+
+#[test]
 fn steps_are_in_the_report_where_it_is_asked_how_or_they_are_about_the_question() {
     let steps = |question: &str, title: &str| {
         let (value, files) = report(&json!({

@@ -17,6 +17,8 @@ const ROWS: usize = 40;
 /// The height of a row, and of the scale below.
 const ROW: usize = 34;
 const SCALE: usize = 22;
+/// How many rows are one picture: paper is cut between two of these.
+const STRIP: usize = 6;
 
 /// A run, as `run` is in an expression.
 #[derive(Deserialize)]
@@ -65,19 +67,26 @@ impl Timeline {
     pub(super) fn html(&self) -> Option<String> {
         let all = self.all_ms();
         let shown = self.shown();
-        let height = shown.len() * ROW + SCALE;
         let mut out = String::from("<figure class=\"run\">\n");
-        _ = writeln!(
-            out,
-            "<svg width=\"100%\" height=\"{height}\" role=\"img\" aria-label=\"{} steps in {}\">",
-            self.steps.len(),
-            time(all)
-        );
-        scale(&mut out, all, shown.len() * ROW);
-        for (row, step) in shown.iter().enumerate() {
-            step.draw(&mut out, row * ROW, all);
+        let label = format!("{} steps in {}", self.steps.len(), time(all));
+        for (at, strip) in shown.chunks(STRIP).enumerate() {
+            let (rows, is_last) = (strip.len() * ROW, (at + 1) * STRIP >= shown.len());
+            let height = if is_last { rows + SCALE } else { rows };
+            let said = if at == 0 {
+                format!("role=\"img\" aria-label=\"{label}\"")
+            } else {
+                "aria-hidden=\"true\"".into()
+            };
+            _ = writeln!(out, "<svg width=\"100%\" height=\"{height}\" {said}>");
+            lines(&mut out, rows);
+            for (row, step) in strip.iter().enumerate() {
+                step.draw(&mut out, row * ROW, all);
+            }
+            if is_last {
+                scale(&mut out, all, rows);
+            }
+            out.push_str("</svg>\n");
         }
-        out.push_str("</svg>\n");
         _ = writeln!(out, "<figcaption>{}</figcaption>\n</figure>", self.caption(all));
         (!shown.is_empty()).then_some(out)
     }
@@ -161,14 +170,20 @@ impl Step {
     }
 }
 
-/// Lines at the quarters, and what they stand for.
+/// Lines at the quarters.
+fn lines(out: &mut String, height: usize) {
+    for x in [0, 25, 50, 75, 100] {
+        _ = writeln!(out, "<line x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"{height}\"/>");
+    }
+}
+
+/// What the lines stand for, below a picture of this height.
 fn scale(out: &mut String, all: u64, height: usize) {
     for (quarter, anchor) in (0..).zip(["start", "middle", "middle", "middle", "end"]) {
-        let x = quarter * 25;
         _ = writeln!(
             out,
-            "<line x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"{height}\"/>\
-             <text class=\"soft\" x=\"{x}%\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+            "<text class=\"soft\" x=\"{}%\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+            quarter * 25,
             height + 15,
             time(all * quarter / 4)
         );
