@@ -61,6 +61,22 @@ fn a_whole_store_is_whole_also_while_it_is_worked_on() {
 }
 
 #[test]
+fn a_copy_of_an_artifact_that_is_not_what_was_made_is_named_and_harms_no_store() {
+    let folder = Folder::new();
+    folder.write("workflow.yaml", WORK);
+    let last = folder.run("run . --json").expect(0).last();
+    let copies = |code| folder.run("doctor --verify --json").expect(code).json()["copies"].clone();
+    assert_eq!(copies(0), json!({"same": 1, "changed": []}));
+    let copy = last["artifacts"][0]["path"].as_str().unwrap();
+    flip(&folder.path().join(copy), |bytes| bytes.len() / 2);
+    let found = copies(0);
+    assert_eq!((&found["same"], found["changed"].as_array().unwrap().len()), (&json!(0), 1));
+    let done = folder.run("doctor --verify").expect(0);
+    let line = done.out.lines().find(|line| line.contains("is not what its run made"));
+    assert!(line.is_some_and(|line| line.contains("artifacts/large`")), "{}", done.out);
+}
+
+#[test]
 fn what_a_store_stands_on_is_looked_at_with_what_to_do() {
     let folder = Folder::new();
     let checks = |line: &str, code: i32| {

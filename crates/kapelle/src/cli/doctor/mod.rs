@@ -3,6 +3,7 @@
 //! Without `--verify` it looks at the outside of things, in a moment; with it the store is read to its
 //! last byte. Nothing is changed either way, but for a file that is written to time the disk.
 
+mod copies;
 mod places;
 mod verify;
 
@@ -14,10 +15,10 @@ use super::session::Settings;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Read the whole store: every journal, payload and row, and the database
+    /// Read the whole store: every journal, payload and row, the database, the memory of steps, and the copies of artifacts below `runs`
     #[arg(long)]
     verify: bool,
-    /// Print one JSON object: `{"healthy", "checks": [{"check", "state", "message", "mend"}]}`, with `--verify` also `{"whole", "runs", "entries", "payloads", "elapsed_ms", "problems": [{"file", "run", "seq", "message"}]}`
+    /// Print one JSON object: `{"healthy", "checks": [{"check", "state", "message", "mend"}]}`, with `--verify` also `{"whole", "runs", "entries", "payloads", "copies": {"same", "changed"}, "elapsed_ms", "problems": [{"file", "run", "seq", "message"}]}`
     #[arg(long)]
     json: bool,
 }

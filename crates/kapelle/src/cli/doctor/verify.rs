@@ -1,6 +1,6 @@
 //! Whether the store is whole.
 //!
-//! Reads everything there is, the memory of steps too, beside whatever works on it, and leaves every file as it is, of a
+//! Reads everything there is, the memory of steps and the copies of artifacts too, beside whatever works on it, and leaves every file as it is, of a
 //! store that is refused otherwise too. Absent: repairing. What is damaged comes
 //! back from a backup, and a damaged run harms no other meanwhile.
 
@@ -13,6 +13,7 @@ use kapelle_core::port::journal;
 use kapelle_store::{Damage, Progress, Sqlite, Verified};
 use serde_json::{Map, Value, json};
 
+use super::copies::{Copies, compare};
 use crate::cli::exit::Stop;
 use crate::cli::out;
 use crate::node::memory_file;
@@ -21,15 +22,16 @@ use crate::node::memory_file;
 pub(super) struct Report {
     folder: PathBuf,
     found: Verified,
+    copies: Copies,
     elapsed_ms: u64,
 }
 
 pub(super) async fn verify(folder: &Path) -> Result<Report, Stop> {
     let begin = Instant::now();
-    let mut found = look(folder).await?;
+    let (mut found, copies) = look(folder).await?;
     found.damage.extend(notes(memory_file(folder)).await);
     let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(Report { folder: folder.to_path_buf(), found, elapsed_ms })
+    Ok(Report { folder: folder.to_path_buf(), found, copies, elapsed_ms })
 }
 
 impl Report {
@@ -43,6 +45,7 @@ impl Report {
             "runs": self.found.runs,
             "entries": self.found.entries,
             "payloads": self.found.payloads,
+            "copies": {"same": self.copies.same, "changed": self.copies.changed},
             "page_sums": !self.found.without_sums,
             "elapsed_ms": self.elapsed_ms,
             "problems": self.found.damage.iter().map(problem).collect::<Vec<_>>(),
@@ -54,11 +57,21 @@ impl Report {
     }
 
     pub(super) fn print(&self) -> Result<(), Stop> {
+        let Copies { same, changed } = &self.copies;
+        if *same > 0 {
+            let copies = many(*same, "copy of an artifact", "copies of artifacts");
+            out::line(&format!("{copies} below `runs`: as their runs made them"))?;
+        }
+        for file in changed {
+            out::line(&format!(
+                "hm  `{file}` is not what its run made; `kapelle artifacts get` has that"
+            ))?;
+        }
         print(&self.folder, &self.found, self.elapsed_ms)
     }
 }
 
-async fn look(folder: &Path) -> Result<Verified, Stop> {
+async fn look(folder: &Path) -> Result<(Verified, Copies), Stop> {
     // It is drawn on a terminal only.
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -67,12 +80,18 @@ async fn look(folder: &Path) -> Result<Verified, Stop> {
         Some(store) => Ok(store),
         None => Sqlite::open(folder),
     });
+    let mut copies = Copies::default();
     let found = match store {
-        Ok(store) => store.verify(|progress| bar.set_message(text(progress))).await,
+        Ok(store) => {
+            let found = store.verify(|progress| bar.set_message(text(progress))).await;
+            bar.set_message("the copies of artifacts");
+            copies = compare(&store, folder).await;
+            found
+        }
         Err(error) => Err(error),
     };
     bar.finish_and_clear();
-    Ok(found.or_else(unread)?)
+    Ok((found.or_else(unread)?, copies))
 }
 
 /// What is wrong with what steps left for later ones.
