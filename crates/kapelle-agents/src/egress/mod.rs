@@ -136,9 +136,16 @@ pub struct Way {
     /// Those that may be asked; `None`: all.
     hosts: Option<Hosts>,
     redirects_left: u32,
+    came: usize,
 }
 
 impl Way {
+    /// How many bytes of the last answer came, also if who waited for it has given up.
+    #[must_use]
+    pub const fn came(&self) -> usize {
+        self.came
+    }
+
     /// Where the next request goes.
     #[must_use]
     pub fn url(&self) -> &Url {
@@ -189,20 +196,20 @@ impl Egress {
 
     /// Asks, and follows where it is sent. Never asks twice.
     pub async fn send(&self, request: Request) -> Result<Response, Error> {
-        self.walk(self.way(request)).await
+        self.walk(&mut self.way(request)).await
     }
 
     /// Where `request` begins; goes nowhere yet.
     #[must_use]
     pub fn way(&self, request: Request) -> Way {
         let (policy, redirects_left) = (self.policy, self.limits.redirects_max);
-        Way { request, policy, hosts: None, redirects_left }
+        Way { request, policy, hosts: None, redirects_left, came: 0 }
     }
 
     /// Goes a way to its end.
-    pub async fn walk(&self, mut way: Way) -> Result<Response, Error> {
+    pub async fn walk(&self, way: &mut Way) -> Result<Response, Error> {
         loop {
-            if let Some(answer) = self.go(&mut way).await? {
+            if let Some(answer) = self.go(way).await? {
                 return Ok(answer);
             }
         }
@@ -211,7 +218,7 @@ impl Egress {
     /// Asks once. `None`: it was sent elsewhere, and `way` tells where to.
     pub async fn go(&self, way: &mut Way) -> Result<Option<Response>, Error> {
         way.check()?;
-        let (answer, peer) = self.once(&way.request, way.policy).await?;
+        let (answer, peer) = self.once(way).await?;
         // Wherever the way leads from here, whoever answered wants it.
         way.policy = way.policy.after(peer);
         let Some(next) = redirect::target(&way.request, &answer)? else { return Ok(Some(answer)) };
@@ -243,17 +250,15 @@ impl Egress {
     }
 
     /// One request to checked addresses.
-    async fn once(
-        &self,
-        request: &Request,
-        policy: Policy,
-    ) -> Result<(Response, Option<SocketAddr>), Error> {
+    async fn once(&self, way: &mut Way) -> Result<(Response, Option<SocketAddr>), Error> {
+        way.came = 0;
+        let request = &way.request;
         let host = host_of(&request.url);
-        let answer = self.ask(request, policy).await?;
+        let answer = self.ask(request, way.policy).await?;
         let peer = answer.remote_addr();
         let (status, headers) = (answer.status(), answer.headers().clone());
         let whole = status.is_success() || request.keep.contains(&status);
-        let body = match self.body(answer, &host).await {
+        let body = match self.body(answer, &host, &mut way.came).await {
             (start, Some(Error::TooLarge { .. })) if !whole => start,
             (_, Some(error)) => return Err(error),
             (body, None) => body,
@@ -280,7 +285,12 @@ impl Egress {
     }
 
     /// The body as far as it could be read, and why not further.
-    async fn body(&self, mut answer: reqwest::Response, host: &str) -> (Bytes, Option<Error>) {
+    async fn body(
+        &self,
+        mut answer: reqwest::Response,
+        host: &str,
+        came: &mut usize,
+    ) -> (Bytes, Option<Error>) {
         let max = self.limits.body_max;
         let mut body = BytesMut::new();
         loop {
@@ -288,6 +298,7 @@ impl Egress {
                 Ok(None) => return (body.freeze(), None),
                 Ok(Some(piece)) if body.len() + piece.len() <= max => {
                     body.extend_from_slice(&piece);
+                    *came = body.len();
                 }
                 Ok(Some(_)) => {
                     let error = Error::TooLarge { host: host.into(), max };

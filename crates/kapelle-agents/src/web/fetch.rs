@@ -159,18 +159,24 @@ impl Fetcher {
     /// Goes one hop in the `time` that is left for the page.
     async fn go(&self, way: &mut Way, time: &mut Duration) -> Result<Option<Response>, Failure> {
         let _permit = self.on_the_way.acquire().await.expect("it is never closed");
-        let (late, since) = (self.too_slow(way.url()), Instant::now());
+        let since = Instant::now();
         let answer = tokio::time::timeout(*time, self.egress.go(way)).await;
         *time = time.saturating_sub(since.elapsed());
         match answer {
             Ok(answer) => answer.map_err(http::failure),
-            Err(_) => Err(late),
+            Err(_) => Err(self.too_slow(way.url(), way.came())),
         }
     }
 
-    fn too_slow(&self, url: &Url) -> Failure {
+    /// What it means that only so many bytes `came` in time.
+    fn too_slow(&self, url: &Url, came: usize) -> Failure {
         let (host, time) = (url.host_str().unwrap_or_default(), self.settings.page_time);
-        let message = format!("`{host}` took more than {time:?} to send a page");
+        let message = match came {
+            0 => format!("`{host}` took more than {time:?} to send a page: nothing of it came"),
+            _ => {
+                format!("`{host}` took more than {time:?} to send a page: {came} bytes of it came")
+            }
+        };
         Failure::new(FailureKind::Timeout, "too_slow", message).uncertain()
     }
 
@@ -198,13 +204,13 @@ impl Fetcher {
     async fn rules_of(&self, way: &Way) -> Result<Rules, Failure> {
         let robots = way.url().join("/robots.txt");
         let robots = robots.map_err(|error| crate::input::invalid("bad_url", error.to_string()))?;
-        let late = self.too_slow(&robots);
-        let asked = self.egress.walk(self.egress.aside(way, request(robots)));
+        let mut way = self.egress.aside(way, request(robots));
         let permit = self.on_the_way.acquire().await.expect("it is never closed");
-        let answer = tokio::time::timeout(self.settings.page_time, asked).await;
+        let answer =
+            tokio::time::timeout(self.settings.page_time, self.egress.walk(&mut way)).await;
         drop(permit);
         let answer = match answer {
-            Err(_) => return Err(late),
+            Err(_) => return Err(self.too_slow(way.url(), way.came())),
             Ok(Err(Error::TooManyRedirects { .. })) => return Ok(Rules::default()),
             Ok(answer) => answer.map_err(http::failure)?,
         };

@@ -97,6 +97,10 @@ async fn server() -> String {
         .route("/gib", get(|| async { (HTML, flood(MIB, 1024)) }))
         .route("/endless", get(|| async { (HTML, flood(MIB, usize::MAX)) }))
         .route("/slow", get(slow))
+        .route(
+            "/silent",
+            get(|| async { Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()) }),
+        )
         .route("/gzip", packed("gzip", gzip_bomb()))
         .route("/deflate", packed("deflate", deflate_bomb()))
         .route("/br", packed("br", brotli_bomb()))
@@ -136,9 +140,14 @@ async fn hostile_servers_end_with_their_reason() {
 async fn a_page_that_never_ends_is_given_up_in_time() {
     let url = server().await;
     let settings = Settings { page_time: Duration::from_millis(300), ..quick() };
-    let input = json!({"url": format!("{url}/slow")});
-    let end = perform(&agent(settings), "read", input, Path::new("/")).await;
-    expect(end, FailureKind::Timeout, "too_slow", "slow");
+    let agent = agent(settings);
+    for (path, wanted) in [("slow", " bytes of it came"), ("silent", "nothing of it came")] {
+        let input = json!({"url": format!("{url}/{path}")});
+        let end = perform(&agent, "read", input, Path::new("/")).await;
+        let message = end.as_ref().err().map(|failure| failure.message.clone()).unwrap_or_default();
+        assert!(message.contains("more than 300ms") && message.ends_with(wanted), "{message}");
+        expect(end, FailureKind::Timeout, "too_slow", path);
+    }
 }
 
 #[tokio::test]
