@@ -251,6 +251,10 @@ mod tests {
                 "at": {"anyOf": [
                     {"type": "integer"},
                     {"type": "object", "required": ["day"], "properties": {"day": {"enum": ["mon", "tue"]}}}
+                ]},
+                "either": {"anyOf": [
+                    {"properties": {"n": {"type": "string"}}},
+                    {"properties": {"n": {"type": "integer"}}}
                 ]}
             }
         });
@@ -263,6 +267,8 @@ mod tests {
                 json!({"shell": "", "at": {"day": "sun"}}),
                 "`at.day` must be `mon` or `tue`, and is `sun`",
             ),
+            // Both ways were meant, and neither wants the whole to be something else.
+            (json!({"shell": "", "either": {"n": []}}), "`either` cannot be {\"n\":[]}"),
         ] {
             assert_eq!(wrong(&ways, &value), says);
         }
@@ -283,7 +289,11 @@ mod tests {
                 "id": {"type": "string", "minLength": 1, "maxLength": 3},
                 "n": {"type": ["integer", "null"], "minimum": 1, "exclusiveMaximum": 9},
                 "list": {"maxItems": 1, "items": {"const": 7}},
-                "wait": {"type": "string", "pattern": DURATION_PATTERN}
+                "wait": {"type": "string", "pattern": DURATION_PATTERN},
+                "share": {"exclusiveMinimum": 0, "maximum": 1},
+                "items": {"minItems": 2},
+                "env": {"minProperties": 1, "maxProperties": 2},
+                "word": {"pattern": "^[a-z]+$"}
             }
         });
         for (value, says) in [
@@ -300,6 +310,15 @@ mod tests {
                 json!({"id": "a", "wait": "-3d"}),
                 "`wait` must be a duration such as `30s` or `1h30m`, and is `-3d`",
             ),
+            (json!({"id": "a", "share": 0}), "`share` must be more than 0, and is 0"),
+            (json!({"id": "a", "share": 1.5}), "`share` must be at most 1, and is 1.5"),
+            (json!({"id": "a", "items": [7]}), "`items` must have at least 2 items, and has 1"),
+            (json!({"id": "a", "env": {}}), "`env` must have at least 1 field, and has 0"),
+            (
+                json!({"id": "a", "env": {"a": 1, "b": 2, "c": 3}}),
+                "`env` must have at most 2 fields, and has 3",
+            ),
+            (json!({"id": "a", "word": "B2"}), "`word` must fit `^[a-z]+$`, and is `B2`"),
         ] {
             let mut schema = schema.clone();
             schema["type"] = json!("object");

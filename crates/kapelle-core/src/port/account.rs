@@ -206,4 +206,24 @@ mod tests {
         assert_eq!(Per::Month.until(at("2026-12-01T00:00:00Z")), Some(at("2027-01-01T00:00:00Z")));
         assert_eq!((Per::Ever.since(now), Per::Ever.until(now)), (Day(0), None));
     }
+
+    #[test]
+    fn what_is_gone_stays_within_each_limit_to_the_last() {
+        let any = Within::any("acme", Day(0));
+        let spent = Sum { tokens: 3, nanos: 30, ms: 300, unpriced: 0 };
+        let reserved = Sum { tokens: 4, nanos: 40, ms: 400, unpriced: 1 };
+        let gone = Standing { spent, reserved, ..Standing::none("acme") }.gone();
+        assert_eq!(gone, Sum { tokens: 7, nanos: 70, ms: 700, unpriced: 1 });
+        assert_eq!(Standing::none("acme").gone(), Sum::default());
+        let all = |tokens, nanos, ms| Within {
+            tokens: Some(tokens),
+            nanos: Some(nanos),
+            ms: Some(ms),
+            ..any.clone()
+        };
+        assert!(any.fits(&gone) && all(7, 70, 700).fits(&gone));
+        for less in [all(6, 70, 700), all(7, 69, 700), all(7, 70, 699)] {
+            assert!(!less.fits(&gone), "{less:?}");
+        }
+    }
 }

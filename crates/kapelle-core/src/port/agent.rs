@@ -546,7 +546,8 @@ mod tests {
     #[test]
     fn an_agent_is_a_service_that_takes_its_time_unless_it_says_otherwise() {
         let agent = echo("echo", &["say"], &json!(true));
-        assert!(agent.is_one_service() && !agent.is_immediate());
+        assert!(agent.is_one_service() && !agent.is_immediate() && !agent.is_outside());
+        assert_eq!(agent.definition(), None);
         assert_eq!(agent.on_unknown("say", &json!({})), OnUnknown::Retry);
     }
 
@@ -580,6 +581,22 @@ mod tests {
             bad.to_string().starts_with("agent `bad`, action `say`: the input schema"),
             "{bad}"
         );
+        assert_eq!(wrong_with(&input, &json!({"n": 1})), [""; 0]);
+        assert_eq!(
+            wrong_with(&input, &json!({"n": "x"})),
+            ["`n` must be an integer, and is a text"]
+        );
+        let no_schema = wrong_with(&json!({"type": 7}), &json!(1)).join("; ");
+        assert!(no_schema.starts_with("the schema is no JSON Schema: `type`"), "{no_schema}");
+    }
+
+    #[test]
+    fn what_a_call_used_is_read_as_it_is_written() {
+        let usage = Usage { input_tokens: 1, output_tokens: 2, cost_nanos: Some(3), ms: 4 };
+        for usage in [usage, Usage { cost_nanos: None, ms: 0, ..usage }] {
+            let text = serde_json::to_string(&usage).unwrap();
+            assert_eq!(serde_json::from_str::<Usage>(&text).unwrap(), usage, "{text}");
+        }
     }
 
     #[test]

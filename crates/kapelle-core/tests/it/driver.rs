@@ -147,7 +147,7 @@ impl Driver {
         }
     }
 
-    fn world(&self) -> World<'_> {
+    pub(crate) fn world(&self) -> World<'_> {
         World { now: self.now, values: &self.values, agents: &self.agents }
     }
 

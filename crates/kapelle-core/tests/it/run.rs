@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kapelle_core::plan::Plan;
-use kapelle_core::port::agent::{Failure, FailureKind, Safety};
+use kapelle_core::plan::{Budget, Plan};
+use kapelle_core::port::agent::{Failure, FailureKind, Safety, Usage};
 use kapelle_core::run::{
-    Command, Compiled, Created, EffectId, EffectState, Forked, Outcome, Produced, Run, Taken,
-    TakenEnd,
+    Command, Compiled, Created, EffectId, EffectState, Forked, Ledger, Missing, Outcome, Produced,
+    Run, Sum, Taken, TakenEnd,
 };
 use kapelle_core::{Artifact, Attempt, Digest, Json, RunId, StepNo, Value};
 use serde_json::json;
@@ -25,6 +26,17 @@ fn id() -> RunId {
     RunId::from_bytes([7; 16])
 }
 
+/// A call that may be repeated.
+fn call(ordinal: u32) -> EffectId {
+    EffectId {
+        ordinal,
+        name: "say".into(),
+        input: Digest::of(b"words"),
+        generation: 0,
+        safety: Safety::Repeatable,
+    }
+}
+
 #[test]
 fn a_run_says_what_it_was_made_of() {
     let created = Created {
@@ -33,19 +45,88 @@ fn a_run_says_what_it_was_made_of() {
         inputs: Value::Inline(Arc::new(json!({"n": 1}))),
         root: "/work".into(),
         task_id: Some("spring".into()),
-        agents: Default::default(),
+        agents: [("clerk".into(), Value::null())].into(),
     };
     let plan = Arc::new(Compiled::new(steps(3)).unwrap());
     let run = Run::new(id(), &created, plan.clone(), BIRTH);
     assert_eq!((run.id(), run.seq(), run.open()), (id(), 1, 3));
     assert_eq!((run.workflow(), run.root()), ("tidy-up", "/work"));
     assert_eq!(run.task_id(), Some("spring"));
-    assert_eq!(*run.inputs(), created.inputs);
+    assert_eq!((run.inputs(), run.agents()), (&created.inputs, &created.agents));
     assert_eq!((run.created_at(), run.last_at()), (BIRTH, BIRTH));
     assert!(Arc::ptr_eq(run.plan(), &plan) && run.ended().is_none());
+    assert_eq!(plan.agents().collect::<Vec<_>>(), ["echo"]);
     assert!(!plan.is_empty() && Compiled::new(steps(0)).unwrap().is_empty());
     let unnamed = Run::new(id(), &Created { task_id: None, ..created }, plan, BIRTH);
     assert_eq!(unnamed.task_id(), None);
+}
+
+#[test]
+fn a_run_works_by_the_definitions_that_it_began_with() {
+    let definition = json!({"by": "echo", "role": "keeps the books"});
+    let mut plan = steps(1);
+    plan.steps[0].work = serde_json::from_value(json!({"agent": {"agent": "clerk"}})).unwrap();
+    let (value, payload) = Value::of(definition.clone(), 0);
+    let created = Created {
+        workflow: "books".into(),
+        plan: Value::null(),
+        inputs: Value::null(),
+        root: "/work".into(),
+        task_id: None,
+        agents: [("clerk".into(), value)].into(),
+    };
+    let run = Run::new(id(), &created, Arc::new(Compiled::new(plan).unwrap()), BIRTH);
+    // There is no `clerk` any more: whom its definition names does the step.
+    let mut stage = Driver::new(steps(1), json!({}), id());
+    let digest = payload.unwrap().digest;
+    stage.values.kept.insert(digest, Arc::new(definition.clone()));
+    let begun = run.begin(StepNo(0), &stage.world()).unwrap();
+    assert_eq!(begun.call.unwrap().definition.as_deref(), Some(&definition));
+    stage.values.away = true;
+    assert_eq!(run.begin(StepNo(0), &stage.world()).unwrap_err(), Missing([digest].into()));
+    let without = stage.run.begin(StepNo(0), &stage.world()).unwrap();
+    assert_eq!(without.call.unwrap().definition, None);
+}
+
+#[test]
+fn a_run_says_what_it_has_spent_and_how_long_it_was_active() {
+    let mut plan = steps(1);
+    plan.budget = Some(Budget { time_ms: Some(60_000), ..Budget::default() });
+    let mut stage = Driver::new(plan, json!({}), id());
+    stage.turn();
+    assert_eq!((*stage.run.ledger(), stage.run.active()), (Ledger::default(), Duration::ZERO));
+    let (step, attempt) = (StepNo(0), Attempt(1));
+    let usage = |tokens| Usage {
+        input_tokens: tokens,
+        output_tokens: tokens,
+        cost_nanos: Some(tokens.cast_signed()),
+        ms: tokens * 100,
+    };
+    let sum = |tokens: u64| Sum::of(&usage(tokens));
+    for (ordinal, reserve) in [(1, 7), (2, 5)] {
+        let (effect, reserve) = (call(ordinal), Some(usage(reserve)));
+        stage.tell(Command::StartEffect { step, attempt, effect, reserve }).unwrap();
+    }
+    let (outcome, used) = (Outcome::Done(Value::null()), Some(usage(3)));
+    let effect = call(1);
+    stage.tell(Command::RecordEffect { step, attempt, effect, outcome, used }).unwrap();
+    stage.tell(Command::Raise { step: None, more: sum(9), by: "ann".into() }).unwrap();
+    let raised = Sum { unpriced: 0, ..sum(9) };
+    let ledger = Ledger { spent: sum(3), reserved: sum(5), raised, ..Ledger::default() };
+    assert_eq!((sum(3).tokens, *stage.run.ledger()), (6, ledger));
+    stage.pass(Duration::from_secs(40));
+    stage.tell(Command::Pause { by: "ann".into(), reason: "".into() }).unwrap();
+    stage.pass(Duration::from_secs(3_600));
+    stage.tell(Command::Resume { by: "ann".into() }).unwrap();
+    assert_eq!(stage.run.active(), Duration::from_secs(40));
+    stage.pass(Duration::from_secs(10));
+    let effect = call(3);
+    stage.tell(Command::StartEffect { step, attempt, effect, reserve: None }).unwrap();
+    assert_eq!(stage.run.active(), Duration::from_secs(50));
+    let failure = Failure::new(FailureKind::Crashed, "gone", "gone");
+    stage.tell(Command::Failed { step, attempt, failure }).unwrap();
+    let ledger = Ledger { reserved: Sum::default(), unknown: sum(5), ..ledger };
+    assert_eq!((*stage.run.ledger(), stage.replayed()), (ledger, stage.run));
 }
 
 #[test]
@@ -66,13 +147,7 @@ fn a_call_that_failed_for_certain_is_made_again_under_a_new_key_each_time() {
     assert!(stage.run.effects(step).is_empty());
     for generation in 0..3 {
         let attempt = Attempt(generation + 1);
-        let effect = EffectId {
-            ordinal: 1,
-            name: "send".into(),
-            input: Digest::of(b"letter"),
-            generation,
-            safety: Safety::Repeatable,
-        };
+        let effect = EffectId { generation, ..call(1) };
         let down = || Failure::new(FailureKind::Unavailable, "down", "down");
         let outcome = Outcome::Failed(down());
         stage.tell(Command::RecordEffect { step, attempt, effect, outcome, used: None }).unwrap();
@@ -80,7 +155,7 @@ fn a_call_that_failed_for_certain_is_made_again_under_a_new_key_each_time() {
         failure.forget_from = Some(1);
         if generation < 2 {
             stage.tell(Command::Failed { step, attempt, failure }).unwrap();
-            stage.pass(std::time::Duration::from_secs(60));
+            stage.pass(Duration::from_secs(60));
             stage.turn();
             let effects = stage.run.effects(step);
             assert_eq!(effects[&1].id.generation, generation + 1);
@@ -185,13 +260,7 @@ fn a_step_says_a_hundred_things_and_is_told_a_hundred() {
     let mut stage = Driver::new(steps(3), json!({}), id());
     stage.turn();
     let say = |stage: &mut Driver, from: u32, ordinal: u32, to: &str| {
-        let effect = EffectId {
-            ordinal,
-            name: "say".into(),
-            input: Digest::of(b"words"),
-            generation: 0,
-            safety: Safety::Repeatable,
-        };
+        let effect = call(ordinal);
         let (step, attempt) = (StepNo(from), Attempt(1));
         let text = format!("message {ordinal}").into();
         stage.tell(Command::Send { step, attempt, effect, to: to.into(), text })

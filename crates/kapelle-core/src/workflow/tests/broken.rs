@@ -53,7 +53,8 @@ fn agents() -> Agents {
             vec![(
                 "request",
                 object(
-                    json!({"method": {"enum": ["GET", "POST"]}, "url": {"type": "string"}, "expect": {"type": "integer"}}),
+                    json!({"method": {"enum": ["GET", "POST"]}, "url": {"type": "string"}, "expect": {"type": "integer"},
+                "auth": {"type": "object", "required": ["token"]}}),
                     json!(["method", "url"]),
                 ),
             )],
@@ -161,6 +162,22 @@ fn a_template_excuses_what_its_value_could_mend() {
     assert_eq!(told("http", "{ url: x, method: PUT }"), 1);
     assert_eq!(told("process", r#"{ shell: ls, okCodes: ["{{ inputs.code }}"] }"#), 0);
     assert_eq!(told("process", "{ shell: ls, okCodes: [1] }"), 1, "0 is not among them");
+}
+
+#[test]
+fn what_an_input_lacks_is_told_with_where_it_is() {
+    let told = |input: &str| {
+        let step = format!("{{ id: b, agentName: http, input: {input} }}");
+        let text = format!("id: a\ntasks:\n  - {step}\n");
+        let checked = Workflow::read("flow.yaml", text.as_bytes(), Some(&agents()));
+        let told = |problem: &Problem| format!("{}: {}", problem.field, problem.message);
+        checked.problems.iter().map(told).collect::<Vec<_>>()
+    };
+    let lacks = "tasks[0].input: the agent `http` needs `url` in its input";
+    assert_eq!(told("{ method: GET }"), [lacks]);
+    let within = "tasks[0].input.auth: the agent `http` does not take this input: \
+                  `auth.token` is missing";
+    assert_eq!(told("{ method: GET, url: x, auth: {} }"), [within]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ estimatedDuration: 150
 inputs:
   files: { type: array, items: { type: string }, minItems: 1 }
   depth: { type: string, enum: [quick, thorough], default: thorough }
-config: { maxParallelAgents: 5, globalTimeout: 30m, deadline: 72h, mode: manual }
+config: { maxParallelAgents: 5, globalTimeout: 30m, deadline: 72h, mode: manual, budget: { tokens: 1000, usd: 0.25, time: 10m, onExceeded: fail } }
 tasks:
   - id: quality
     agentName: echo
@@ -45,6 +45,7 @@ tasks:
     timeout: 60s
     retry: { maxAttempts: 5, initial: 2s, on: [timeout, rateLimited] }
     output: { type: object }
+    budget: { usd: 1.5 }
   - id: per-file
     agentName: echo
     forEach: inputs.files
@@ -71,6 +72,11 @@ fn a_workflow_becomes_a_plan() {
     let plan = workflow.plan();
     assert_eq!((plan.max_parallel, plan.timeout_ms, plan.manual), (5, Some(1_800_000), true));
     let [quality, per_file, sign_off] = plan.steps.as_slice() else { panic!("{plan:?}") };
+    let (nanos, on_exceeded) = (Some(250_000_000), plan::OnExceeded::Fail);
+    let budget = plan::Budget { tokens: Some(1_000), nanos, time_ms: Some(600_000), on_exceeded };
+    assert_eq!(plan.budget, Some(budget));
+    let own = plan::Budget { nanos: Some(1_500_000_000), ..plan::Budget::default() };
+    assert_eq!((quality.budget, per_file.budget), (Some(own), None));
     assert_eq!((quality.retry.attempts_max, quality.retry.initial_ms), (5, 2_000));
     assert_eq!(quality.retry.factor.to_bits(), 2.0_f64.to_bits());
     // The reference to a step is a need.

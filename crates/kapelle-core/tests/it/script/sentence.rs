@@ -85,7 +85,7 @@ pub(super) fn of(stage: &Driver, event: &Event) -> String {
         }
         Event::QuestionAnswered { step, ordinal, answer, by } => {
             let answer = value(stage, answer);
-            format!("{} has its answer {ordinal} of {by}: {answer}", name(step))
+            format!("{} has its answer {ordinal} of {by}: {}", name(step), shown(&answer))
         }
     }
 }
