@@ -24,6 +24,14 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
+/// The first field of an event.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum First {
+    Type,
+    Other(String),
+}
+
 struct EventVisitor;
 
 impl<'de> Visitor<'de> for EventVisitor {
@@ -34,10 +42,10 @@ impl<'de> Visitor<'de> for EventVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
-        match map.next_key_seed(Text(|key: &str| (key != TYPE).then(|| key.to_owned())))? {
+        match map.next_key()? {
             None => Err(A::Error::missing_field(TYPE)),
-            Some(None) => Untagged::deserialize(Tagged(map)),
-            Some(Some(other)) => type_is_later(other, map),
+            Some(First::Type) => Untagged::deserialize(Tagged(map)),
+            Some(First::Other(other)) => type_is_later(other, map),
         }
     }
 }
@@ -81,29 +89,6 @@ pub(super) fn effect_recorded<'de, D: Deserializer<'de>>(
         Flat::deserialize(from)?;
     let effect = EffectId { ordinal, name, input, generation, safety };
     Ok((step, attempt, effect, outcome, used))
-}
-
-/// A text that is looked at where it is.
-struct Text<F>(F);
-
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for Text<F> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        Ok((self.0)(text))
-    }
 }
 
 /// An event whose type is what comes next, for the twin that wants its type outside.
