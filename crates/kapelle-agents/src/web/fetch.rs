@@ -163,8 +163,9 @@ impl Fetcher {
         let answer = tokio::time::timeout(*time, self.egress.go(way)).await;
         *time = time.saturating_sub(since.elapsed());
         match answer {
+            // Who says nothing is given up by whichever of the two looks first.
+            Ok(Err(Error::Silent { .. })) | Err(_) => Err(self.too_slow(way.url(), way.came())),
             Ok(answer) => answer.map_err(http::failure),
-            Err(_) => Err(self.too_slow(way.url(), way.came())),
         }
     }
 
@@ -210,7 +211,9 @@ impl Fetcher {
             tokio::time::timeout(self.settings.page_time, self.egress.walk(&mut way)).await;
         drop(permit);
         let answer = match answer {
-            Err(_) => return Err(self.too_slow(way.url(), way.came())),
+            Ok(Err(Error::Silent { .. })) | Err(_) => {
+                return Err(self.too_slow(way.url(), way.came()));
+            }
             Ok(Err(Error::TooManyRedirects { .. })) => return Ok(Rules::default()),
             Ok(answer) => answer.map_err(http::failure)?,
         };
