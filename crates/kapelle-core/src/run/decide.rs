@@ -188,7 +188,8 @@ impl Run {
         });
         let Sum { tokens, nanos, ms, .. } = more;
         let first = Event::BudgetRaised { step, tokens, nanos, ms, by: by.clone() };
-        let waits = step.is_none() && ms > 0 && self.paused.is_some() && self.is_out_of_time();
+        // A person's pause is theirs to end.
+        let waits = step.is_none() && ms > 0 && self.paused.as_deref() == Some(OUT_OF_TIME);
         let resumed = waits.then(|| Event::RunResumed { by: by.clone() });
         Ok(std::iter::once(first).chain(resumed).chain(go_on).collect())
     }
