@@ -133,6 +133,8 @@ struct Ready {
 pub(super) struct Asking<'a> {
     pub(super) models: &'a Models,
     pub(super) choices: &'a [Choice],
+    /// The tools that the agent had when the run began, by name.
+    pub(super) tools: &'a [Box<str>],
     pub(super) call: &'a Call,
     pub(super) desk: &'a dyn Desk,
 }
@@ -141,11 +143,11 @@ impl Asking<'_> {
     /// Asks, unless it is recorded what came of it. `mail` is read with the last turn: it is no part of
     /// what the call is about, the record of the call says which it was.
     pub(super) async fn ask(&self, prompt: &Prompt, mail: Vec<Heard>) -> Result<Said, Failure> {
-        // Not the model that is asked in the end: which one that is may change, the record may not.
+        // Not the model that is asked in the end, nor what is granted now: these may change, the record may not.
         let input = json!({
             "system": prompt.system,
             "turns": prompt.turns,
-            "tools": prompt.tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(),
+            "tools": self.tools,
             "schema": prompt.schema,
         });
         let effect = Effect { name: super::MODEL_EFFECT.into(), safety: Safety::Repeatable, input };

@@ -10,6 +10,7 @@
 mod ask;
 mod brief;
 mod circles;
+mod had;
 mod letters;
 mod peers;
 mod talk;
@@ -28,6 +29,7 @@ use serde_json::json;
 
 use crate::input::expect_action;
 use crate::provider::{Choice, Models};
+use had::Kept;
 use talk::Talk;
 use tool::Tools;
 
@@ -127,25 +129,24 @@ impl Agent for Model {
 
     /// A file may change, or go, while a run goes on.
     fn definition(&self) -> Option<Json> {
-        if self.definition == Definition::plain() {
-            return None;
-        }
-        let mut definition = serde_json::to_value(&self.definition).expect("it is JSON");
-        definition["by"] = PLAIN.into();
-        Some(definition)
+        let kept = Kept::of(self.definition.clone(), &self.tools);
+        let mut kept = serde_json::to_value(kept).expect("it is JSON");
+        kept["by"] = PLAIN.into();
+        Some(kept)
     }
 
     async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
-        let kept = call.definition.as_deref().map(Definition::deserialize).transpose();
+        let kept = call.definition.as_deref().map(Kept::deserialize).transpose();
         let kept = kept.map_err(|cause| {
             let message = format!("the definition that the run keeps: {cause}");
             Failure::new(FailureKind::Bug, "odd_definition", message)
         })?;
-        let definition = kept.as_ref().unwrap_or(&self.definition);
+        let kept = kept.unwrap_or_else(|| Kept::of(self.definition.clone(), &self.tools));
+        let definition = &kept.definition;
         expect_action(&definition.name, "work", &call.action)?;
         let choices = self.models.find(definition.model.as_deref())?;
-        let granted = self.tools.granted(&definition.tools);
-        let mut talk = Talk::new(definition, &self.models, choices, granted, &call, desk);
+        let had = kept.had(&self.tools);
+        let mut talk = Talk::new(definition, &self.models, choices, had, &call, desk);
         let value = talk.hold().await?;
         Ok(Answer {
             value,

@@ -14,6 +14,7 @@ use super::ask::{self, Asking, Said};
 use super::circles::{Circles, Kind, Made, Stuck};
 use super::letters::{self, Letter};
 use super::peers::{self, Came};
+use super::had::Had;
 use super::tool::{Granted, Reach, Told};
 use super::tools::SEND;
 use super::{Definition, TOKENS_MAX, Used, brief};
@@ -28,6 +29,8 @@ pub(super) struct Talk<'a> {
     models: &'a Models,
     choices: Vec<Choice>,
     granted: Granted,
+    /// The tools that it had when the run began, by name.
+    had: Vec<Box<str>>,
     call: &'a Call,
     desk: &'a dyn Desk,
     prompt: Prompt,
@@ -59,10 +62,11 @@ impl<'a> Talk<'a> {
         definition: &'a Definition,
         models: &'a Models,
         choices: Vec<Choice>,
-        granted: Granted,
+        had: Had,
         call: &'a Call,
         desk: &'a dyn Desk,
     ) -> Self {
+        let Had { granted, names: had, rules } = had;
         let tools = granted.values().map(|grant| {
             let card = grant.tool.card();
             provider::Tool {
@@ -74,7 +78,7 @@ impl<'a> Talk<'a> {
         let task = brief::task(call);
         let prompt = Prompt {
             model: "".into(),
-            system: Some(brief::system(definition)),
+            system: Some(brief::system(definition, &rules)),
             shared: task.len() - 1,
             turns: vec![user(task.into_iter().map(|text| Part::Text { text }).collect())],
             tools: tools.collect(),
@@ -88,6 +92,7 @@ impl<'a> Talk<'a> {
             models,
             choices,
             granted,
+            had,
             call,
             desk,
             prompt,
@@ -144,6 +149,7 @@ impl<'a> Talk<'a> {
         let asking = Asking {
             models: self.models,
             choices: &self.choices,
+            tools: &self.had,
             call: self.call,
             desk: self.desk,
         };

@@ -170,6 +170,17 @@ impl Tools {
         granted.collect()
     }
 
+    /// The same for an agent that had the tools `had` when its run began: these and no others. One that is
+    /// not granted any more is there, as what it has said before may be about it, and is denied.
+    pub(super) fn still_granted(&self, names: &[Box<str>], had: &[Box<str>]) -> Granted {
+        let known = had.iter().filter_map(|name| self.by_name.get_key_value(name));
+        let taken = |tool| Grant { tool, operator: Some(Vec::new()), agent: None };
+        let granted = known.map(|(name, tool)| {
+            (name.clone(), self.grant(tool, names).unwrap_or_else(|| taken(tool.clone())))
+        });
+        granted.collect()
+    }
+
     fn grant(&self, tool: &Arc<dyn Tool>, names: &[Box<str>]) -> Option<Grant> {
         let tool = tool.clone();
         let name = tool.card().name.clone();
@@ -215,6 +226,9 @@ impl Grant {
     pub(super) fn description(&self) -> Box<str> {
         let description = &self.tool.card().description;
         let Some(operator) = &self.operator else { return description.clone() };
+        if operator.is_empty() {
+            return format!("{description} Not granted any more.").into();
+        }
         let agent = self.agent.as_ref().map(|rules| format!(", and of these {}", rules.join(", ")));
         let of_these = agent.unwrap_or_default();
         format!("{description} Granted: {}{of_these}.", operator.join(", ")).into()

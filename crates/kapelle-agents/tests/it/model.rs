@@ -131,6 +131,52 @@ async fn it_calls_its_tools_and_answers_on_both_wires() {
     }
 }
 
+/// An agent that wishes for the tool, where it is granted or not.
+fn noting(models: &Models, tool: &Arc<Counting>, grants: &[&str]) -> Model {
+    let definition = Definition {
+        name: "tester".into(),
+        model: Some("fake/claude-sonnet-5-5".into()),
+        tools: vec!["weather".into()],
+        ..Definition::plain()
+    };
+    let grants = grants.iter().map(|name| (*name).into());
+    let tools = Tools::new(vec![tool.clone() as Arc<dyn Tool>], grants);
+    Model::new(definition, Arc::new(models.clone()), Arc::new(tools))
+}
+
+#[tokio::test]
+async fn a_grant_that_is_given_or_taken_leaves_what_was_said_and_is_asked_for_at_the_call() {
+    let fake = Fake::start(Script::parse(TOOLS).unwrap()).unwrap();
+    let (models, _key) = models(&fake, Wire::Anthropic);
+    let mut tool = Counting::new();
+    tool.0.reach = Reach::Writes;
+    let tool = Arc::new(tool);
+    let (with, without) = (noting(&models, &tool, &["weather"]), noting(&models, &tool, &[]));
+    for (before, after) in [(&with, &without), (&without, &with)] {
+        let desk = ScratchDesk::new().unwrap();
+        let of = Call { definition: before.definition().map(Arc::new), ..call("go", None) };
+        let said = before.perform(of.clone(), &desk).await.unwrap();
+        let (asked, called) = (fake.journal().len(), tool.1.load(Ordering::Relaxed));
+        desk.next_attempt();
+        assert_eq!(after.perform(of.clone(), &desk).await.unwrap().value, said.value);
+        assert_eq!((fake.journal().len(), tool.1.load(Ordering::Relaxed)), (asked, called));
+        // What is new is made with both: what the run had, as far as it is granted now.
+        let anew = after.perform(of, &ScratchDesk::new().unwrap()).await.unwrap();
+        let said = anew.value.as_str().unwrap().to_owned();
+        assert!(said.contains("for you") || said.contains("not granted"), "{said}");
+        assert_eq!(tool.1.load(Ordering::Relaxed), called);
+    }
+    assert_eq!(tool.1.load(Ordering::Relaxed), 2);
+    // Of a version that kept no tools: those that are granted now.
+    let mut old = with.definition().unwrap();
+    for name in ["had", "rules"] {
+        old.as_object_mut().unwrap().remove(name).unwrap();
+    }
+    let of = Call { definition: Some(Arc::new(old)), ..call("go", None) };
+    with.perform(of, &ScratchDesk::new().unwrap()).await.unwrap();
+    assert_eq!(tool.1.load(Ordering::Relaxed), 4);
+}
+
 #[tokio::test]
 async fn a_model_that_says_nothing_is_asked_again() {
     let script = r#"

@@ -252,6 +252,32 @@ rules:
 }
 
 #[test]
+fn a_grant_that_changes_between_kill_and_resume_costs_nothing_that_was_paid() {
+    let folder = Folder::new();
+    let fake = start(
+        r#"
+rules:
+  - {when: {tool_results: true}, times: 1, delivery: {first_byte_ms: 60000}, answer: [{text: late}]}
+  - {when: {tool_results: true}, answer: [{text: "it told: {{tool_result}}"}]}
+  - answer: [{tool: {name: list_files, input: {}}}]
+"#,
+    );
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    let doer = "---\nname: doer\ndescription: Does.\ntools: LS, Write\n---\nYou do.\n";
+    folder.write("agents/doer.md", doer);
+    folder.write("kapelle.toml", "[models]\ngrants = [\"write_file\"]\n");
+    folder.write("workflow.yaml", "id: do\ntasks: [{ id: do, agentName: doer, prompt: go }]\n");
+    let mut first = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&first.wait_for("run_created", None));
+    asked(&fake, 2);
+    first.crash();
+    folder.write("kapelle.toml", "[models]\ngrants = []\n");
+    let done = run(&folder, &fake, &format!("runs resume {id}")).expect(0);
+    assert!(done.out.contains("it told: "), "{}", done.out);
+    assert_eq!(fake.journal().len(), 3, "{:?}", fake.counts());
+}
+
+#[test]
 fn a_recorded_call_is_not_made_again_after_a_kill() {
     let folder = Folder::new();
     let fake = start(
