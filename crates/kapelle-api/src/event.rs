@@ -169,11 +169,11 @@ pub enum EventKind {
         /// The attempt it is about.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attempt: Option<u32>,
-        /// The agent that is not at hand.
+        /// The agent that is not at hand, or lacks there what `limit` tells.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<String>,
         /// The limit that has no room: whose, what is left, what the call may use; of all runs together,
-        /// also when it begins anew.
+        /// also when it begins anew. Of `no_agent`: what the agent lacks, such as a key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<String>,
         /// The outside call that is in doubt, or asks; 0: the call of the agent itself.

@@ -199,7 +199,8 @@ impl Asking<'_> {
     /// Waits for leave to ask the first model that may be asked now. A long wait is the run's, which then
     /// sees it: nothing is announced, no slot is held, and no time of the step goes by.
     async fn turn(&self, choices: &[&Choice], prompt: &Prompt) -> Result<Turn, Failure> {
-        let (mut soonest, mut passed): (Option<Failure>, Vec<Passed>) = Default::default();
+        let (mut soonest, mut lacking): (Option<Failure>, Option<Failure>) = Default::default();
+        let mut passed = Vec::new();
         for (at, choice) in choices.iter().enumerate() {
             match self.leave(choice, prompt).await {
                 Ok(leave) => return Ok(Turn { at, leave: Some(leave), passed }),
@@ -207,12 +208,16 @@ impl Asking<'_> {
                     passed.push(Passed { model: choice.name().into(), why: late.message.clone() });
                     soonest = Some(sooner(soonest, late));
                 }
-                // It has no key: the call finds out, and asks the next one.
-                Err(other) if is_elsewhere(&other) => return Ok(Turn { at, leave: None, passed }),
+                // It has no key: nothing is announced before one is known to have one.
+                Err(other) if is_elsewhere(&other) => {
+                    let why = format!("{} ({})", other.message, other.code).into();
+                    passed.push(Passed { model: choice.name().into(), why });
+                    lacking = lacking.or(Some(other));
+                }
                 Err(other) => return Err(other),
             }
         }
-        Err(soonest.expect("there is a model to ask"))
+        Err(soonest.or(lacking).expect("there is a model to ask"))
     }
 
     /// Waits for leave to ask a model, but not for long.

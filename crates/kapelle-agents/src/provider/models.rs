@@ -188,10 +188,11 @@ impl Models {
             _ => {
                 let providers: Vec<&str> = self.lines.keys().map(AsRef::as_ref).collect();
                 let names: Vec<&str> = self.names.keys().map(AsRef::as_ref).collect();
+                let (names, providers) = (names.join(", "), providers.join(", "));
+                let known =
+                    if names.is_empty() { names } else { format!("names are {names}, or ") };
                 Err(format!(
-                    "there is no model `{name}`; names are {}, or `PROVIDER/MODEL` with a provider of {}",
-                    names.join(", "),
-                    providers.join(", ")
+                    "there is no model `{name}`; {known}`PROVIDER/MODEL` with a provider of {providers} is one"
                 ))
             }
         }
@@ -227,10 +228,12 @@ mod tests {
         }
         assert_eq!(names(&models, Some("sonnet")), Ok(vec!["b/s".to_owned()]));
         assert_eq!(names(&models, Some("a/any")), Ok(vec!["a/any".to_owned()]));
+        let unnamed = names(&self::models(&["a", "b"]), Some("gpt")).unwrap_err();
+        assert!(unnamed.starts_with("there is no model `gpt`; `PROVIDER/MODEL` with"), "{unnamed}");
         let unknown = names(&models, Some("gpt")).unwrap_err();
         assert_eq!(
             unknown,
-            "there is no model `gpt`; names are balanced, sonnet, or `PROVIDER/MODEL` with a provider of a, b"
+            "there is no model `gpt`; names are balanced, sonnet, or `PROVIDER/MODEL` with a provider of a, b is one"
         );
         // Names of a vendor that is not there: the tier, or else the default.
         assert_eq!(names(&models, Some("sonnet")), Ok(vec!["b/s".to_owned()]));

@@ -182,7 +182,7 @@ impl Run {
         let (step, spec) = (&self.steps[no.index()], self.spec(no));
         let definition = self.definition(wanted.agent, world.values)?;
         let Some(agent) = world.agents.performer(wanted.agent, definition.as_deref()) else {
-            let why = Blocked::NoAgent { agent: wanted.agent.into() };
+            let why = Blocked::NoAgent { agent: wanted.agent.into(), lacks: "".into() };
             return Ok(one(Event::StepBlocked { step: no, attempt: step.attempt, why }));
         };
         let uses = self.plan.uses(step.spec);

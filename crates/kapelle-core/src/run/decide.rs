@@ -21,6 +21,9 @@ pub const OVER_OWN_BUDGET: &str = "over_step_budget";
 pub const OVER_ACCOUNT: &str = "over_account";
 /// The code of a failure by which nothing was asked: the other side wants nothing before a certain time.
 pub const NOT_YET: &str = "not_yet";
+/// The codes of failures by which an agent has no model here, or no key for one: its step waits for a node
+/// that has.
+pub const LACKING: [&str; 2] = ["no_model", "no_key"];
 /// The reason of a pause: the run has used up its budget of time.
 pub const OUT_OF_TIME: &str = "the budget of time is used up";
 /// Who decides where a limit does.
@@ -236,6 +239,10 @@ impl Run {
                 OnUnknown::Fail => return failed(failure),
                 OnUnknown::Retry => {}
             }
+        }
+        if let (true, Work::Agent { agent, .. }) = (lacks(&failure), &self.spec(step).work) {
+            let why = Blocked::NoAgent { agent: agent.clone(), lacks: failure.message };
+            return Event::StepBlocked { step, attempt: Some(attempt), why };
         }
         if failure.kind == FailureKind::Budget && &*failure.code == OVER_ACCOUNT {
             let until = failure.retry_after_ms.map(|ms| now.after(Duration::from_millis(ms)));
@@ -522,6 +529,11 @@ impl Run {
 fn again(step: StepNo, why: &str) -> Event {
     let (by, comment) = (KAPELLE.into(), why.into());
     Event::StepResolved { step, how: Resolved::Retry, by, comment }
+}
+
+/// Whether an attempt failed of what is missing where it was made.
+fn lacks(failure: &Failure) -> bool {
+    failure.certain && LACKING.contains(&&*failure.code)
 }
 
 /// Whether an attempt that ended so counts for none: nothing was tried.

@@ -447,10 +447,13 @@ pub enum Blocked {
         #[serde(default, skip_serializing_if = "is_zero")]
         deaths: u32,
     },
-    /// No agent of this name is at hand.
+    /// No agent of this name is at hand, or none that can work there.
     NoAgent {
         /// Its name.
         agent: Box<str>,
+        /// In words: what it lacks. Empty: there is none.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        lacks: Box<str>,
     },
     /// Its next call is more than may be spent.
     Budget {

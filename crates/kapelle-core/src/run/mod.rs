@@ -36,7 +36,7 @@ use std::time::Duration;
 pub use begin::{Begun, Prepared, World};
 pub use command::{Command, Produced, Refusal, Takeover};
 pub use compiled::{BadPlan, Compiled};
-pub use decide::{NOT_YET, OUT_OF_TIME, OVER_ACCOUNT, OVER_OWN_BUDGET};
+pub use decide::{LACKING, NOT_YET, OUT_OF_TIME, OVER_ACCOUNT, OVER_OWN_BUDGET};
 pub use event::{
     Blocked, Created, EffectId, Event, Forked, Join, Outcome, Parts, Resolved, Skipped, Taken,
     TakenEnd, Verdict,

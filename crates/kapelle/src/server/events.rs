@@ -322,6 +322,7 @@ fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
 fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
     let limit = match why {
         Blocked::Account { limit, .. } => Some(limit.to_string()),
+        Blocked::NoAgent { lacks, .. } if !lacks.is_empty() => Some(lacks.to_string()),
         Blocked::Budget { said, .. } if !said.is_empty() => Some(said.to_string()),
         _ => None,
     };
@@ -331,7 +332,7 @@ fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
         Blocked::Budget { own: true, .. } => ("budget", None, None, None),
         Blocked::Budget { own: false, .. } => ("run_budget", None, None, None),
         Blocked::Account { .. } => ("account", None, None, None),
-        Blocked::NoAgent { agent } => ("no_agent", Some(agent.to_string()), None, None),
+        Blocked::NoAgent { agent, .. } => ("no_agent", Some(agent.to_string()), None, None),
         Blocked::Question { ordinal, question } => {
             ("question", None, Some(*ordinal), Some(question))
         }

@@ -296,7 +296,10 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
                 if choices.is_empty() { choices } else { format!(" (one of `{choices}`)") };
             Some(format!("it asks: {}{choices}", question.text))
         }
-        StepStatus::Blocked(Blocked::NoAgent { agent }) => {
+        StepStatus::Blocked(Blocked::NoAgent { lacks, .. }) if !lacks.is_empty() => {
+            Some(lacks.to_string())
+        }
+        StepStatus::Blocked(Blocked::NoAgent { agent, .. }) => {
             Some(format!("no agent `{agent}` is at hand"))
         }
         _ => None,

@@ -134,14 +134,14 @@ fn workflows_may_name_agents_of_files() {
     write(&folder, ".claude/agents/auditor.md", AUDITOR);
     folder.run("check work.yaml").expect(0);
     folder.run("plan work.yaml").expect(0);
-    // There is no model here: the step says so, and names what is missing.
+    // There is no model here: the step says so, names what is missing, and waits for it.
     let mut command = folder.command("run work.yaml --json");
     for key in ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"] {
         command.env_remove(key);
     }
     let ran = command.output().unwrap();
     let out = String::from_utf8(ran.stdout).unwrap();
-    assert_eq!(ran.status.code(), Some(1), "{out}");
+    assert_eq!(ran.status.code(), Some(5), "{out}");
     assert!(out.contains("no model provider is configured, so `opus` cannot be asked"), "{out}");
 }
 

@@ -278,6 +278,45 @@ rules:
 }
 
 #[test]
+fn a_run_that_is_resumed_without_a_key_waits_for_one() {
+    let folder = Folder::new();
+    let fake = start(
+        r#"
+rules:
+  - {when: {user_contains: second}, times: 1, delivery: {first_byte_ms: 60000}, answer: [{text: late}]}
+  - answer: [{text: "answer"}]
+"#,
+    );
+    let tasks = "  - { id: one, agentName: model, prompt: the first }\n  \
+                 - { id: two, agentName: model, prompt: the second, dependencies: [one] }\n";
+    folder.write("workflow.yaml", &format!("id: chain\ntasks:\n{tasks}"));
+    let mut first = Running::of(with(&folder, &fake, "run . --json"));
+    let id = run_of(&first.wait_for("run_created", None));
+    asked(&fake, 2);
+    first.crash();
+    // No provider at all, and one whose key is not set.
+    let resume = format!("runs resume {id} --json");
+    let provider =
+        format!("[providers.anthropic]\nwire = \"anthropic\"\nurl = \"{}\"\n", fake.url());
+    let configured = provider + "key_env = \"NO_SUCH_KEY\"\n";
+    for (config, lacks) in
+        [("", "no model provider is configured"), (&*configured, "`NO_SUCH_KEY` is not set")]
+    {
+        folder.write("kapelle.toml", config);
+        let mut command = folder.command(&resume);
+        command.env_remove("ANTHROPIC_API_KEY").env_remove("OPENAI_API_KEY");
+        let waits = Running::of(command).finish().expect(5);
+        assert!(waits.out.contains(lacks), "{}", waits.out);
+        let why = folder.run(&format!("why {id} two")).expect(0).out;
+        assert!(why.contains(lacks) && why.contains("runs resume"), "{why}");
+    }
+    folder.write("kapelle.toml", "");
+    let done = run(&folder, &fake, &resume).expect(0);
+    assert_eq!(done.last()["output"], "answer");
+    assert_eq!(fake.journal().len(), 3, "{:?}", fake.counts());
+}
+
+#[test]
 fn a_recorded_call_is_not_made_again_after_a_kill() {
     let folder = Folder::new();
     let fake = start(

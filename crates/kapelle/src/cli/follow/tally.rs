@@ -165,7 +165,9 @@ impl Tally {
             EventKind::StepBlocked { reason, agent, limit, question, choices, .. } => {
                 self.running.remove(step);
                 let what = match (agent, limit, question) {
-                    (Some(agent), ..) => format!("step `{step}`: no agent `{agent}` is at hand"),
+                    (Some(agent), None, _) => {
+                        format!("step `{step}`: no agent `{agent}` is at hand")
+                    }
                     (_, Some(limit), _) if reason == "account" => {
                         format!("step `{step}`: {limit}, or raise it in `kapelle.toml`")
                     }
@@ -178,6 +180,7 @@ impl Tally {
                     "budget" => Answer::Raise { own: true },
                     "run_budget" => Answer::Raise { own: false },
                     "account" => Answer::GoOn,
+                    "no_agent" if limit.is_some() => Answer::GoOn,
                     _ => Answer::Resolve,
                 };
                 self.waits_for.insert(step.clone(), Wait { what, answer });

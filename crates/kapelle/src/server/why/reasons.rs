@@ -306,7 +306,15 @@ impl Told<'_> {
             StepStatus::Blocked(Blocked::Question { .. }) => {
                 vec![help("answer it", &["runs", "answer", &id, &step, "ANSWER"])]
             }
-            StepStatus::Blocked(Blocked::NoAgent { agent }) => vec![
+            StepStatus::Blocked(Blocked::NoAgent { lacks, .. }) if !lacks.is_empty() => vec![
+                help("have a node work on it that has what is missing", &[]),
+                self.resume(),
+                help(
+                    "try again on this one, where it is there now",
+                    &["runs", "resolve", &*id, &*step, "--action", "retry"],
+                ),
+            ],
+            StepStatus::Blocked(Blocked::NoAgent { agent, .. }) => vec![
                 help(&format!("have a node work on it that has the agent `{agent}`"), &[]),
                 self.resume(),
             ],

@@ -87,6 +87,9 @@ impl Tale {
             Event::StepBlocked { why: Blocked::Question { .. }, .. } => {
                 self.end(no, at, "asks", None, None);
             }
+            Event::StepBlocked { why: Blocked::NoAgent { .. }, .. } => {
+                self.end(no, at, "lacking", None, None);
+            }
             Event::StepBlocked { .. } => self.end(no, at, "in_doubt", None, None),
             Event::StepCompleted { value, artifacts, usage, .. } => {
                 self.end(no, at, "completed", None, None);
