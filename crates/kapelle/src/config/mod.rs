@@ -72,8 +72,7 @@ impl Config {
             }
             read => read.map_err(|cause| error(cause.to_string()))?,
         };
-        let config: Self = toml::from_str(&text)
-            .map_err(|cause| error(cause.to_string().trim_end().to_owned()))?;
+        let config: Self = toml::from_str(&text).map_err(|cause| error(told(&cause, &text)))?;
         config.check().map_err(error)?;
         config.overridden(env)
     }
@@ -128,6 +127,41 @@ impl Config {
         let keys = |name: &str| name.ends_with("_API_KEY").then(|| "a key".to_owned());
         models(&self.providers, &self.models, keys).map(drop)
     }
+}
+
+/// What is wrong with a file, and where. Not the line itself, and of the message no text of the file that
+/// might be a key: who writes one down in the wrong place has it on no screen and in no log.
+fn told(cause: &toml::de::Error, text: &str) -> String {
+    let mut message = cause.message().trim_end().to_owned();
+    for secret in texts(text).iter().filter(|text| may_be_a_key(text)) {
+        message = message.replace(secret, "…");
+    }
+    let Some(before) = cause.span().and_then(|span| text.get(..span.start)) else { return message };
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let (row, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
+    format!("line {row}, column {column}: {message}")
+}
+
+/// Whether a text of the file is none of the words that settings are made of.
+fn may_be_a_key(text: &str) -> bool {
+    let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    text.len() >= 8 && !is_word && !text.contains(char::is_whitespace)
+}
+
+/// All texts of a file, as far as it can be read.
+fn texts(text: &str) -> Vec<String> {
+    let mut values: Vec<_> =
+        toml::from_str::<toml::Table>(text).into_iter().flatten().map(|(_, value)| value).collect();
+    let mut texts = Vec::new();
+    while let Some(value) = values.pop() {
+        match value {
+            toml::Value::String(text) => texts.push(text),
+            toml::Value::Array(all) => values.extend(all),
+            toml::Value::Table(all) => values.extend(all.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
+    texts
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
@@ -201,6 +235,35 @@ mod tests {
         assert!(variable.starts_with("KAPELLE_NODE_SLOTS: "), "{variable}");
         let level = load("", &[("KAPELLE_LOG_FORMAT", "loud")]).unwrap_err();
         assert!(level.starts_with("KAPELLE_LOG_FORMAT: "), "{level}");
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_not_shown() {
+        for line in [
+            "key = \"sk-Canary-7f3a9d\"",
+            "key = sk-Canary-7f3a9d",
+            "key_env = sk-Canary-7f3a9d",
+            "key_env = \"sk-Canary-7f3a9d",
+            "key_env = \"sk-Canary-7f3a9d\"",
+            "key_env = \"gsk_Canary7f3a9dCanary7f3a9d\"",
+            "key_file = \"gsk_Canary7f3a9dCanary7f3a9d\"",
+            "key_command = [\"gsk_Canary7f3a9dCanary7f3a9d\"]",
+            "max_tokens = \"sk-Canary-7f3a9d\"",
+            "url = \"sk-Canary-7f3a9d\"",
+            "wire = \"sk-Canary-7f3a9d\"",
+            "version = \"sk-Canary-7f3a9d\"",
+            "version = [\"sk-Canary-7f3a9d\", 1]",
+            "sk-Canary-7f3a9d",
+        ] {
+            let wire = if line.starts_with("wire") { "" } else { "wire = \"openai\"\n" };
+            let told = load(&format!("[providers.a]\n{wire}{line}\n"), &[]).unwrap_err();
+            assert!(told.starts_with("DIR/kapelle.toml: "), "{told}");
+            assert!(!told.contains("Canary"), "{line}: {told}");
+            assert!(told.contains("line ") || told.contains("`providers.a`"), "{line}: {told}");
+        }
+        let named =
+            load("[providers.a]\nwire = \"openai\"\nkey = \"sk-Canary\"\n", &[]).unwrap_err();
+        assert!(named.contains("line 3, column 1: unknown field `key`"), "{named}");
     }
 
     #[test]

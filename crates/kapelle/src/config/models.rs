@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kapelle_agents::egress::{Egress, Policy};
@@ -127,7 +127,28 @@ impl ProviderAt {
         if told.len() > 1 {
             return Err("the key is told by one of `key_env`, `key_file` and `key_command`".into());
         }
+        if let Some(setting) = self.holds_a_key() {
+            return Err(format!(
+                "`{setting}` says where the key is, such as in the variable `ANTHROPIC_API_KEY`: what is there \
+                 is no such name, and not shown as it may be the key itself"
+            ));
+        }
         Ok(told.into_iter().next())
+    }
+
+    /// The setting that holds a key, or what may be one, where it ought to say where the key is.
+    fn holds_a_key(&self) -> Option<&'static str> {
+        let file = self.key_file.as_deref().and_then(Path::to_str);
+        let program = self.key_command.as_deref().and_then(|argv| argv.first());
+        let odd = [
+            (
+                "key_env",
+                self.key_env.as_deref().is_some_and(|name| !is_variable(name) || is_key(name)),
+            ),
+            ("key_file", file.is_some_and(is_key)),
+            ("key_command", program.is_some_and(|program| is_key(program))),
+        ];
+        odd.into_iter().find_map(|(setting, is_odd)| is_odd.then_some(setting))
     }
 
     fn provider(&self, name: &str, egress: &Arc<Egress>) -> Result<Provider, String> {
@@ -145,10 +166,24 @@ impl ProviderAt {
             Some(version) if version.len() == 10 && version.is_ascii() => {
                 Ok(provider.in_version(version))
             }
-            Some(version) => Err(format!("`{version}` is no version such as `2023-06-01`")),
+            Some(_) => Err("`version` is one such as `2023-06-01`".to_owned()),
             None => Ok(provider),
         }
     }
+}
+
+/// Whether `name` can be one of an environment variable.
+fn is_variable(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_part) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+}
+
+/// Whether a text looks like a key: long, in one piece, of small letters and digits.
+fn is_key(text: &str) -> bool {
+    let has = |which: fn(&u8) -> bool| text.as_bytes().iter().any(which);
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+    text.len() >= 20 && mixed && text.bytes().all(is_part)
 }
 
 /// Whether `name` can be one of a provider.
