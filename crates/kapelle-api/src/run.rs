@@ -266,8 +266,8 @@ pub enum Decision {
 pub struct Resolution {
     /// What to do about the step.
     pub action: Resolve,
-    /// For `complete`: what it gave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// For `complete`, which needs it: what it gave, which may be `null`.
+    #[serde(default, deserialize_with = "told", skip_serializing_if = "Option::is_none")]
     pub output: Option<Json>,
     /// Who says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -275,6 +275,11 @@ pub struct Resolution {
     /// What they say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+/// A value that is told, also `null`: nobody has to have left it out.
+fn told<'de, D: serde::Deserializer<'de>>(of: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(of).map(Some)
 }
 
 /// `POST /runs/{run}/steps/{step}/answer`.

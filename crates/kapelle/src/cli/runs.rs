@@ -176,7 +176,7 @@ pub(crate) struct Resolution {
     /// What to do
     #[arg(long, value_enum)]
     action: Action,
-    /// For `complete`: what the step gave, as JSON or text
+    /// For `complete`, which needs it: what the step gave, as JSON (`null` for nothing) or text
     #[arg(long, value_name = "JSON")]
     output: Option<String>,
     /// What there is to say about it

@@ -101,6 +101,11 @@ pub(super) async fn resolve(
         api::Resolve::Skip => Resolved::Skip,
         api::Resolve::Fail => Resolved::Fail,
         api::Resolve::Complete => {
+            if word.output.is_none() {
+                let detail = "`complete` goes on with what the call gave: say it, `output` \
+                              (`--output JSON`); where it gave nothing, `null`";
+                return Err(Problem::invalid("bad_body", detail));
+            }
             let (value, payload) = Value::of(word.output.unwrap_or_default(), INLINE_MAX);
             payloads.extend(payload);
             Resolved::Done(value)

@@ -90,6 +90,12 @@ output: "{{ steps.thank.output }}"
     let why = folder.run(&format!("why {run} pay")).expect(0).out;
     let printed = format!("kapelle runs resolve {run} pay --action complete --output JSON\n");
     assert!(why.contains(&printed), "{why}");
+    let silent = folder.run(&format!("runs resolve {run} pay --action complete")).expect(2);
+    assert!(
+        silent.err.contains("`--output JSON`") && silent.err.contains("`null`"),
+        "{}",
+        silent.err
+    );
     let resolve = format!("runs resolve {run} pay --action complete --output \"receipt-7\"");
     folder.run(&resolve).expect(0);
     let done = folder.run(&format!("runs resume {run} --json")).expect(0);
