@@ -12,25 +12,35 @@ const SECRET_FOLDERS: [&str; 7] =
 /// Folders in which all but code is a secret.
 const HOLD_SECRETS: [&str; 5] = [".secrets", "credentials", "private_keys", "secret", "secrets"];
 /// Files in which programs keep keys and passwords.
-const SECRET_FILES: [&str; 20] = [
+const SECRET_FILES: [&str; 30] = [
+    ".bash_history",
     ".boto",
+    ".databrickscfg",
     ".dockercfg",
     ".env",
     ".envrc",
     ".git-credentials",
     ".htpasswd",
     ".my.cnf",
+    ".mysql_history",
     ".netrc",
+    ".node_repl_history",
     ".npmrc",
     ".pgpass",
+    ".psql_history",
     ".pypirc",
     ".s3cfg",
     ".terraformrc",
+    ".token",
     ".vault-token",
+    ".yarnrc.yml",
+    ".zsh_history",
     "_netrc",
     "auth.json",
     "credentials",
     "kubeconfig",
+    "local.settings.json",
+    "rclone.conf",
     "secret",
     "secrets",
 ];
@@ -45,7 +55,7 @@ const SECRET_PAIRS: [(&str, &str); 7] = [
     (".m2", "settings.xml"),
 ];
 /// How names of files of keys begin, if they are no code.
-const SECRET_STARTS: [&str; 8] = [
+const SECRET_STARTS: [&str; 9] = [
     ".env.",
     "application_default_credentials",
     "client_secret",
@@ -54,10 +64,27 @@ const SECRET_STARTS: [&str; 8] = [
     "secrets.",
     "service-account",
     "service_account",
+    "terraform.tfstate",
 ];
 /// How they end: private keys, stores of keys, files of variables.
-const SECRET_ENDS: [&str; 10] =
-    [".env", ".jks", ".kdbx", ".key", ".keystore", ".ovpn", ".p12", ".pem", ".pfx", ".ppk"];
+const SECRET_ENDS: [&str; 14] = [
+    ".env",
+    ".jks",
+    ".kdb",
+    ".kdbx",
+    ".key",
+    ".keystore",
+    ".ovpn",
+    ".p12",
+    ".pem",
+    ".pfx",
+    ".ppk",
+    ".tfstate",
+    ".tfvars",
+    ".tfvars.json",
+];
+/// What editors and people put behind a name to keep what was there.
+const COPIES: [&str; 6] = ["~", ".bak", ".old", ".orig", ".save", ".swp"];
 /// Keys of ssh, whatever comes after that.
 const SSH_KEYS: [&str; 5] = ["id_dsa", "id_ecdsa", "id_ed25519", "id_rsa", "id_xmss"];
 /// Ends of code and prose.
@@ -69,7 +96,7 @@ const CODE: [&str; 28] = [
 
 /// What somebody acts on who comes upon it, without being asked: git and its hooks, editors, assistants,
 /// services that build, shells and package managers, and we.
-const OBEYED: [&str; 58] = [
+const OBEYED: [&str; 70] = [
     ".aider.conf.yml",
     ".bash_profile",
     ".bashrc",
@@ -88,25 +115,32 @@ const OBEYED: [&str; 58] = [
     ".envrc",
     ".exrc",
     ".forgejo",
+    ".gdbinit",
     ".gemini",
     ".git",
+    ".gitattributes",
     ".gitconfig",
     ".gitea",
     ".githooks",
     ".github",
     ".gitlab-ci.yml",
+    ".gitmodules",
     ".goosehints",
     ".husky",
     ".idea",
     ".kiro",
     ".lefthook.yml",
+    ".lldbinit",
     ".mcp.json",
     ".mise.toml",
     ".npmrc",
     ".nvim.lua",
+    ".nvimrc",
     ".pnpmfile.cjs",
     ".pre-commit-config.yaml",
     ".profile",
+    ".renovaterc",
+    ".tool-versions",
     ".travis.yml",
     ".vimrc",
     ".vscode",
@@ -126,9 +160,17 @@ const OBEYED: [&str; 58] = [
     "jenkinsfile",
     "kapelle.toml",
     "lefthook.yml",
+    "mise.toml",
+    "renovate.json",
+    "rust-toolchain",
+    "rust-toolchain.toml",
+    "skill.md",
     "workflow.yaml",
     "workflow.yml",
 ];
+
+/// Files that are obeyed where they are.
+const OBEYED_PAIRS: [(&str, &str); 2] = [(".cargo", "config"), (".cargo", "config.toml")];
 
 /// Whether a file is a secret, by its path below the run's folder.
 pub(crate) fn is_secret(path: &Path) -> bool {
@@ -155,7 +197,9 @@ pub(crate) fn is_obeyed(path: &Path) -> bool {
 pub(crate) fn obeyed(parent: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_agent = name.ends_with(".md") && parent.eq_ignore_ascii_case("agents");
-    OBEYED.contains(&&*name) || name.ends_with(".code-workspace") || is_agent
+    let parent = parent.to_ascii_lowercase();
+    let is_pair = OBEYED_PAIRS.contains(&(&*parent, &*name));
+    OBEYED.contains(&&*name) || name.ends_with(".code-workspace") || is_agent || is_pair
 }
 
 fn in_secret(folders: &[String]) -> bool {
@@ -169,10 +213,14 @@ fn is_secret_pair(parent: &str, name: &str) -> bool {
 
 /// Whether a name is one of files of keys.
 fn is_key(name: &str) -> bool {
+    if let Some(of) = COPIES.iter().find_map(|end| name.strip_suffix(end)) {
+        return is_key(of);
+    }
     SECRET_FOLDERS.contains(&name)
         || SECRET_FILES.contains(&name)
         || SECRET_ENDS.iter().any(|end| name.ends_with(end))
         || SSH_KEYS.iter().any(|start| name.starts_with(start))
+        || (name.contains("firebase-adminsdk") && !is_code(name))
         || (name.starts_with("id_") && !name.contains('.'))
         || (SECRET_STARTS.iter().any(|start| name.starts_with(start)) && !is_code(name))
 }
@@ -226,6 +274,16 @@ mod tests {
             "keys/id_work",
             "server.PEM",
             "tls.key",
+            "tls.key.bak",
+            ".env~",
+            ".npmrc.swp",
+            "terraform.tfstate.backup",
+            "infra/prod.tfvars",
+            ".zsh_history",
+            "rclone.conf",
+            "a/app-firebase-adminsdk-x1.json",
+            "local.settings.json",
+            "old.kdb",
         ] {
             assert!(is_secret(Path::new(path)), "{path}");
         }
@@ -271,12 +329,29 @@ mod tests {
             "kapelle.toml",
             "a/.vscode/tasks.json",
             "x.code-workspace",
+            "mise.toml",
+            ".nvimrc",
+            "rust-toolchain.toml",
+            "a/.cargo/config.toml",
+            ".gitattributes",
+            ".gitmodules",
+            ".gdbinit",
+            ".tool-versions",
+            "skills/pdf/SKILL.md",
+            "renovate.json",
         ] {
             assert!(is_obeyed(Path::new(path)), "{path}");
         }
-        for path in
-            ["src/agents/mod.rs", "github/x", "a.md", "git", "notes/claude.txt", ".gitignore"]
-        {
+        for path in [
+            "src/agents/mod.rs",
+            "github/x",
+            "a.md",
+            "git",
+            "notes/claude.txt",
+            ".gitignore",
+            ".cargo/x",
+            "config.toml",
+        ] {
             assert!(!is_obeyed(Path::new(path)), "{path}");
         }
     }

@@ -11,6 +11,7 @@ use kapelle_core::{Digest, Json, canonical};
 use serde_json::Map;
 
 use super::Definition;
+use super::visible::visible;
 
 /// What the system prompt ends with, unless the run keeps what that was.
 pub(super) const RULES: &str = "\
@@ -73,24 +74,6 @@ pub(super) fn fenced(what: &str, text: &str) -> String {
     let text = visible(text);
     let mark = &Digest::of(text.as_bytes()).hex()[..16];
     format!("<data of=\"{what}\" mark=\"{mark}\">\n{text}\n</data mark=\"{mark}\">")
-}
-
-/// The text with what a model reads and a person does not see: written out, as `\u{e0041}`. Flags of three
-/// countries are among it, which is the price.
-fn visible(text: &str) -> Cow<'_, str> {
-    let is_hidden = |c: char| {
-        let (tags, turns, marks) =
-            ('\u{e0000}'..='\u{e01ef}', '\u{202a}'..='\u{202e}', '\u{2060}'..='\u{206f}');
-        tags.contains(&c) || turns.contains(&c) || marks.contains(&c)
-    };
-    if !text.contains(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
-    }
-    Cow::Owned(shown)
 }
 
 /// What other steps have said, each with who it was.

@@ -16,6 +16,7 @@ mod peers;
 mod talk;
 pub mod tool;
 pub mod tools;
+mod visible;
 
 use std::sync::Arc;
 

@@ -93,12 +93,12 @@ impl Folder {
     pub(super) fn write(&self, path: &str, text: &str, key: &str) -> Result<(), Refused> {
         let path = sound(path)?;
         let name = path.file_name().ok_or("a file needs a name")?;
+        self.may_be_written(&path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         let mut made = PathBuf::new();
         for part in parent.components() {
             made.push(part);
-            self.obeyed_by_none(&made)?;
             self.make(&made)?;
         }
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -114,6 +114,25 @@ impl Folder {
             unlinkat(&folder, &draft, AtFlags::empty()).ok();
             format!("`{}`: {error}", path.display())
         })
+    }
+
+    /// Refuses a path before anything is made on the way to it, by its words and by where they lead.
+    fn may_be_written(&self, path: &Path) -> Result<(), Refused> {
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let there = path.ancestors().skip(1).find_map(|folder| {
+            let at = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            Some((folder, self.beneath(at, how).ok()?))
+        });
+        let mut places = vec![path.to_path_buf()];
+        if let Some((folder, opened)) = there {
+            let rest = path.strip_prefix(folder).expect("it is one of its ancestors");
+            places.push(self.real(&opened)?.join(rest));
+        }
+        for place in places {
+            self.no_secret(&place, Kind::File)?;
+            self.obeyed_by_none(&place)?;
+        }
+        Ok(())
     }
 
     fn make(&self, path: &Path) -> Result<(), Refused> {

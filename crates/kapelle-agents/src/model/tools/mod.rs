@@ -343,6 +343,12 @@ mod tests {
             assert!(told.failed, "{path}: {told:?}");
         }
         symlink(".git", run.join("src/hooks")).unwrap();
+        for path in ["new/a/.git/x", "new/.env", "new/workflow.yml", "new/../x", "src/hooks/new/x"]
+        {
+            let told = told(&run, &write(), json!({"path": path, "text": "x"})).await;
+            assert!(told.failed, "{path}: {told:?}");
+        }
+        assert!(!run.join("new").exists() && !run.join("src/.git/new").exists(), "nothing is made");
         for path in [
             "kapelle.toml",
             ".vscode/a.json",
