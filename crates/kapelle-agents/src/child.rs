@@ -66,6 +66,14 @@ pub(crate) enum Report {
     NotConfined(String),
 }
 
+/// What the parent is told at last.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct End {
+    pub(crate) report: Report,
+    /// What lost its name, in words, for the model and for people.
+    pub(crate) swept: Vec<String>,
+}
+
 impl Report {
     #[expect(clippy::needless_pass_by_value, reason = "it ends as one")]
     fn not_started(error: io::Error) -> Self {
@@ -102,14 +110,14 @@ fn supervise() -> io::Result<()> {
     let mut parent = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     let spec = read_spec(&mut parent)?;
     let kids = std::env::var_os(KIDS);
-    let report = match kids.as_deref().map_or(Ok(()), hold) {
-        Err(error) => Report::NoLock(error.to_string()),
+    let end = match kids.as_deref().map_or(Ok(()), hold) {
+        Err(error) => End { report: Report::NoLock(error.to_string()), swept: Vec::new() },
         // Only now: whoever finds the lock free knows that a child which has yet to take it will
         // see that its parent is dead, and start nothing.
         Ok(()) if hung_up(&parent)? => return Err(io::ErrorKind::BrokenPipe.into()),
         Ok(()) => work(&spec, &parent)?,
     };
-    parent.write_all(&serde_json::to_vec(&report)?)
+    parent.write_all(&serde_json::to_vec(&end)?)
 }
 
 /// What our parent left open by mistake is nothing for commands.
@@ -129,7 +137,7 @@ fn keep_to_ourselves() -> io::Result<()> {
 }
 
 /// Starts the command and waits for the end of all it started.
-fn work(spec: &Spec, parent: &UnixStream) -> io::Result<Report> {
+fn work(spec: &Spec, parent: &UnixStream) -> io::Result<End> {
     let started = match &spec.confined {
         Some(walls) => confine::start(spec, walls)?,
         None => start(spec).map_err(Report::not_started),
@@ -138,11 +146,12 @@ fn work(spec: &Spec, parent: &UnixStream) -> io::Result<Report> {
         Ok(main) => Watch { main, parent, end: None }.run(spec),
         Err(report) => Ok(report),
     };
-    for line in spec.confined.iter().flat_map(sweep::sweep) {
+    let swept = spec.confined.as_ref().map_or_else(Vec::new, sweep::sweep);
+    for line in &swept {
         // It is the command's stderr, too.
         writeln!(io::stderr(), "{line}").ok();
     }
-    report
+    Ok(End { report: report?, swept })
 }
 
 fn read_spec(parent: &mut UnixStream) -> io::Result<Spec> {

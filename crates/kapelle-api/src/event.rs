@@ -247,6 +247,12 @@ pub enum EventKind {
         /// How it failed, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
+        /// A model asked for this tool and may not have it: nothing was called.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        denied: bool,
+        /// What a person is to know of it: files that lost their names when a command ended.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// A step has said something to other steps.
     MessageSent {

@@ -22,7 +22,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope, path_beneath_rules,
 };
-use rustix::fs::Access;
+use rustix::fs::{Access, Stat};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
@@ -174,7 +174,7 @@ fn own_world(parent: &mut UnixStream) -> Result<(), Report> {
 }
 
 /// Who a command is.
-struct User {
+pub(super) struct User {
     uid: u32,
     gid: u32,
     /// It is root that starts it.
@@ -183,7 +183,7 @@ struct User {
 
 impl User {
     /// Who commands in this folder are: its owner, or nobody, if we are root; else we.
-    fn of(walls: &Walls) -> io::Result<Self> {
+    pub(super) fn of(walls: &Walls) -> io::Result<Self> {
         let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
         if !uid.is_root() {
             return Ok(Self { uid: uid.as_raw(), gid: gid.as_raw(), by_root: false });
@@ -194,6 +194,12 @@ impl User {
         // Of a folder that is root's, the group is not one to be in either.
         let gid = if uid == NOBODY { NOBODY } else { gid };
         Ok(Self { uid, gid, by_root: true })
+    }
+
+    /// Whether it may change what is in a folder, or give itself that right. The bits of the group are also
+    /// the most that a list of rights gives to others by name.
+    pub(super) fn may_change(&self, folder: &Stat) -> bool {
+        folder.st_uid == self.uid || folder.st_mode & 0o022 != 0
     }
 
     /// Gives the world of `pid` its users: this one, and root to set it up if that is what we are.

@@ -2,7 +2,8 @@
 //!
 //! **Invariants:** what was there before is known by its device and number, which nothing else gets while
 //! it stands behind the wall. Nothing is removed: somebody else may have made it meanwhile. No link is
-//! followed. Absent: folders whose path below the root is longer than paths can be.
+//! followed. What stands where the command could write nothing on the way is not its work, and is left alone.
+//! Absent: folders whose path below the root is longer than paths can be.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,16 +14,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fchmod, openat, openat2,
-    renameat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fchmod, fstat, openat,
+    openat2, renameat, statat,
 };
 use rustix::io::Errno;
 
-use super::confine::Walls;
+use super::confine::{User, Walls};
 use crate::names::obeyed;
 
 /// What comes behind the name of something that is not to be obeyed.
-const END: &str = ".not-obeyed";
+pub(crate) const END: &str = ".not-obeyed";
 /// So much is left of a long name, in bytes.
 const NAME_MAX: usize = 200;
 /// So many are told of.
@@ -51,8 +52,8 @@ pub(super) fn sweep(walls: &Walls) -> Vec<String> {
         Ok(sweep) => sweep,
         Err(error) => return vec![format!("`{}` was not looked through: {error}", walls.root)],
     };
-    while let Some(folder) = sweep.folders.pop() {
-        if let Err(error) = sweep.folder(&folder)
+    while let Some((folder, was_open)) = sweep.folders.pop() {
+        if let Err(error) = sweep.folder(&folder, was_open)
             && error != Errno::NOENT
         {
             sweep.said.push(format!("`{}` was not looked through: {error}", folder.display()));
@@ -68,22 +69,25 @@ struct Sweep<'a> {
     root: OwnedFd,
     name: &'a Path,
     known: BTreeSet<&'a str>,
-    /// Where it has not been yet, relative to the root.
-    folders: Vec<PathBuf>,
+    /// Where it has not been yet, relative to the root, and whether the command could write on the way there.
+    folders: Vec<(PathBuf, bool)>,
+    user: User,
     said: Vec<String>,
 }
 
 impl<'a> Sweep<'a> {
-    fn of(walls: &'a Walls) -> Result<Self, Errno> {
+    fn of(walls: &'a Walls) -> io::Result<Self> {
+        let user = User::of(walls)?;
         let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &walls.root, how, Mode::empty())?;
         let known = walls.known.iter().map(String::as_str).collect();
-        let (name, folders) = (Path::new(&walls.root), vec![PathBuf::from(".")]);
-        Ok(Self { root, name, known, folders, said: Vec::new() })
+        let (name, folders) = (Path::new(&walls.root), vec![(PathBuf::from("."), false)]);
+        Ok(Self { root, name, known, folders, user, said: Vec::new() })
     }
 
-    fn folder(&mut self, path: &Path) -> Result<(), Errno> {
+    fn folder(&mut self, path: &Path, was_open: bool) -> Result<(), Errno> {
         let folder = self.open(path)?;
+        let is_open = was_open || self.user.may_change(&fstat(&folder)?);
         let entries: Vec<_> = Dir::read_from(&folder)?.collect::<Result<_, _>>()?;
         let has =
             |name: &str| entries.iter().any(|is| is.file_name().to_bytes() == name.as_bytes());
@@ -102,9 +106,10 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let is_head = is_new_repository && name.to_bytes() == b"HEAD";
-            let now = if is_obeyed || is_head { self.unname(&folder, &at) } else { at };
+            let now =
+                if is_open && (is_obeyed || is_head) { self.unname(&folder, &at) } else { at };
             if is_folder(&folder, entry.file_type(), &now) {
-                self.folders.push(now);
+                self.folders.push((now, is_open));
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{AgentFile, Broken, FILE_MAX, read};
+use crate::child::sweep::END as SWEPT;
 
 /// How deep folders are looked through.
 const DEPTH_MAX: usize = 8;
@@ -182,6 +183,7 @@ impl Found {
                 Ok(is) if !self.seen.insert((is.dev(), is.ino())) => {}
                 Ok(is) if is.is_dir() => below.push(path),
                 Ok(is) if is_agent(&path) => self.take(path, &is),
+                Ok(_) if is_swept(&path) => self.broken.push(swept(path)),
                 Err(error) if is_agent(&path) => self.broken.push(unreadable(&path, &error)),
                 Ok(_) | Err(_) => {}
             }
@@ -201,6 +203,18 @@ impl Found {
                 .push((path, (is.ino(), is.len(), changed.0, changed.1, changed.2, changed.3)));
         }
     }
+}
+
+/// Whether an agent's file lost its name when a command of a model ended.
+fn is_swept(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.split_once(SWEPT).is_some_and(|(was, _)| is_agent(Path::new(was)))
+}
+
+fn swept(file: PathBuf) -> Broken {
+    let message = "it appeared while a command of a model ran, and lost its name as that may have made it; \
+                   if it is yours, give it its name again";
+    Broken { file, line: 1, message: message.to_owned() }
 }
 
 fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {

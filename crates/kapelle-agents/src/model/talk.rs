@@ -12,9 +12,9 @@ use serde_json::json;
 
 use super::ask::{self, Asking, Said};
 use super::circles::{Circles, Kind, Made, Stuck};
+use super::had::Had;
 use super::letters::{self, Letter};
 use super::peers::{self, Came};
-use super::had::Had;
 use super::tool::{Granted, Reach, Told};
 use super::tools::SEND;
 use super::{Definition, TOKENS_MAX, Used, brief};
@@ -55,6 +55,12 @@ struct Record {
     text: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     failed: bool,
+    /// It was not called, as the agent may not do so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    denied: bool,
+    /// What a person is to know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl<'a> Talk<'a> {
@@ -233,11 +239,13 @@ impl<'a> Talk<'a> {
         let grant = self.granted.get(&wanted.name).cloned();
         let (of, input) = (wanted.name.clone(), wanted.input.clone());
         let about = json!({"id": wanted.id, "input": input});
+        let unfit = grant.as_ref().and_then(|grant| grant.unfit(&input));
         let denied = match &grant {
             None => Some(format!("there is no tool `{}` for you", wanted.name)),
-            Some(grant) => grant.denied(&input),
+            Some(grant) if unfit.is_none() => grant.denied(&input),
+            Some(_) => None,
         };
-        let may = grant.as_ref().filter(|_| denied.is_none());
+        let may = grant.as_ref().filter(|_| denied.is_none() && unfit.is_none());
         if let Some(errand) = may.and_then(|grant| grant.tool.errand(&input)) {
             return peers::errand(desk, &wanted.name, about, errand);
         }
@@ -249,11 +257,13 @@ impl<'a> Talk<'a> {
         };
         let work = move |key: Box<str>| -> BoxFuture<'a, Result<Json, Failure>> {
             Box::pin(async move {
-                let told = match (denied, grant) {
+                let is_denied = denied.is_some();
+                let told = match (denied.or(unfit), grant) {
                     (None, Some(grant)) => grant.tool.call(call, &input, &key, desk).await?,
                     (why, _) => Told::badly(why.unwrap_or_default()),
                 };
-                let record = Record { text: told.text, failed: told.failed };
+                let Told { text, failed, warnings } = told;
+                let record = Record { text, failed, denied: is_denied, warnings };
                 Ok(serde_json::to_value(record).expect("it is JSON"))
             })
         };
@@ -308,7 +318,7 @@ fn tokens_max(definition: &Definition, models: &Models, call: &Call) -> u64 {
 /// as JSON of their own.
 fn told(record: Json) -> Told {
     match Record::deserialize(&record) {
-        Ok(Record { text, failed }) => Told { text, failed },
+        Ok(Record { text, failed, warnings, .. }) => Told { text, failed, warnings },
         Err(_) => Told::well(match record {
             Json::String(words) => words,
             other => canonical(&other),

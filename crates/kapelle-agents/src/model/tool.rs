@@ -101,17 +101,19 @@ pub struct Told {
     pub text: String,
     /// It did not work, and the model may do something about it.
     pub failed: bool,
+    /// What a person is to know of it.
+    pub warnings: Vec<String>,
 }
 
 impl Told {
     /// It worked.
     pub fn well(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: false }
+        Self { text: text.into(), failed: false, warnings: Vec::new() }
     }
 
     /// It did not.
     pub fn badly(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: true }
+        Self { text: text.into(), failed: true, warnings: Vec::new() }
     }
 }
 
@@ -159,6 +161,16 @@ impl Tools {
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Tool>> {
         self.by_name.values()
+    }
+
+    /// What an agent that names `names` may call, each with the rules by which it is granted.
+    #[must_use]
+    pub fn told(&self, names: &[Box<str>]) -> Vec<String> {
+        let told = |(name, grant): (Box<str>, Grant)| match grant.rules() {
+            rules if rules.is_empty() => name.into(),
+            rules => format!("{name}({rules})"),
+        };
+        self.granted(names).into_iter().map(told).collect()
     }
 
     /// Those of `names` that there are, and may be called.
@@ -225,21 +237,28 @@ impl Grant {
     /// What the tool is for, and for what alone it is granted.
     pub(super) fn description(&self) -> Box<str> {
         let description = &self.tool.card().description;
-        let Some(operator) = &self.operator else { return description.clone() };
-        if operator.is_empty() {
-            return format!("{description} Not granted any more.").into();
+        match &self.operator {
+            None => description.clone(),
+            Some(none) if none.is_empty() => format!("{description} Not granted any more.").into(),
+            Some(_) => format!("{description} Granted: {}.", self.rules()).into(),
         }
+    }
+
+    /// The rules of the operator, and those of the agent's file that narrow them.
+    fn rules(&self) -> String {
+        let operator = self.operator.iter().flatten().map(AsRef::as_ref).collect::<Vec<&str>>();
         let agent = self.agent.as_ref().map(|rules| format!(", and of these {}", rules.join(", ")));
-        let of_these = agent.unwrap_or_default();
-        format!("{description} Granted: {}{of_these}.", operator.join(", ")).into()
+        operator.join(", ") + &agent.unwrap_or_default()
+    }
+
+    /// What is wrong with `input`, if it does not fit.
+    pub(super) fn unfit(&self, input: &Json) -> Option<String> {
+        let wrong = wrong_with(&self.tool.card().input, input);
+        (!wrong.is_empty()).then(|| format!("the input does not fit: {}", wrong.join("; ")))
     }
 
     /// Why it may not be called with `input`, if it may not.
     pub(super) fn denied(&self, input: &Json) -> Option<String> {
-        let wrong = wrong_with(&self.tool.card().input, input);
-        if !wrong.is_empty() {
-            return Some(format!("the input does not fit: {}", wrong.join("; ")));
-        }
         let covered = |rules: &Option<Vec<Box<str>>>| {
             rules
                 .as_ref()

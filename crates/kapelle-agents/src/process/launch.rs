@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::input::Input;
 use super::{stderr, stdout};
-use crate::child::{ARG, KIDS, NAME, OUT, Report, Spec};
+use crate::child::{ARG, End, KIDS, NAME, OUT, Report, Spec};
 use crate::input::{cancelled, invalid};
 
 /// What a command has between the wish that it should end and its death.
@@ -212,6 +212,11 @@ impl Launched {
 
     /// How the command ended, once it has.
     pub(crate) async fn report(&mut self) -> Result<Report, Failure> {
+        Ok(self.end().await?.report)
+    }
+
+    /// The same, with what else there is to tell.
+    pub(crate) async fn end(&mut self) -> Result<End, Failure> {
         let mut text = Vec::new();
         self.hears.read_to_end(&mut text).await.ok();
         serde_json::from_slice(&text).map_err(|_| {

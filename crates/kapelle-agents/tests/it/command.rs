@@ -256,6 +256,43 @@ async fn what_others_obey_is_kept_and_not_made_at_any_depth() {
     assert!(run.join("agents/new.md.not-obeyed").exists() && run.join("rules").exists());
 }
 
+/// Somebody saves a prompt while a command works.
+#[tokio::test]
+async fn what_a_command_cannot_have_made_is_left_alone_and_the_rest_is_told() {
+    let place = Place::new();
+    let run = place.run();
+    std::fs::create_dir(run.join("agents")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(run.join("go")).status();
+    assert!(pipe.unwrap().success());
+    let by_root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&run).unwrap()) == 0;
+    for (mode, is_open) in [(0o755, !by_root), (0o777, true)] {
+        for folder in [run.clone(), run.join("agents")] {
+            std::fs::set_permissions(folder, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let (go, prompt) = (run.join("go"), run.join("agents/doer.md"));
+        let saved = prompt.clone();
+        let save = tokio::task::spawn_blocking(move || {
+            // It opens when the command reads from it.
+            let go = std::fs::File::options().write(true).open(go).unwrap();
+            std::fs::write(saved, "mine").unwrap();
+            drop(go);
+        });
+        let told = place.behind("cat go").await;
+        save.await.unwrap();
+        worked(&told);
+        let swept = prompt.with_extension("md.not-obeyed");
+        assert_eq!((prompt.exists(), swept.exists()), (!is_open, is_open), "{}", told.text);
+        let said = "`agents/doer.md` is not for commands to make: it is `doer.md.not-obeyed` now";
+        assert_eq!(told.warnings, if is_open { vec![said] } else { Vec::new() });
+        std::fs::remove_file(&prompt).ok();
+        let shelf = kapelle_agents::files::Shelf::new(vec![run.join("agents")]);
+        let left_out: Vec<String> = shelf.look().broken.iter().map(ToString::to_string).collect();
+        assert_eq!(left_out.len(), usize::from(is_open), "{left_out:?}");
+        let is_named = |line: &String| line.contains("doer.md.not-obeyed:1: it appeared while");
+        assert!(left_out.iter().all(is_named), "{left_out:?}");
+    }
+}
+
 #[tokio::test]
 async fn there_is_no_network_and_no_socket_of_others() {
     let place = Place::new();

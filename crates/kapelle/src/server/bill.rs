@@ -10,7 +10,7 @@ use kapelle_api as api;
 use kapelle_core::plan::Budget;
 use kapelle_core::port::account::Per;
 use kapelle_core::run::{Command, Effect, EffectState, Ledger, Outcome, Run, Sum};
-use kapelle_core::{Json, StepNo};
+use kapelle_core::{Digest, Json, StepNo, canonical};
 use kapelle_engine::Account;
 
 use super::App;
@@ -199,6 +199,7 @@ pub(super) async fn in_doubt(
         return Ok(None);
     };
     let before = effects.range(..ordinal).rev().find(|(_, effect)| is_asked(effect));
+    let about = effects[&ordinal].id.input;
     let mut inputs = Vec::new();
     if let Some((_, effect)) = before
         && let EffectState::Recorded(Outcome::Done(value)) = &effect.state
@@ -208,10 +209,59 @@ pub(super) async fn in_doubt(
         let of_tool = |part: &&Json| {
             part["type"] == "tool_call" && part["name"].as_str() == name.strip_prefix("tool:")
         };
-        inputs.extend(calls.filter(of_tool).map(|part| part["input"].to_string()));
+        let calls: Vec<&Json> = calls.filter(of_tool).collect();
+        let this = calls.iter().find(|part| {
+            let of = serde_json::json!({"id": part["id"], "input": part["input"]});
+            Digest::of(canonical(&of).as_bytes()) == about
+        });
+        let shown = this.map_or(&calls[..], std::slice::from_ref);
+        inputs.extend(shown.iter().map(|part| part["input"].to_string()));
     }
     let with = if inputs.is_empty() { String::new() } else { format!(": {}", inputs.join(" or ")) };
     Ok(Some(format!("the call in doubt is its outside call {ordinal}, `{name}`{with}")))
+}
+
+/// What is to be said of the tools that a model asked for in a step: those that it may not have, and what
+/// a person is to know of others.
+pub(super) async fn of_tools(app: &App, run: &Run, step: StepNo) -> Result<Vec<String>, Problem> {
+    let mut denied = BTreeMap::<String, u32>::new();
+    let mut told = Vec::new();
+    for effect in run.effects(step).into_values() {
+        let (Some(tool), EffectState::Recorded(Outcome::Done(value))) =
+            (effect.id.name.strip_prefix("tool:"), &effect.state)
+        else {
+            continue;
+        };
+        let record = app.engine().value(app.tenant(), run, value).await?;
+        if is_denied(&record) {
+            *denied.entry(format!("`{tool}`")).or_default() += 1;
+        }
+        told.extend(
+            warnings(&record).into_iter().map(|line| format!("while `{tool}` ran: {line}")),
+        );
+    }
+    let times = |(tool, times): (String, u32)| match times {
+        1 => tool,
+        times => format!("{tool} ({times} times)"),
+    };
+    let denied: Vec<String> = denied.into_iter().map(times).collect();
+    if !denied.is_empty() {
+        let line =
+            format!("it asked for what it may not do, and nothing was done: {}", denied.join(", "));
+        told.insert(0, line);
+    }
+    Ok(told)
+}
+
+/// Whether a record of a tool's call says that it was not made.
+pub(super) fn is_denied(record: &Json) -> bool {
+    record["denied"] == true
+}
+
+/// What a record of a tool's call has for people.
+pub(super) fn warnings(record: &Json) -> Vec<String> {
+    let all = record["warnings"].as_array().into_iter().flatten();
+    all.filter_map(|line| line.as_str().map(str::to_owned)).collect()
 }
 
 fn is_asked(effect: &Effect) -> bool {

@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::artifacts::{artifact_of, of_run};
+use super::bill;
 use super::body::Query;
 use super::problem::Problem;
 
@@ -256,6 +257,8 @@ fn step_kind(event: &Event, seen: &SeenEvent) -> Option<EventKind> {
                 Outcome::Done(_) => None,
                 Outcome::Failed(failure) => Some(failure_of(failure)),
             },
+            denied: tool_record(outcome).is_some_and(bill::is_denied),
+            warnings: tool_record(outcome).map(bill::warnings).unwrap_or_default(),
         },
         Event::MessageSent { attempt, ordinal, to, text, .. } => EventKind::MessageSent {
             attempt: attempt.0,
@@ -317,6 +320,14 @@ fn skipped(why: &Skipped, seen: &SeenEvent) -> EventKind {
         Skipped::Needs { step, blame } => ("needs", name(step), name(blame)),
     };
     EventKind::StepSkipped { reason: reason.to_owned(), needs, blame }
+}
+
+/// What is recorded of a call, as far as it is short.
+fn tool_record(outcome: &Outcome) -> Option<&kapelle_core::Json> {
+    match outcome {
+        Outcome::Done(Value::Inline(record)) => Some(record),
+        Outcome::Done(_) | Outcome::Failed(_) => None,
+    }
 }
 
 fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {

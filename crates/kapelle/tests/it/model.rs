@@ -226,7 +226,9 @@ fn a_command_of_unknown_end_is_named_and_a_person_says_what_it_told() {
         r#"
 rules:
   - {when: {tool_results: true}, answer: [{text: "it told: {{tool_result}}"}]}
-  - answer: [{tool: {name: run_command, input: {command: [sleep, "600"]}}}]
+  - answer:
+      - tool: {name: run_command, input: {command: [sleep, "600"]}}
+      - tool: {name: run_command, input: {command: [sleep, "601"]}}
 "#,
     );
     std::fs::create_dir(folder.path().join("agents")).unwrap();
@@ -236,19 +238,59 @@ rules:
     folder.write("workflow.yaml", "id: nap\ntasks: [{ id: nap, agentName: worker }]\n");
     let mut first = Running::of(with(&folder, &fake, "run . --json"));
     let id = run_of(&first.wait_for("run_created", None));
-    while first.wait_for("effect_started", None)["name"] != "tool:run_command" {}
+    for _ in 0..2 {
+        while first.wait_for("effect_started", None)["name"] != "tool:run_command" {}
+    }
     first.crash();
     run(&folder, &fake, &format!("runs resume {id} --json")).expect(5);
-    let why = folder.run(&format!("why {id} nap")).expect(0).out;
-    assert!(why.contains("`tool:run_command`: {\"command\":[\"sleep\",\"600\"]}"), "{why}");
-    let word = format!("runs resolve {id} nap --action complete --output");
-    let mut command = with(&folder, &fake, &word);
-    command.arg("\"it slept well\"");
-    Running::of(command).finish().expect(0);
+    // Two calls of one tool are in doubt: it is said which one is meant.
+    for (seconds, other) in [("600", "601"), ("601", "600")] {
+        let why = folder.run(&format!("why {id} nap")).expect(0).out;
+        let which = format!("`tool:run_command`: {{\"command\":[\"sleep\",\"{seconds}\"]}}");
+        assert!(why.contains(&which) && !why.contains(other), "{why}");
+        let word = format!("runs resolve {id} nap --action complete --output");
+        let mut command = with(&folder, &fake, &word);
+        command.arg("\"it slept well\"");
+        Running::of(command).finish().expect(0);
+    }
     let done = run(&folder, &fake, &format!("runs resume {id}")).expect(0);
     assert!(done.out.contains("it slept well"), "{}", done.out);
     assert!(done.out.contains("  cost:    ") && done.out.contains("runs bill"), "{}", done.out);
     assert_eq!(fake.journal().len(), 2, "{:?}", fake.counts());
+}
+
+#[test]
+fn what_a_model_asks_for_and_may_not_have_is_told_as_that() {
+    let folder = Folder::new();
+    let fake = start(
+        r#"
+rules:
+  - {when: {tool_results: true}, answer: [{text: done}]}
+  - answer:
+      - tool: {name: write_file, input: {path: a.txt, text: a}}
+      - tool: {name: list_files, input: {path: none}}
+      - tool: {name: list_files, input: {depth: many}}
+"#,
+    );
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    folder.write("agents/doer.md", "---\nname: doer\ndescription: Does.\ntools: LS\n---\nDo.\n");
+    folder.write("workflow.yaml", "id: do\ntasks: [{ id: do, agentName: doer, prompt: go }]\n");
+    let done = run(&folder, &fake, "run . --json").expect(0);
+    let id = run_of(&done.events()[0]);
+    let of_tool = |event: &serde_json::Value| {
+        let name = event["name"].as_str().unwrap_or_default();
+        event["type"] == "effect_recorded" && name.starts_with("tool:")
+    };
+    let events: Vec<_> = done.events().into_iter().filter(of_tool).collect();
+    let denied: Vec<_> = events.iter().map(|event| event["denied"] == true).collect();
+    assert_eq!(denied.iter().filter(|denied| **denied).count(), 1, "{events:#?}");
+    let one = events.iter().find(|event| event["denied"] == true).unwrap();
+    assert_eq!(one["name"], "tool:write_file");
+    let why = folder.run(&format!("why {id} do")).expect(0).out;
+    let said = "it asked for what it may not do, and nothing was done: `write_file`";
+    assert!(why.contains(said) && !why.contains("`list_files`"), "{why}");
+    let listed = folder.run(&format!("runs events {id}")).expect(0).out;
+    assert!(listed.contains("asks for `write_file`, which it may not have"), "{listed}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::reserved::Reserved;
 use super::walls::{Before, around};
 use crate::child::confine::Limits;
-use crate::child::{Report, Spec};
+use crate::child::{End, Report, Spec};
 use crate::input::invalid;
 use crate::model::tool::{Reach, Told, Tool, ToolCard};
 use crate::process::launch::{Launched, launch};
@@ -163,7 +163,7 @@ impl Tool for RunCommand {
         drop(says);
         launched.gone().await;
         drop(before);
-        let (report, out, err) = ended?;
+        let (End { report, swept }, out, err) = ended?;
         let late = late
             .then(|| format!("was stopped after {} s, which were all it had", timeout.as_secs()));
         let (how, failed) = match late {
@@ -177,7 +177,7 @@ impl Tool for RunCommand {
             out.text(),
             err.text()
         );
-        Ok(Told { text: told, failed })
+        Ok(Told { text: told, failed, warnings: swept })
     }
 }
 
@@ -220,10 +220,10 @@ fn spec(argv: Vec<String>, cwd: String, walls: crate::child::confine::Walls) -> 
     Spec { argv, cwd, env, stdin: None, grace_ms: GRACE_MS, confined: Some(walls) }
 }
 
-async fn end(launched: &mut Launched) -> Result<(Report, Kept, Kept), Failure> {
+async fn end(launched: &mut Launched) -> Result<(End, Kept, Kept), Failure> {
     let (out, err) = launched.said();
-    let (report, out, err) = tokio::join!(launched.report(), keep(out), keep(err));
-    Ok((report?, out, err))
+    let (end, out, err) = tokio::join!(launched.end(), keep(out), keep(err));
+    Ok((end?, out, err))
 }
 
 /// How it ended, for the model, and whether that is a failure.

@@ -159,6 +159,14 @@ impl Follower<'_> {
             }
         }
         self.view.event(&event).map_err(Stop::output)?;
+        if let EventKind::EffectRecorded { warnings, .. } = &event.kind
+            && self.view.wants_plan()
+        {
+            // The picture has no place for them.
+            warnings
+                .iter()
+                .for_each(|line| out::say(&format!("warning: {}", out::shown(line, 300))));
+        }
         if event.is_last() {
             let hindsight = looked_back(&self.node, &event, &self.tallies[index]).await?;
             let command = |rest: &str| self.settings.command(rest);

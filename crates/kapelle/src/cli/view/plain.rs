@@ -143,6 +143,13 @@ fn words(kind: &EventKind) -> Option<String> {
         EventKind::QuestionAnswered { answer, by, .. } => {
             format!("{} answers: {}", shown(by, MESSAGE_MAX), shown(answer, MESSAGE_MAX))
         }
+        EventKind::EffectRecorded { name, denied: true, .. } => {
+            let tool = name.strip_prefix("tool:").unwrap_or(name);
+            format!("asks for `{}`, which it may not have", shown(tool, MESSAGE_MAX))
+        }
+        EventKind::EffectRecorded { warnings, .. } if !warnings.is_empty() => {
+            shown(&warnings.join("; "), MESSAGE_MAX)
+        }
         EventKind::StepResolved { action, by, .. } => format!("resolved by {by}: {action}"),
         EventKind::ApprovalRequested { .. } => "waits for approval".to_owned(),
         EventKind::ApprovalDecided { approved, by, comment } => {

@@ -76,6 +76,7 @@ pub(super) async fn of_step(
     if let StepStatus::Blocked(Blocked::InDoubt { ordinal, .. }) = run.steps()[no.index()].status {
         reasons.extend(bill::in_doubt(&app, &run, (no, ordinal)).await?);
     }
+    reasons.extend(bill::of_tools(&app, &run, no).await?);
     Ok(Json(api::Why {
         run: run.id().to_string(),
         step: Some(name(&run, no)),
