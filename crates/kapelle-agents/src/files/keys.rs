@@ -193,7 +193,7 @@ impl Keys {
 
 impl Value {
     /// The text that it is, or that it can be written as; `None` for nothing.
-    fn text(&self) -> Option<String> {
+    pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Nothing => None,
             Self::Text { text, .. } => Some(text.clone()),

@@ -23,10 +23,12 @@ pub(super) fn decode(bytes: &[u8], odd: &mut Oddities) -> Result<String, Useless
     if let Some(at) = text.find('\0') {
         return Err(Useless::new(line_at(&text, at), "the file is no text"));
     }
+    // Old Macs had no other end of a line; on Windows it is one of two.
     if let Some(at) = text.find('\r') {
         odd.note(line_at(&text, at), "lines end as on Windows or old Macs");
     }
-    Ok(text)
+    // Old Macs had no other end of a line; on Windows it is one of two.
+    Ok(if text.contains('\n') { text } else { text.replace('\r', "\n") })
 }
 
 fn without_mark(bytes: &[u8], odd: &mut Oddities) -> String {
@@ -36,10 +38,21 @@ fn without_mark(bytes: &[u8], odd: &mut Oddities) -> String {
             let before = &bytes[..error.valid_up_to()];
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
             let line = u32::try_from(line).unwrap_or(u32::MAX);
+            let text = String::from_utf8_lossy(bytes);
+            if is_mostly_utf8(&text) {
+                odd.note(line, format!("this is no {}, and is left out", UTF_8.name()));
+                return text.into_owned();
+            }
             odd.note(line, format!("this is no {}, and is read as Windows-1252", UTF_8.name()));
             WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned()
         }
     }
+}
+
+/// Whether of what is no ASCII more is UTF-8 than not: in other charsets hardly any of it is.
+fn is_mostly_utf8(lossy: &str) -> bool {
+    let odd = lossy.chars().filter(|c| *c == char::REPLACEMENT_CHARACTER).count();
+    lossy.chars().filter(|c| !c.is_ascii()).count() > 2 * odd
 }
 
 /// The line, from 1 on, in which `at` is.

@@ -6,6 +6,7 @@
 use super::Oddities;
 use super::tree::Value;
 use crate::model::tool::FOR_ALL;
+use crate::model::tools::{RUN_COMMAND, first_words};
 
 /// Tools of other assistants, in lower case, and ours that do the same; nothing where there is none.
 const ELSEWHERE: [(&str, &str); 35] = [
@@ -68,6 +69,11 @@ pub(super) fn listed(value: &Value) -> Option<Vec<Box<str>>> {
         }
         // As others write it: a switch for each.
         Value::Map(fields) => {
+            // Or a name with what belongs to it.
+            let name = fields.iter().find(|field| field.key == "name" || field.key == "tool");
+            if let Some(name) = name.and_then(|field| field.value.text()) {
+                return Some(of_text(&name));
+            }
             let on = fields.iter().filter(|field| super::keys::flag(&field.value) == Some(true));
             Some(on.map(|field| field.key.as_str().into()).collect())
         }
@@ -122,21 +128,21 @@ pub(super) fn granted(
             for tool in tools {
                 if matches!(&**tool, "*" | "all") {
                     FOR_ALL.iter().for_each(|tool| grant((*tool).into()));
-                } else if let Some(ours) = ours(tool, line, odd) {
-                    grant(ours);
+                } else {
+                    ours(tool, line, odd).into_iter().for_each(&mut grant);
                 }
             }
         }
     }
     // A rule that denies a part of a tool cannot be kept, so the whole tool goes.
-    let denied: Vec<Box<str>> = denied.iter().filter_map(|tool| ours(tool, line, odd)).collect();
+    let denied: Vec<Box<str>> = denied.iter().flat_map(|tool| ours(tool, line, odd)).collect();
     let denied: Vec<&str> = denied.iter().map(|tool| rule(tool).0).collect();
     granted.retain(|tool| !denied.contains(&rule(tool).0));
     granted
 }
 
-/// What a tool is called here, its rule included; `None` if there is none.
-fn ours(tool: &str, line: u32, odd: &mut Oddities) -> Option<Box<str>> {
+/// What a tool is called here, for each of its rules; nothing if there is none.
+fn ours(tool: &str, line: u32, odd: &mut Oddities) -> Vec<Box<str>> {
     let (name, rule) = rule(tool);
     let ours = if name.starts_with("mcp__") || FOR_ALL.contains(&name) || ASKED.contains(&name) {
         name
@@ -155,8 +161,32 @@ fn ours(tool: &str, line: u32, odd: &mut Oddities) -> Option<Box<str>> {
         }
     };
     match (ours, rule) {
-        ("", _) => None,
-        (ours, None) => Some(ours.into()),
-        (ours, Some(rule)) => Some(format!("{ours}({rule})").into()),
+        ("", _) => Vec::new(),
+        (ours, None) => vec![ours.into()],
+        (RUN_COMMAND, Some(rule)) => {
+            let rules: Vec<&str> = commands(rule).collect();
+            for rule in rules.iter().filter(|rule| first_words(rule).is_none()) {
+                let message = format!(
+                    "`{name}({rule})` covers no command; write it with its first words, as in `{name}(git log:*)`"
+                );
+                odd.note(line, message);
+            }
+            rules.iter().map(|rule| format!("{RUN_COMMAND}({rule})").into()).collect()
+        }
+        (ours, Some(rule)) => vec![format!("{ours}({rule})").into()],
     }
+}
+
+/// The rules of a list of commands in brackets, `git log:*, git diff:*`.
+fn commands(list: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        // What follows on a rule that is open, or on a gap, is the next one; a word may have a comma.
+        let next = text.match_indices(',').find(|(at, _)| {
+            text[..*at].ends_with('*') || text[at + 1..].starts_with(char::is_whitespace)
+        });
+        rest = next.map(|(at, _)| &text[at + 1..]);
+        Some(next.map_or(text, |(at, _)| &text[..at]).trim())
+    })
 }

@@ -44,6 +44,10 @@ pub(super) struct Fault {
 }
 
 impl Value {
+    fn into_fields(self) -> Vec<Field> {
+        if let Self::Map(fields) = self { fields } else { Vec::new() }
+    }
+
     /// The same as JSON, for those who keep it.
     pub(super) fn to_json(&self) -> Json {
         match self {
@@ -150,7 +154,7 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => {
                 let Open { anchor, items, map } = self.open.pop().expect("ends follow starts");
                 let value = match map {
-                    Some(map) => Value::Map(map.fields),
+                    Some(map) => Value::Map(merged(map.fields)),
                     None => Value::List(items),
                 };
                 self.close(value, anchor, line)
@@ -188,6 +192,21 @@ impl Builder {
         let below = u32::try_from(line.saturating_sub(1)).unwrap_or(u32::MAX);
         self.line.saturating_add(below)
     }
+}
+
+/// The fields with those that `<<` takes over from elsewhere; what stands there itself goes before.
+fn merged(fields: Vec<Field>) -> Vec<Field> {
+    let (merge, mut own): (Vec<_>, Vec<_>) =
+        fields.into_iter().partition(|field| field.key == "<<");
+    for value in merge.into_iter().map(|field| field.value) {
+        let from = if let Value::List(all) = value { all } else { vec![value] };
+        for field in from.into_iter().flat_map(Value::into_fields) {
+            if own.iter().all(|known| known.key != field.key) {
+                own.push(field);
+            }
+        }
+    }
+    own
 }
 
 fn fault(line: u32, message: &str) -> Fault {

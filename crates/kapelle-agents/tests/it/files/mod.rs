@@ -86,6 +86,39 @@ fn marks_line_ends_and_other_charsets_are_read() {
 }
 
 #[test]
+fn old_line_ends_and_a_single_odd_byte_change_nothing_else() {
+    let plain = "---\nname: a\ndescription: größer\ntools: Read\n---\n\nGrüße an alle\n";
+    let mac = read(plain.replace('\n', "\r")).unwrap();
+    assert_eq!((&*mac.definition.name, &*mac.definition.prompt), ("a", "Grüße an alle"));
+    assert_eq!(mac.tools.as_deref().unwrap(), ["Read".into()]);
+    assert!(mac.warnings[0].message.contains("old Macs"), "{mac:?}");
+    let mut odd = plain.as_bytes().to_vec();
+    odd.push(0xff);
+    let odd = read(odd).unwrap();
+    assert_eq!((&*odd.definition.description, odd.warnings[0].line), ("größer", 8), "{odd:?}");
+    assert_eq!(&*odd.definition.prompt, "Grüße an alle\n\u{fffd}");
+}
+
+#[test]
+fn lists_of_commands_objects_and_merged_keys_are_read() {
+    let granted = |tools: &str| {
+        let agent = read(format!("---\nname: a\ndescription: d\n{tools}\n---\nx")).unwrap();
+        let told: Vec<String> = agent.warnings.into_iter().map(|odd| odd.message).collect();
+        (agent.definition.tools.join(" | "), told.join("; "))
+    };
+    let list = granted("tools: Read, Bash(git log:*, git diff:*,cargo test)");
+    let three =
+        "read_file | run_command(git log:*) | run_command(git diff:*) | run_command(cargo test)";
+    assert_eq!(list, (three.to_owned(), String::new()));
+    let (_, told) = granted("tools: Bash(*)");
+    assert!(told.contains("`Bash(*)` covers no command"), "{told}");
+    let objects = granted("tools: [{name: Read}, {name: \"Bash(ls:*)\", description: lists}]");
+    assert_eq!(objects, ("read_file | run_command(ls:*)".to_owned(), String::new()));
+    let merged = granted("base: &b {tools: Grep, model: fast}\n<<: *b");
+    assert_eq!(merged.0, "search_files", "{merged:?}");
+}
+
+#[test]
 fn what_is_no_text_or_too_long_is_broken() {
     let nul = read(b"---\nname: a\n\0").unwrap_err();
     assert_eq!((nul.line, &*nul.message), (3, "the file is no text"));
