@@ -22,6 +22,30 @@ pub struct Agent {
     /// Agents of its name that it stands before: their files, or `built-in`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadows: Vec<String>,
+    /// What a model is as this agent, if it is from a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinks: Option<Thinks>,
+}
+
+/// What a model is that works as an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thinks {
+    /// The model that it wishes for; `None`: the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The tools that it may call, in brackets what for: those that it names and that are granted.
+    pub tools: Vec<String>,
+    /// Those that it names besides, and that are not granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_granted: Vec<String>,
+    /// How many turns a conversation has at the most.
+    pub turns_max: u32,
+    /// The first line of its prompt,
+    pub prompt_line: String,
+    /// how long that is, in bytes,
+    pub prompt_bytes: u64,
+    /// and its SHA-256 without white space around it, in hexadecimal digits.
+    pub prompt_sha256: String,
 }
 
 /// What is in a folder of agent files.

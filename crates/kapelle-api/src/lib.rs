@@ -16,7 +16,7 @@ mod problem;
 mod run;
 mod why;
 
-pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, UnusableAgent};
+pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, Thinks, UnusableAgent};
 pub use bill::{
     Account, Amount, Asked, Bill, Budgets, Limit, ModelSpending, Raise, Spending, StepSpending,
 };

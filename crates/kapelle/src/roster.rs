@@ -89,6 +89,11 @@ impl Roster {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner).shelved.clone()
     }
 
+    /// What an agent that names `names` may call here.
+    pub(crate) fn tools_of(&self, names: &[Box<str>]) -> Vec<String> {
+        self.tools.told(names)
+    }
+
     /// Whether an agent ships with Kapelle.
     pub(crate) fn ships(&self, name: &str) -> bool {
         self.built_in.iter().any(|agent| &*agent.card().name == name)

@@ -68,6 +68,7 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
             if let Some(file) = &agent.file {
                 text += &format!("from {file}\n");
             }
+            text += &agent.thinks.as_ref().map(thinks).unwrap_or_default();
             for action in agent.actions {
                 let pretty = |json| serde_json::to_string_pretty(json).unwrap_or_default();
                 text += &format!(
@@ -82,6 +83,20 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
         }
     }
     Ok(Exit::Done)
+}
+
+/// What a model is as an agent: a line each.
+fn thinks(of: &api::Thinks) -> String {
+    let list =
+        |tools: &[String]| if tools.is_empty() { "none".to_owned() } else { tools.join(", ") };
+    let mut text = format!("model   {}\n", of.model.as_deref().unwrap_or("the default"));
+    text += &format!("tools   {}\n", list(&of.tools));
+    if !of.not_granted.is_empty() {
+        text += &format!("        not granted (`models.grants`): {}\n", list(&of.not_granted));
+    }
+    let (line, bytes, sha) = (out::shown(&of.prompt_line, 100), of.prompt_bytes, &of.prompt_sha256);
+    text += &format!("turns   {}\n", of.turns_max);
+    text + &format!("prompt  {line} ({bytes} bytes, SHA-256 {})\n", &sha[..16.min(sha.len())])
 }
 
 /// Reads a folder of agent files as a node would.

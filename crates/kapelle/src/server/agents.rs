@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use kapelle_agents::files::AgentFile;
+use kapelle_agents::files::tools::rule;
 use kapelle_api as api;
 use kapelle_core::port::agent::Registered;
 
@@ -54,5 +56,22 @@ fn shown(app: &App, registered: &Registered) -> api::Agent {
         concurrency_max: card.concurrency_max,
         file: file.map(|file| file.file.display().to_string()),
         shadows,
+        thinks: file.map(|file| thinks(app, file)),
+    }
+}
+
+fn thinks(app: &App, file: &AgentFile) -> api::Thinks {
+    let of = &file.definition;
+    let tools = app.roster().tools_of(&of.tools);
+    let is_there = |name: &str| tools.iter().any(|tool| rule(tool).0 == rule(name).0);
+    let missing = of.tools.iter().filter(|name| !is_there(name));
+    api::Thinks {
+        model: of.model.as_ref().map(ToString::to_string),
+        not_granted: missing.map(ToString::to_string).collect(),
+        turns_max: of.turns_max,
+        prompt_line: of.prompt.trim().lines().next().unwrap_or_default().to_owned(),
+        prompt_bytes: of.prompt.len() as u64,
+        prompt_sha256: file.body_sha256.hex(),
+        tools,
     }
 }

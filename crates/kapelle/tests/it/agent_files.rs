@@ -127,6 +127,29 @@ fn the_nearest_folder_wins_and_what_it_shadows_is_listed() {
 }
 
 #[test]
+fn what_an_agent_of_a_file_may_do_is_shown() {
+    let folder = Folder::new();
+    let doer = "---\nname: doer\ndescription: Does.\nmodel: opus\n\
+                tools: LS, Write, WebFetch, Bash(git log:*), Bash(rm:*)\n---\n\nYou do.\nWell.\n";
+    write(&folder, ".kapelle/agents/doer.md", doer);
+    folder.write(
+        "kapelle.toml",
+        "[models]\ngrants = [\"run_command(git:*)\", \"fetch_url(docs.rs)\"]\n",
+    );
+    let shown = folder.run("agents show doer").expect(0).out;
+    let tools = "tools   fetch_url(docs.rs), list_files, \
+                 run_command(git:*, and of these git log:*, rm:*)\n";
+    for line in ["model   opus\n", tools, "(`models.grants`): write_file\n", "turns   50\n"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(shown.contains("prompt  You do. (13 bytes, SHA-256 "), "{shown}");
+    let json = folder.run("agents show doer --json").expect(0).json();
+    assert_eq!(json["thinks"]["not_granted"], serde_json::json!(["write_file"]), "{json:#}");
+    let sha = json["thinks"]["prompt_sha256"].as_str().unwrap();
+    assert_eq!(sha.len(), 64);
+}
+
+#[test]
 fn workflows_may_name_agents_of_files() {
     let folder = Folder::new();
     folder.write("work.yaml", "{id: w, tasks: [{id: a, agentName: auditor, prompt: Look}]}");
