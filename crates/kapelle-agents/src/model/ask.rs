@@ -175,7 +175,13 @@ impl Asking<'_> {
                 (said.map(|said| serde_json::to_value(said).expect("it is JSON")), used)
             })
         };
-        let recorded = self.desk.paid(effect, self.reserve(prompt), turn, Box::new(work)).await?;
+        let recorded = self.desk.paid(effect, self.reserve(prompt), turn, Box::new(work)).await;
+        // No budget had room for it.
+        let unused = std::mem::take(&mut *had.lock().unwrap_or_else(PoisonError::into_inner)).leave;
+        if let Some(Ready { leave, .. }) = unused {
+            leave.is_not_used();
+        }
+        let recorded = recorded?;
         serde_json::from_value(recorded).map_err(|cause| {
             Failure::new(FailureKind::Bug, "odd_record", format!("a recorded answer: {cause}"))
         })

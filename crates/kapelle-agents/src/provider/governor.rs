@@ -157,6 +157,8 @@ pub struct Leave {
     /// `None`: it was never given, for nobody waits for it any more.
     of: Option<Governor>,
     prefix: Option<u64>,
+    /// What was taken for it of the tokens read, and of all.
+    took: (f64, f64),
 }
 
 impl Governor {
@@ -259,6 +261,15 @@ impl Leave {
             state.prefixes.insert(prefix, Prefix::Warm(now + CACHED));
         }
         of.look(&mut state);
+    }
+
+    /// The call is not made: what was taken for it is there for others.
+    pub fn is_not_used(self) {
+        let (Some(of), now) = (&self.of, Instant::now()) else { return };
+        let mut state = of.lock();
+        state.requests.take(-1.0, now);
+        state.read.take(-self.took.0, now);
+        state.tokens.take(-self.took.1, now);
     }
 
     /// The call went well.
@@ -387,17 +398,18 @@ impl State {
     }
 
     fn admit(&mut self, of: &Governor, waiter: Waiter, now: Instant) {
-        let leave = Leave { of: Some(of.clone()), prefix: waiter.prefix };
+        let (read, written) = (waiter.tokens as f64, self.answer);
+        let took = (read, read + written);
+        let leave = Leave { of: Some(of.clone()), prefix: waiter.prefix, took };
         if let Err(mut vain) = waiter.go.send(leave) {
             // Given back, it would want the lock that is held here.
             vain.of = None;
             return;
         }
         self.in_flight += 1;
-        let (read, written) = (waiter.tokens as f64, self.answer);
         self.requests.take(1.0, now);
-        self.read.take(read, now);
-        self.tokens.take(read + written, now);
+        self.read.take(took.0, now);
+        self.tokens.take(took.1, now);
         if let Some(prefix) = waiter.prefix
             && !matches!(self.prefixes.get(&prefix), Some(Prefix::Warm(_)))
         {
@@ -484,6 +496,12 @@ mod tests {
         let leaves = [at_once(&governor, run(1)).await, at_once(&governor, run(1)).await];
         assert!(leaves.iter().all(Option::is_some));
         assert!(at_once(&governor, run(1)).await.is_none());
+        // A call that a budget refuses takes nothing from others.
+        let [unused, used] = leaves;
+        unused.unwrap().is_not_used();
+        let again = at_once(&governor, run(1)).await;
+        assert!(again.is_some() && at_once(&governor, run(1)).await.is_none());
+        drop((used, again));
         let before = Instant::now();
         drop(governor.leave(run(1), 10, None).await);
         let waited = before.elapsed();
