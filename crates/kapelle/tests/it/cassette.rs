@@ -78,6 +78,8 @@ fn what_was_recorded_is_played_without_the_outside() {
     let other = run(&folder, "--agents agents run . --json --replay tape", None).expect(1);
     let told = serde_json::to_string(&other.events()).unwrap();
     assert!(told.contains("not_on_cassette"), "{told}");
+    let shown = run(&folder, "--agents agents run . --replay tape", None).expect(1).out;
+    assert!(!shown.contains("runs fork"), "it would ask the model itself: {shown}");
     let refused = run(&folder, "--agents agents run . --record tape", None).expect(2);
     assert!(refused.err.contains("is there already"), "{}", refused.err);
 }

@@ -95,15 +95,23 @@ fn add_ways(
         return;
     };
     _ = writeln!(out, "  why:     {}", command(&format!("why {run} {step}")));
+    if !may_be_done_anew(failed) {
+        return;
+    }
     // A fork begins with a step of the file, not with one that grew from it.
     let written = step.split('.').next().unwrap_or(step);
     let fork = command(&format!("runs fork {run} --from {written}"));
     _ = writeln!(out, "  mended?  {fork}");
 }
 
+/// Not what a cassette has no answer to: done anew, it would ask whom the cassette stands for.
+fn may_be_done_anew(failed: Option<&(String, String)>) -> bool {
+    failed.is_some_and(|(_, why)| !why.contains("not_on_cassette"))
+}
+
 /// What was given may be wrong, too.
 fn add_inputs(out: &mut String, failed: Option<&(String, String)>, inputs: &[String]) {
-    if failed.is_some() && !inputs.is_empty() {
+    if may_be_done_anew(failed) && !inputs.is_empty() {
         let inputs: Vec<String> = inputs.iter().map(|name| format!("--input {name}=…")).collect();
         _ = writeln!(out, "           with another input: {}", inputs.join(" "));
     }
