@@ -132,7 +132,7 @@ pub(super) struct Answer {
 /// A call of a tool on its way.
 #[derive(Debug, Default)]
 struct Called {
-    index: u64,
+    index: Option<u64>,
     id: String,
     name: String,
     arguments: String,
@@ -172,24 +172,31 @@ impl Answer {
             on(Delta::Thought(thought));
         }
         self.refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
-        for (place, call) in delta["tool_calls"].as_array().into_iter().flatten().enumerate() {
-            self.call(place, call, on);
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            self.call(call, on);
         }
     }
 
-    fn call(&mut self, place: usize, call: &Json, on: &mut dyn FnMut(Delta<'_>)) {
-        let index = call["index"].as_u64().unwrap_or(place as u64);
-        let place = self.calls.iter().position(|known| known.index == index);
+    /// More of a call, or a new one. Not all servers count their calls: many leave the index out, or say 0
+    /// for each.
+    fn call(&mut self, call: &Json, on: &mut dyn FnMut(Delta<'_>)) {
+        let index = call["index"].as_u64();
+        let (id, function) = (call["id"].as_str().unwrap_or_default(), &call["function"]);
+        let name = function["name"].as_str().unwrap_or_default();
+        let of_index = |known: &Called| index.is_none() || known.index == index;
+        let is_it = |known: &Called| of_index(known) && !id.is_empty() && *known.id == *id;
+        let place = self.calls.iter().rposition(is_it);
+        let place = place.or_else(|| self.calls.iter().rposition(of_index));
+        let place = place.filter(|place| !self.calls[*place].is_before(id, name));
         let place = place.unwrap_or_else(|| {
             self.calls.push(Called { index, ..Called::default() });
             self.calls.len() - 1
         });
         let known = &mut self.calls[place];
-        if let Some(id) = call["id"].as_str().filter(|_| known.id.is_empty()) {
+        if known.id.is_empty() {
             id.clone_into(&mut known.id);
         }
-        let function = &call["function"];
-        if let Some(name) = function["name"].as_str().filter(|_| known.name.is_empty()) {
+        if known.name.is_empty() && !name.is_empty() {
             name.clone_into(&mut known.name);
             on(Delta::Tool(name));
         }
@@ -211,7 +218,7 @@ impl Answer {
             _ => Stop::End,
         };
         let text = (!self.text.is_empty()).then(|| Part::Text { text: self.text.into() });
-        let calls = self.calls.into_iter().map(Called::part);
+        let calls = self.calls.into_iter().enumerate().map(|(place, call)| call.part(place));
         Ok(Reply {
             parts: text.into_iter().chain(calls).collect(),
             stop,
@@ -223,8 +230,20 @@ impl Answer {
 }
 
 impl Called {
-    fn part(self) -> Part {
-        let id = if self.id.is_empty() { format!("call_{}", self.index) } else { self.id };
+    /// Whether a piece with this id and name begins the next call. Some say the name, or a new id, with every
+    /// piece of one call.
+    fn is_before(&self, id: &str, name: &str) -> bool {
+        if name.is_empty() || self.name.is_empty() {
+            return false;
+        }
+        if !id.is_empty() && !self.id.is_empty() {
+            return self.id != id;
+        }
+        self.name != name || serde_json::from_str::<Json>(&self.arguments).is_ok()
+    }
+
+    fn part(self, place: usize) -> Part {
+        let id = if self.id.is_empty() { format!("call_{place}") } else { self.id };
         let arguments = self.arguments.trim();
         let input =
             if arguments.is_empty() { Ok(json!({})) } else { serde_json::from_str(arguments) };
@@ -329,6 +348,54 @@ mod tests {
         let error =
             read(&[json!({"error": {"message": "no slot", "type": "unavailable"}})]).unwrap_err();
         assert_eq!((&*error.code, error.certain), ("unavailable", false));
+    }
+
+    #[test]
+    fn calls_are_told_apart_however_a_server_counts_them() {
+        let piece = |index: &Json, id: &Json, name: &Json, arguments: &str| {
+            let function = json!({"name": name, "arguments": arguments});
+            json!({"index": index, "id": id, "type": "function", "function": function})
+        };
+        let both = |first: [Json; 2], second: [Json; 2]| {
+            let call = |[index, id]: [Json; 2], path: &str| {
+                piece(&index, &id, &json!("read"), &format!("{{\"path\":\"{path}\"}}"))
+            };
+            [call(first, "one"), call(second, "two")]
+        };
+        let none = Json::Null;
+        let shapes = [
+            both([json!(0), json!("a")], [json!(0), json!("b")]),
+            both([none.clone(), json!("a")], [none.clone(), json!("b")]),
+            both([none.clone(), json!("")], [none.clone(), json!("")]),
+            both([json!(0), none.clone()], [json!(0), none.clone()]),
+            both([json!(0), json!("a")], [json!(1), json!("a")]),
+        ];
+        let paths = |reply: Reply| {
+            let path = |part: Part| match part {
+                Part::ToolCall { input, .. } => input["path"].as_str().unwrap_or("?").to_owned(),
+                part => panic!("{part:?}"),
+            };
+            reply.parts.into_iter().map(path).collect::<Vec<_>>()
+        };
+        for [one, two] in shapes {
+            let together = read(&[chunk(&json!({"tool_calls": [one, two]})), end("stop")]).unwrap();
+            assert_eq!(paths(together), ["one", "two"], "{one} {two}");
+            let chunks = [&one, &two].map(|call| chunk(&json!({"tool_calls": [call]})));
+            let [first, second] = chunks;
+            let apart = read(&[first, second, end("tool_calls")]).unwrap();
+            assert_eq!(paths(apart), ["one", "two"], "{one} {two}");
+        }
+        // The name, or a new id, with each piece of one call.
+        for [first, next] in [[json!("a"), json!("a")], [json!(""), none.clone()]] {
+            let name = json!("read");
+            let reply = read(&[
+                chunk(&json!({"tool_calls": [piece(&none, &first, &name, "")]})),
+                chunk(&json!({"tool_calls": [piece(&none, &next, &name, "{\"path\":")]})),
+                chunk(&json!({"tool_calls": [piece(&none, &json!("x"), &none, "\"one\"}")]})),
+                end("tool_calls"),
+            ]);
+            assert_eq!(paths(reply.unwrap()), ["one"]);
+        }
     }
 
     #[test]
