@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::brief;
+use super::fit::for_model;
 use crate::provider::{
     Choice, Delta, Governor, Leave, Line, Models, Part, Prompt, Reply, Role, Tokens, Tool,
 };
@@ -238,7 +239,8 @@ impl Asking<'_> {
             if let Some(wait) = governor.held().filter(|wait| *wait > PATIENCE) {
                 return Err(not_yet("wants to be left alone for so long", wait));
             }
-            let prompt = for_model(prompt, choice, &choice.name());
+            let prompt =
+                Prompt { model: choice.model.clone(), ..for_model(prompt, &choice.name()) };
             let body = line.provider.body(&prompt);
             let tokens = body.to_string().len() as u64 / 4;
             let leave = governor.leave(self.call.run, tokens, prefix(&prompt));
@@ -359,18 +361,6 @@ pub(super) fn tell(prompt: &mut Prompt, heard: &[Heard]) {
 fn is_elsewhere(failure: &Failure) -> bool {
     use FailureKind::{RateLimited, Refused, Unavailable};
     matches!(failure.kind, RateLimited | Unavailable | Refused)
-}
-
-/// The prompt without the thoughts of other models.
-fn for_model(prompt: &Prompt, choice: &Choice, name: &str) -> Prompt {
-    let mut prompt = prompt.clone();
-    prompt.model = choice.model.clone();
-    for turn in &mut prompt.turns {
-        if turn.by.as_deref().is_some_and(|by| by != name) {
-            turn.parts.retain(|part| !matches!(part, Part::Raw { .. }));
-        }
-    }
-    prompt
 }
 
 /// What calls have in common that begin alike, if it is long enough to be kept by a provider.

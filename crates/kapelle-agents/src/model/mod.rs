@@ -10,6 +10,7 @@
 mod ask;
 mod brief;
 mod circles;
+mod fit;
 mod had;
 mod letters;
 mod peers;

@@ -5,6 +5,7 @@
 mod command;
 mod contract;
 mod death;
+mod dialects;
 mod echo;
 mod egress;
 mod files;
