@@ -12,6 +12,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::openai::MaxTokensAs;
 use super::sse::Events;
 use super::veil::{Shown, Veil};
 use super::{Delta, Key, KeySource, Prompt, Reply, anthropic, error, openai};
@@ -55,6 +56,7 @@ pub struct Provider {
     url: Url,
     version: Box<str>,
     tokens_max: Option<u64>,
+    max_tokens_as: Option<MaxTokensAs>,
     source: Option<KeySource>,
     key: Mutex<Option<Key>>,
     egress: Arc<Egress>,
@@ -76,6 +78,7 @@ impl Provider {
             url: endpoint(wire, base),
             version: ANTHROPIC_VERSION.into(),
             tokens_max: None,
+            max_tokens_as: None,
             source,
             key: Mutex::default(),
             egress,
@@ -96,6 +99,13 @@ impl Provider {
         self
     }
 
+    /// The same, told in this word how long an answer may be; else the one that it most likely reads.
+    #[must_use]
+    pub const fn told_as(mut self, word: Option<MaxTokensAs>) -> Self {
+        self.max_tokens_as = word;
+        self
+    }
+
     /// Where its key is found.
     #[must_use]
     pub fn source(&self) -> Option<&KeySource> {
@@ -105,11 +115,20 @@ impl Provider {
     /// The request for `prompt`: what a record of the call is looked up by.
     #[must_use]
     pub fn body(&self, prompt: &Prompt) -> Json {
-        let least = self.tokens_max.map_or(prompt.tokens_max, |max| max.min(prompt.tokens_max));
+        let least = self.answer_max(prompt);
         match self.wire {
             Wire::Anthropic => anthropic::body(prompt, least),
-            Wire::OpenAi => openai::body(prompt, least),
+            Wire::OpenAi => {
+                let likely = || MaxTokensAs::of(&self.url, &prompt.model);
+                openai::body(prompt, least, self.max_tokens_as.unwrap_or_else(likely))
+            }
         }
+    }
+
+    /// How many tokens an answer to `prompt` has at the most.
+    #[must_use]
+    pub fn answer_max(&self, prompt: &Prompt) -> u64 {
+        self.tokens_max.map_or(prompt.tokens_max, |max| max.min(prompt.tokens_max))
     }
 
     /// Makes one call: one request, whatever comes of it. `on` hears the answer as it comes; `key` is

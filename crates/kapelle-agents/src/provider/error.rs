@@ -42,7 +42,12 @@ pub(super) fn refused(
     if let Some(said) = fault["message"].as_str() {
         message = format!("{message}: {}", said.chars().take(MESSAGE_MAX).collect::<String>());
     }
-    if status == StatusCode::BAD_REQUEST && is_of_length(&code, &message) {
+    if status == StatusCode::BAD_REQUEST && message.contains("max_completion_tokens' instead") {
+        message = format!(
+            "{message}; `max_tokens_as = \"max_completion_tokens\"` in `[providers.{}]` says it so",
+            said.of
+        );
+    } else if status == StatusCode::BAD_REQUEST && is_of_length(&code, &message) {
         message = format!(
             "{message}; `max_tokens` in `[providers.{}]`, or `maxTokens` of the agent or the step, says how long \
              an answer may be",
@@ -181,6 +186,10 @@ mod tests {
         let window = "maximum context length is 8192 tokens, max_completion_tokens is 16000";
         let long = failure(400, &[], &json!({"error": {"message": window}})).message;
         assert!(long.contains("`max_tokens` in `[providers.local]`"), "{long}");
+        let word = "Unsupported parameter: 'max_tokens' is not supported with this model. Use \
+            'max_completion_tokens' instead.";
+        let other = failure(400, &[], &json!({"error": {"message": word}})).message;
+        assert!(other.contains("`max_tokens_as = "), "{other}");
         assert!(!failure(400, &[], &fault("bad")).message.contains("max_tokens"));
         for status in [401, 402, 403, 404] {
             assert_eq!(failure(status, &[], &fault("bad")).kind, FailureKind::Refused, "{status}");

@@ -25,6 +25,7 @@ pub use client::{LIMITS, Provider, Trouble, Wire};
 pub use governor::{Governor, Leave};
 pub use key::{Key, KeySource};
 pub use models::{Choice, Line, Models, TIERS};
+pub use openai::MaxTokensAs;
 pub use prices::{Over, Prices, Row};
 
 /// What is asked of a model.

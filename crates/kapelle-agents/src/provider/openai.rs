@@ -6,11 +6,51 @@
 use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
 use serde_json::json;
+use url::Url;
 
 use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error, schema};
 
-/// The request for `prompt`, for an answer of at most `tokens_max`.
-pub(super) fn body(prompt: &Prompt, tokens_max: u64) -> Json {
+/// What a server calls the longest answer. Many read one of the two alone, and some refuse a request with both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxTokensAs {
+    /// `max_tokens`: all but the vendor's models that think.
+    MaxTokens,
+    /// `max_completion_tokens`: the vendor's, wherever they are served.
+    MaxCompletionTokens,
+}
+
+impl MaxTokensAs {
+    /// What `model` at `url` takes, as far as one can see.
+    pub(super) fn of(url: &Url, model: &str) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        let home = ["openai.com", "azure.com"].iter().any(|home| {
+            host.strip_suffix(home).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
+        if home || thinks(model) { Self::MaxCompletionTokens } else { Self::MaxTokens }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
+/// Whether a model is one of the vendor's that think, by its name: `gpt-5` and later, `o3` and its like. The older
+/// ones take both words, and local servers like to call theirs as those.
+fn thinks(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    if let Some(version) = name.strip_prefix("gpt-") {
+        let major: String = version.chars().take_while(char::is_ascii_digit).collect();
+        return major.parse().is_ok_and(|major: u32| major >= 5);
+    }
+    let mut rest = name.strip_prefix('o').unwrap_or_default().chars();
+    rest.next().is_some_and(|c| c.is_ascii_digit()) && matches!(rest.next(), None | Some('-'))
+}
+
+/// The request for `prompt`, for an answer of at most `tokens_max`, in that word.
+pub(super) fn body(prompt: &Prompt, tokens_max: u64, word: MaxTokensAs) -> Json {
     let format = prompt.schema.as_ref().filter(|schema| schema::is_of_object(schema));
     let words = prompt.schema.as_ref().filter(|_| format.is_none()).map(super::in_words);
     let system = prompt.system.as_deref().into_iter().chain(words.as_deref());
@@ -19,10 +59,10 @@ pub(super) fn body(prompt: &Prompt, tokens_max: u64) -> Json {
     let mut body = json!({
         "model": prompt.model,
         "messages": messages,
-        "max_completion_tokens": tokens_max,
         "stream": true,
         "stream_options": {"include_usage": true},
     });
+    body[word.name()] = json!(tokens_max);
     if !prompt.tools.is_empty() {
         let tools = prompt.tools.iter().map(|tool| {
             let function = json!({
@@ -351,6 +391,24 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_answer_is_told_in_the_word_that_a_server_reads() {
+        let of = |url: &str, model| MaxTokensAs::of(&url.parse().unwrap(), model).name();
+        let (old, new) = ("max_tokens", "max_completion_tokens");
+        assert_eq!(of("https://api.openai.com/v1", "gpt-4.1"), new);
+        assert_eq!(of("https://eu.api.openai.com/v1", "any"), new);
+        assert_eq!(of("https://mine.openai.azure.com/v1", "deployed"), new);
+        assert_eq!(of("https://notopenai.com/v1", "any"), old);
+        let local = "http://localhost:11434/v1";
+        for model in ["qwen3", "gpt-oss:20b", "openai/gpt-oss-120b", "gpt-4", "olmo-2", "o", "o3d"]
+        {
+            assert_eq!(of(local, model), old, "{model}");
+        }
+        for model in ["gpt-5.4-mini", "openai/gpt-6-sol", "gpt-10", "o3", "o4-mini"] {
+            assert_eq!(of(local, model), new, "{model}");
+        }
+    }
+
+    #[test]
     fn calls_are_told_apart_however_a_server_counts_them() {
         let piece = |index: &Json, id: &Json, name: &Json, arguments: &str| {
             let function = json!({"name": name, "arguments": arguments});
@@ -420,7 +478,7 @@ mod tests {
             tokens_max: 9,
             effort: None,
         };
-        let body = body(&prompt, 9);
+        let body = body(&prompt, 9, MaxTokensAs::MaxTokens);
         let roles =
             body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap());
         assert_eq!(

@@ -11,7 +11,7 @@ use kapelle_agents::egress::{Egress, Policy};
 use kapelle_agents::model::{Definition, Model};
 use kapelle_agents::provider::{KeySource, LIMITS, Models, Prices, Provider, Wire};
 use kapelle_core::Json;
-use kapelle_core::port::agent::Agent;
+use kapelle_core::port::agent::{Agent, Answer, Failure};
 use kapelle_fake::{Fake, Script};
 use serde_json::json;
 
@@ -39,6 +39,14 @@ impl Local {
         let base = format!("{}/v1", serve(router).await).parse().unwrap();
         let egress = Arc::new(Egress::with_limits(Policy::Operator, LIMITS));
         Provider::new("local", wire, &base, None, egress)
+    }
+
+    /// What comes of a step that asks it.
+    async fn ask(&self, wire: Wire) -> Result<Answer, Failure> {
+        let models = Models::new(vec![self.provider(wire).await], Prices::shipped());
+        let definition = Definition { model: Some("local/m".into()), ..Definition::plain() };
+        let agent = Model::new(definition, Arc::new(models), Arc::default());
+        agent.perform(call("go", None), &ScratchDesk::new().unwrap()).await
     }
 
     fn asked(&self) -> Vec<Json> {
@@ -91,4 +99,17 @@ async fn another_provider_goes_on_with_calls_of_any_name() {
         assert_eq!(answer.unwrap().value, "well", "{ids:?}: {:#?}", fake.journal());
         assert_eq!(local.asked().len(), 3);
     }
+}
+
+fn text(said: &str) -> Told {
+    stream(&[chunk(&json!({"content": said}), Some("stop"))])
+}
+
+#[tokio::test]
+async fn a_local_server_is_told_how_long_an_answer_may_be_in_its_word() {
+    let local = Local::new([text("well")]);
+    assert_eq!(local.ask(Wire::OpenAi).await.unwrap().value, "well");
+    let asked = &local.asked()[0];
+    assert_eq!(asked["max_tokens"], 16_000);
+    assert!(asked.get("max_completion_tokens").is_none(), "some refuse both: {asked}");
 }

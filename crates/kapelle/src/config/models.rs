@@ -9,7 +9,9 @@ use kapelle_agents::egress::{Egress, Policy};
 use kapelle_agents::files::tools::rule;
 use kapelle_agents::model::tool::Tools;
 use kapelle_agents::model::tools::{self, Reserved};
-use kapelle_agents::provider::{KeySource, LIMITS, Models as Asked, Prices, Provider, Row, Wire};
+use kapelle_agents::provider::{
+    KeySource, LIMITS, MaxTokensAs, Models as Asked, Prices, Provider, Row, Wire,
+};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -37,6 +39,19 @@ pub(crate) struct ProviderAt {
     /// How many tokens an answer of its models has at the most, for servers with a small window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<NonZeroU64>,
+    /// The word in which it is told how long an answer may be, where it reads another one than most of its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens_as: Option<Word>,
+}
+
+/// What a server that speaks Chat Completions calls the longest answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Word {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`.
+    MaxCompletionTokens,
 }
 
 /// How a provider is spoken to.
@@ -161,7 +176,11 @@ impl ProviderAt {
             return Err(format!("`{url}` is no address such as `https://host/v1`"));
         }
         let provider = Provider::new(name, wire, &url, self.source()?, egress.clone());
-        let provider = provider.at_most(self.max_tokens.map(NonZeroU64::get));
+        let word = self.max_tokens_as.map(|word| match word {
+            Word::MaxTokens => MaxTokensAs::MaxTokens,
+            Word::MaxCompletionTokens => MaxTokensAs::MaxCompletionTokens,
+        });
+        let provider = provider.at_most(self.max_tokens.map(NonZeroU64::get)).told_as(word);
         match &self.version {
             Some(version) if version.len() == 10 && version.is_ascii() => {
                 Ok(provider.in_version(version))
@@ -214,6 +233,7 @@ pub(crate) fn models(
                 key_command: None,
                 version: None,
                 max_tokens: None,
+                max_tokens_as: None,
             };
             all.insert(name.to_owned(), at);
         }
