@@ -7,7 +7,7 @@ use kapelle_core::Json;
 use kapelle_core::port::agent::Failure;
 use serde_json::{Map, json};
 
-use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, error, schema};
+use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, error, figure, part_of, schema};
 
 /// The request for `prompt`, for an answer of at most `tokens_max`. What will be read again is marked for the
 /// provider's cache, which costs more where it is not: tools and system prompt, what other calls share, and
@@ -128,7 +128,12 @@ impl Answer {
         on: &mut dyn FnMut(Delta<'_>),
     ) -> Result<(), Failure> {
         match event["type"].as_str().unwrap_or_default() {
-            "message_start" => self.message = event["message"].take(),
+            "message_start" => {
+                self.message = object(event["message"].take());
+                self.message["usage"] = object(self.message["usage"].take());
+                // A placeholder: what was written is told at the end.
+                self.message["usage"]["output_tokens"] = Json::Null;
+            }
             "content_block_start" => {
                 let json = event["content_block"].take();
                 if let Some(name) = json["name"].as_str() {
@@ -179,11 +184,9 @@ impl Answer {
             self.message[name] = event["delta"][name].take();
         }
         // Figures are cumulative, and some are left out.
-        if let (Some(usage), Json::Object(more)) = (self.message.get_mut("usage"), &event["usage"])
-        {
-            for (name, figure) in more.iter().filter(|(_, figure)| !figure.is_null()) {
-                usage[name] = figure.clone();
-            }
+        let more = event["usage"].as_object().into_iter().flatten();
+        for (name, figure) in more.filter(|(_, figure)| !figure.is_null()) {
+            self.message["usage"][name] = figure.clone();
         }
     }
 
@@ -194,10 +197,11 @@ impl Answer {
         }
         self.blocks.sort_by_key(|block| block.index);
         let stop = stop(&self.message);
+        let parts: Vec<Part> = self.blocks.into_iter().map(Block::part).collect();
         Ok(Reply {
-            parts: self.blocks.into_iter().map(Block::part).collect(),
+            tokens: Tokens::told(tokens(&self.message["usage"])).of(&parts),
+            parts,
             stop,
-            tokens: tokens(&self.message["usage"]),
             model: self.message["model"].as_str().unwrap_or_default().into(),
             request: None,
         })
@@ -246,6 +250,11 @@ impl Block {
     }
 }
 
+/// Nothing where it is no object.
+fn object(json: Json) -> Json {
+    if json.is_object() { json } else { Json::Null }
+}
+
 fn stop(message: &Json) -> Stop {
     match message["stop_reason"].as_str().unwrap_or_default() {
         "tool_use" => Stop::Tools,
@@ -260,19 +269,17 @@ fn stop(message: &Json) -> Stop {
     }
 }
 
-fn tokens(usage: &Json) -> Tokens {
-    let figure = |name: &str| usage[name].as_u64().unwrap_or_default();
-    let stored_long =
-        usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64().unwrap_or_default();
-    Tokens {
-        fresh: figure("input_tokens"),
-        cached: figure("cache_read_input_tokens"),
-        stored: figure("cache_creation_input_tokens").saturating_sub(stored_long),
+fn tokens(usage: &Json) -> Option<Tokens> {
+    let stored_long = part_of(&usage["cache_creation"]["ephemeral_1h_input_tokens"])?;
+    Some(Tokens {
+        fresh: figure(&usage["input_tokens"])?,
+        cached: part_of(&usage["cache_read_input_tokens"])?,
+        stored: part_of(&usage["cache_creation_input_tokens"])?.saturating_sub(stored_long),
         stored_long,
-        written: figure("output_tokens"),
-        thought: usage["output_tokens_details"]["thinking_tokens"].as_u64().unwrap_or_default(),
-        unknown: usage["output_tokens"].is_null(),
-    }
+        written: figure(&usage["output_tokens"])?,
+        thought: part_of(&usage["output_tokens_details"]["thinking_tokens"])?,
+        unknown: false,
+    })
 }
 
 #[cfg(test)]
@@ -357,6 +364,8 @@ mod tests {
                 Part::Raw { block: json!({"type": "hologram", "of": "tomorrow"}) },
             ]
         );
+        let odd = json!({"type": "message_start", "message": "hi"});
+        assert!(read(&[odd, json!({"type": "message_delta"})]).0.is_err());
         // What the provider wants back as it was goes back as it was.
         let turn = turn(&Turn { role: Role::Assistant, by: None, parts: reply.parts }).unwrap();
         assert_eq!(turn["content"][0], thought);
@@ -384,6 +393,39 @@ mod tests {
         let reply = reply.unwrap();
         assert_eq!(reply.stop, Stop::Length);
         assert!(matches!(&reply.parts[0], Part::ToolCall { input, .. } if input == "{\"a"));
+    }
+
+    #[test]
+    fn odd_figures_are_unknown_and_never_nothing() {
+        let told = |begun: &Json, at_end: &Json| {
+            let message = json!({"model": "m", "usage": begun});
+            let (reply, _) = read(&[
+                json!({"type": "message_start", "message": message}),
+                start(0, &json!({"type": "text", "text": "hello"})),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": at_end}),
+                json!({"type": "message_stop"}),
+            ]);
+            reply.unwrap().tokens
+        };
+        let begun = json!({"input_tokens": 9.0, "output_tokens": 1});
+        let whole = told(&begun, &json!({"output_tokens": 4.0}));
+        assert_eq!((whole.fresh, whole.written, whole.unknown), (9, 4, false));
+        assert!(!told(&Json::Null, &json!({"input_tokens": 9, "output_tokens": 4})).unknown);
+        let cached = json!({"input_tokens": 0, "cache_read_input_tokens": 2_000});
+        assert!(!told(&cached, &json!({"output_tokens": 4})).unknown);
+        let (zero, null) = (json!({"input_tokens": 0}), Json::Null);
+        for (begun, at_end) in [
+            (&begun, &null),
+            (&begun, &json!({})),
+            (&begun, &json!({"output_tokens": 0})),
+            (&begun, &json!({"output_tokens": -4})),
+            (&zero, &json!({"output_tokens": 4})),
+            (&json!({"input_tokens": -9}), &json!({"output_tokens": 4})),
+            (&null, &json!({"output_tokens": 4})),
+            (&json!("nine"), &json!({"output_tokens": 4})),
+        ] {
+            assert!(told(begun, at_end).unknown, "{begun} {at_end}");
+        }
     }
 
     #[test]

@@ -200,7 +200,35 @@ pub struct Tokens {
     pub unknown: bool,
 }
 
+/// A figure of a provider; nothing where it is none, or an odd one. Some servers count in floats.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is a whole number in range"
+)]
+fn figure(of: &Json) -> Option<u64> {
+    let whole = |number: &f64| (0.0..1e15).contains(number) && number.fract() == 0.0;
+    of.as_u64().or_else(|| of.as_f64().filter(whole).map(|number| number as u64))
+}
+
+/// A part of a figure, which not all tell: 0 where it is not there.
+fn part_of(of: &Json) -> Option<u64> {
+    if of.is_null() { Some(0) } else { figure(of) }
+}
+
 impl Tokens {
+    /// Figures that are not there, or odd, are no figures.
+    fn told(figures: Option<Self>) -> Self {
+        figures.unwrap_or(Self { unknown: true, ..Self::default() })
+    }
+
+    /// The figures of an answer that has these parts: no prompt is of no tokens, and no words are.
+    fn of(self, parts: &[Part]) -> Self {
+        let said = parts.iter().any(|part| !part.is_empty());
+        let unknown = self.unknown || self.read() == 0 || (said && self.written == 0);
+        Self { unknown, ..self }
+    }
+
     /// All that was read.
     #[must_use]
     pub const fn read(&self) -> u64 {

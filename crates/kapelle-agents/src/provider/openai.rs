@@ -8,7 +8,7 @@ use kapelle_core::port::agent::Failure;
 use serde_json::json;
 use url::Url;
 
-use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error, schema};
+use super::{Delta, Part, Prompt, Reply, Role, Stop, Tokens, Turn, error, figure, part_of, schema};
 
 /// What a server calls the longest answer. Many read one of the two alone, and some refuse a request with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,10 +259,11 @@ impl Answer {
         };
         let text = (!self.text.is_empty()).then(|| Part::Text { text: self.text.into() });
         let calls = self.calls.into_iter().enumerate().map(|(place, call)| call.part(place));
+        let parts: Vec<Part> = text.into_iter().chain(calls).collect();
         Ok(Reply {
-            parts: text.into_iter().chain(calls).collect(),
+            tokens: Tokens::told(tokens(&self.usage)).of(&parts),
+            parts,
             stop,
-            tokens: tokens(&self.usage),
             model: self.model,
             request: None,
         })
@@ -292,20 +293,19 @@ impl Called {
     }
 }
 
-fn tokens(usage: &Json) -> Tokens {
-    let figure = |of: &Json, name: &str| of[name].as_u64().unwrap_or_default();
+fn tokens(usage: &Json) -> Option<Tokens> {
     let details = &usage["prompt_tokens_details"];
-    let (cached, stored) =
-        (figure(details, "cached_tokens"), figure(details, "cache_write_tokens"));
-    Tokens {
-        fresh: figure(usage, "prompt_tokens").saturating_sub(cached + stored),
+    let cached = part_of(&details["cached_tokens"])?;
+    let stored = part_of(&details["cache_write_tokens"])?;
+    Some(Tokens {
+        fresh: figure(&usage["prompt_tokens"])?.saturating_sub(cached + stored),
         cached,
         stored,
         stored_long: 0,
-        written: figure(usage, "completion_tokens"),
-        thought: figure(&usage["completion_tokens_details"], "reasoning_tokens"),
-        unknown: usage["completion_tokens"].is_null(),
-    }
+        written: figure(&usage["completion_tokens"])?,
+        thought: part_of(&usage["completion_tokens_details"]["reasoning_tokens"])?,
+        unknown: false,
+    })
 }
 
 #[cfg(test)]
@@ -406,6 +406,35 @@ mod tests {
         for model in ["gpt-5.4-mini", "openai/gpt-6-sol", "gpt-10", "o3", "o4-mini"] {
             assert_eq!(of(local, model), new, "{model}");
         }
+    }
+
+    #[test]
+    fn odd_figures_are_unknown_and_never_nothing() {
+        let told = |usage: &Json| {
+            let said = json!({"content": "hello"});
+            read(&[chunk(&said), end("stop"), json!({"choices": [], "usage": usage})])
+                .unwrap()
+                .tokens
+        };
+        let whole = told(&json!({"prompt_tokens": 10.0, "completion_tokens": 5.0}));
+        assert_eq!((whole.fresh, whole.written, whole.unknown), (10, 5, false));
+        for usage in [
+            json!({"completion_tokens": 5, "total_tokens": 15}),
+            json!({"prompt_tokens": 10}),
+            json!({"prompt_tokens": 0, "completion_tokens": 0}),
+            json!({"prompt_tokens": 10, "completion_tokens": 0}),
+            json!({"prompt_tokens": -1, "completion_tokens": 5}),
+            json!({"prompt_tokens": 10, "completion_tokens": -1.0}),
+            json!({"prompt_tokens": 10, "completion_tokens": 5.5}),
+            json!({"prompt_tokens": "10", "completion_tokens": 5}),
+            json!({"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": -3}}),
+            json!({}),
+        ] {
+            assert!(told(&usage).unknown, "{usage}");
+        }
+        // Who says nothing may have written nothing.
+        let usage = json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}});
+        assert!(!read(&[chunk(&json!({})), end("stop"), usage]).unwrap().tokens.unknown);
     }
 
     #[test]
