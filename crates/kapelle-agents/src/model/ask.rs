@@ -285,7 +285,10 @@ impl Asking<'_> {
                     if failure.kind == FailureKind::RateLimited {
                         limited.push(&choice.line);
                     }
-                    let why = format!("{} ({})", failure.message, failure.code).into();
+                    let why = match &*failure.code {
+                        NOT_YET => failure.message.clone(),
+                        code => format!("{} ({code})", failure.message).into(),
+                    };
                     passed.push(Passed { model: choice.name().into(), why });
                     trouble = Some(sooner(trouble, failure));
                 }
@@ -328,10 +331,17 @@ impl Asking<'_> {
                 if !trouble.failure.certain {
                     choice.is_in_trouble();
                 }
-                Err(trouble.failure)
+                Err(if trouble.is_early { not_yet(line, trouble.failure) } else { trouble.failure })
             }
         }
     }
+}
+
+/// What a call that came before the provider wants it is to its step: a wait of the run's, and no attempt.
+fn not_yet(line: &Line, failure: Failure) -> Failure {
+    let Failure { message, code, .. } = &failure;
+    let why = format!("`{}` does not take it yet: {message} ({code})", line.provider.name);
+    Failure { code: NOT_YET.into(), message: why.into(), ..failure }
 }
 
 /// The one of two troubles after which one may ask again sooner: the shortest wait is that of the run.

@@ -35,11 +35,13 @@ pub struct Trouble {
     pub failure: Failure,
     /// Those that tell of limits; empty where nothing came.
     pub headers: HeaderMap,
+    /// Nothing but a limit was in the way, and the provider has said until when.
+    pub is_early: bool,
 }
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        Self { failure, headers: HeaderMap::new() }
+        Self { failure, headers: HeaderMap::new(), is_early: false }
     }
 }
 
@@ -199,7 +201,8 @@ impl Provider {
         let request = request_id(veil, &answer.headers);
         let said = error::Said { of: &self.name, body: &body, request: request.as_deref() };
         let failure = error::refused(answer.status, &answer.headers, &said, Timestamp::now());
-        Trouble { failure, headers: limits(&answer.headers) }
+        let is_early = error::is_early(&failure, &answer.headers);
+        Trouble { failure, headers: limits(&answer.headers), is_early }
     }
 
     fn headers(&self, secret: Option<Key>, key: &str) -> HeaderMap {

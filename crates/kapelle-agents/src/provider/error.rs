@@ -73,6 +73,11 @@ pub(super) fn refused(
     }
 }
 
+/// Whether a call that failed so may be made at a time that the provider has told.
+pub(super) fn is_early(failure: &Failure, headers: &HeaderMap) -> bool {
+    failure.kind == FailureKind::RateLimited && wait(headers, Timestamp::UNIX_EPOCH).is_some()
+}
+
 /// Whether prompt and answer were too much together, in the words of several servers.
 fn is_of_length(code: &str, message: &str) -> bool {
     let words = [

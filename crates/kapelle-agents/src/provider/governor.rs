@@ -5,6 +5,9 @@
 //! Calls that begin alike wait until the first of them has been read, so that they find it in the
 //! provider's cache.
 //!
+//! A provider that tells no limits but by a 429 is felt out: from a few calls on more go at a time, as long as all are let
+//! in, and after a refusal they go at a pace that falls with each refusal and rises slowly with each call let in.
+//!
 //! What a provider has asked for is told to other processes by way of a file, and outlives this one: see
 //! [`super::pause`]. The provider's bucket fills all the time: what is left is reckoned from what it last told, its own
 //! pace of filling, and what was sent since.
@@ -28,8 +31,13 @@ const CACHED: Duration = Duration::from_secs(240);
 /// So long at the most a call waits for one that begins alike.
 const STAGGER: Duration = Duration::from_secs(20);
 /// So many calls go at once while nobody knows yet how long answers are and what the provider lets in; one
-/// more for each that it does let in.
+/// more for each that it does let in while others wait.
 const START: usize = 4;
+/// After so long without a call a provider that tells no limits is felt out anew.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+/// By how much the pace falls when a call is refused, and rises when one is let in.
+const SLOWER: f64 = 0.7;
+const FASTER: f64 = 1.1;
 
 /// The pace of calls under one key.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +54,14 @@ struct State {
     tokens: Bucket,
     /// A call has come to its end.
     known: bool,
-    /// How many calls were let in.
+    /// The provider has told of its limits.
+    told: bool,
+    /// So many calls more than at the start have been let in at once.
     begun: usize,
+    /// How many were let in lately, and since when.
+    lately: Option<(Instant, u32)>,
+    /// The last one was sent.
+    sent: Option<Instant>,
     /// How much an answer has been of late, in tokens.
     answer: f64,
     /// Where other processes see what the provider asked for, and it is seen what they heard.
@@ -193,8 +207,8 @@ impl Governor {
     /// Takes note of what an answer's headers say of the limits, before it comes.
     pub fn begun(&self, headers: &HeaderMap) {
         let mut state = self.lock();
-        state.begun += 1;
         state.heard(headers);
+        state.let_in(Instant::now());
         self.look(&mut state);
     }
 
@@ -224,6 +238,9 @@ impl Governor {
         state.known = true;
         state.heard(&trouble.headers);
         if let Some(wait) = wait.map(Duration::from_millis) {
+            if failure.kind == FailureKind::RateLimited && !state.told {
+                state.pace(wait, Instant::now());
+            }
             state.slow_down(Instant::now() + wait);
             if let Some(pause) = state.pause.as_mut().filter(|_| failure.retry_after_ms.is_some()) {
                 pause.tell(wait);
@@ -298,6 +315,11 @@ impl Drop for Leave {
 impl State {
     fn heard(&mut self, headers: &HeaderMap) {
         let now = Instant::now();
+        let all = ["requests", "output-tokens", "input-tokens", "tokens"];
+        if !self.told && all.iter().any(|what| told(headers, what).is_some()) {
+            // A pace that was guessed holds no longer.
+            (self.told, self.requests) = (true, Bucket::default());
+        }
         // This answer's own call is not on its way any more.
         let others = self.in_flight.saturating_sub(1) as f64;
         let answers = self.in_flight as f64 * self.answer;
@@ -315,12 +337,42 @@ impl State {
         }
     }
 
+    /// A call was let in.
+    fn let_in(&mut self, now: Instant) {
+        if !self.waiting.is_empty() {
+            self.begun += 1;
+        }
+        if self.told {
+            return;
+        }
+        let (since, count) =
+            self.lately.filter(|(at, _)| now - *at < FORGOTTEN).unwrap_or((now, 0));
+        self.lately = Some((since, count + 1));
+        if let Some(level) = self.requests.0.as_mut().filter(|_| !self.waiting.is_empty()) {
+            level.refill *= FASTER;
+        }
+    }
+
+    /// How fast calls go after a refusal, of a provider that does not tell: as fast as it let them in of late, or
+    /// as the wait says, and from then on slower. What was under way with a refused call says nothing new.
+    fn pace(&mut self, wait: Duration, now: Instant) {
+        if self.not_before.is_some_and(|until| until > now) {
+            return;
+        }
+        let lately = self.lately.filter(|(at, _)| now - *at < FORGOTTEN).map_or(0, |(_, n)| n);
+        let first =
+            (f64::from(lately) / FORGOTTEN.as_secs_f64()).max(1.0 / wait.as_secs_f64().max(1.0));
+        let refill = self.requests.0.map_or(first, |known| known.refill * SLOWER);
+        self.requests.0 = Some(Level { left: 0.0, limit: 1.0, refill, at: now });
+    }
+
     /// It was too much: nothing is sent before `until`, and fewer at once from then on.
     fn slow_down(&mut self, until: Instant) {
         self.not_before = Some(self.not_before.map_or(until, |known| known.max(until)));
         // What has gathered at the provider till then is not known: it is gone on slowly.
         if let Some(level) = &mut self.requests.0 {
-            (level.left, level.at) = (0.0, until);
+            // Who tells nothing else has said by the wait when there is room for one.
+            (level.left, level.at) = (if self.told { 0.0 } else { 1.0 }, until);
         }
         let window = self.window.unwrap_or(f64::INFINITY).min(self.in_flight as f64);
         self.window = Some((window / 2.0).max(1.0));
@@ -377,7 +429,7 @@ impl State {
             // Whoever comes back looks.
             return Some(now + STAGGER);
         }
-        if !self.known && self.in_flight >= START + self.begun {
+        if !(self.known && self.told) && self.in_flight >= START + self.begun {
             return Some(now + STAGGER);
         }
         if let Some(Prefix::Sent(at)) = waiter.prefix.and_then(|prefix| self.prefixes.get(&prefix))
@@ -406,7 +458,11 @@ impl State {
             vain.of = None;
             return;
         }
+        if self.in_flight == 0 && self.sent.is_some_and(|at| at + FORGOTTEN < now) {
+            self.begun = 0;
+        }
         self.in_flight += 1;
+        self.sent = Some(now);
         self.requests.take(1.0, now);
         self.read.take(took.0, now);
         self.tokens.take(took.1, now);
@@ -444,6 +500,9 @@ fn until(text: &str) -> Option<Duration> {
 }
 
 #[cfg(test)]
+mod silent;
+
+#[cfg(test)]
 mod tests {
     use kapelle_core::port::agent::Failure;
     use kapelle_core::{Shard, Timestamp};
@@ -478,7 +537,8 @@ mod tests {
         let before = Instant::now();
         let leave = governor.leave(run(1), 10, None).await;
         assert_eq!(before.elapsed(), Duration::from_secs(7));
-        // It was too much: one at a time from here on, and slowly more.
+        // It was too much: one at a time from here on, at a pace, and slowly more.
+        tokio::time::advance(Duration::from_secs(7)).await;
         assert!(at_once(&governor, run(1)).await.is_none());
         leave.is_well();
         assert!(at_once(&governor, run(1)).await.is_some());
@@ -606,7 +666,14 @@ mod tests {
         all.extend(at_once(&governor, run(1)).await);
         assert_eq!(all.len(), START + 1);
         assert!(at_once(&governor, run(1)).await.is_none());
+        // Nor is anything told yet.
         governor.answered(&Tokens::default());
+        assert!(at_once(&governor, run(1)).await.is_none());
+        governor.begun(&headers(&[
+            ("x-ratelimit-limit-requests", "600"),
+            ("x-ratelimit-remaining-requests", "590"),
+            ("x-ratelimit-reset-requests", "1s"),
+        ]));
         for _ in 0..20 {
             all.extend(at_once(&governor, run(1)).await);
         }
@@ -640,6 +707,7 @@ mod tests {
         // Another one looks, and the one who waited is given leave and never hears of it.
         assert!(at_once(&governor, run(2)).await.is_none());
         drop(waits);
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(at_once(&governor, run(2)).await.is_some());
     }
 

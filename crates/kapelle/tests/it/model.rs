@@ -83,6 +83,29 @@ fn fifty_branches_with_room_for_three_calls_make_three() {
 }
 
 #[test]
+fn a_provider_that_tells_its_limits_by_refusing_answers_all_branches() {
+    let ask = |vendor: &str| {
+        let (folder, fake) = (
+            Folder::new(),
+            start("limits: { requests: { per_minute: 300, burst: 5 }, silent: true }"),
+        );
+        folder.write("workflow.yaml", &branches(30).replace(", budget: { tokens: 50000 }", ""));
+        let mut command = folder.command("run . --json");
+        command.env_remove("ANTHROPIC_API_KEY").env_remove("OPENAI_API_KEY");
+        command.env(format!("{vendor}_API_KEY"), CANARY);
+        command.env(format!("{vendor}_BASE_URL"), fake.url());
+        let done = Running::of(command).finish().expect(0);
+        assert_eq!(done.last()["output"], 30);
+        let asked = fake.journal().len();
+        assert!((31..=45).contains(&asked), "{vendor}: {asked}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| ask("ANTHROPIC"));
+        scope.spawn(|| ask("OPENAI"));
+    });
+}
+
+#[test]
 fn a_budget_holds_over_a_kill_and_is_raised_to_go_on() {
     let (folder, fake) = (Folder::new(), long());
     folder.write("workflow.yaml", &branches(5));

@@ -133,6 +133,8 @@ fn rules() -> Json {
     let text = |events: usize| json!([{"text": "twenty bytes a time ".repeat(events)}]);
     let (slow, many) = (STREAM_MS / 50, 40);
     json!({
+        // Vendors tell of their limits: who does not is asked by a few at a time first.
+        "limits": {"requests": {"per_minute": 60_000_000}},
         "rules": [
             {"when": {"user_contains": "short"}, "answer": text(1)},
             {"when": {"user_contains": "long"}, "answer": text(EVENTS),
