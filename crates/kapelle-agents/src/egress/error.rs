@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 
+use url::Url;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,6 +70,18 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NotAllowed(pub(super) String);
+
+impl Error {
+    /// The same, that names the port as well where nobody listens at it.
+    pub(super) fn with_port(self, url: &Url) -> Self {
+        match (self, url.port_or_known_default()) {
+            (Self::Unreachable { host, why }, Some(port)) => {
+                Self::Unreachable { host: format!("{host}:{port}"), why }
+            }
+            (error, _) => error,
+        }
+    }
+}
 
 /// What a failed request to `host` means.
 pub(super) fn explain(host: &str, error: &reqwest::Error) -> Error {

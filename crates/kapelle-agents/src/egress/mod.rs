@@ -277,7 +277,8 @@ impl Egress {
             builder = builder.body(body.clone());
         }
         let host = host_of(&request.url);
-        let answer = builder.send().await.map_err(|error| explain(&host, &error))?;
+        let why = |error| explain(&host, &error).with_port(&request.url);
+        let answer = builder.send().await.map_err(why)?;
         match answer.remote_addr().and_then(|peer| policy.denies(peer.ip())) {
             Some(why) => Err(Error::Denied { host, why: why.into() }),
             None => Ok(answer),
