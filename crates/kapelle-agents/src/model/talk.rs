@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::{join, join_all};
 use kapelle_core::port::agent::{
-    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage,
+    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage, wrong_with,
 };
 use kapelle_core::{Json, canonical};
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,30 @@ struct Wanted {
     id: Box<str>,
     name: Box<str>,
     input: Json,
+    /// The answer has reached its limit in it, of so many tokens.
+    cut_at: Option<u64>,
+}
+
+impl Wanted {
+    /// What is said of a call that was cut off; not all providers show it by half a JSON.
+    fn is_cut(&self, schema: &Json) -> Option<String> {
+        let max = self.cut_at?;
+        let is_there = self.input.as_object().is_some_and(|input| !input.is_empty());
+        let is_whole = is_there && wrong_with(schema, &self.input).is_empty();
+        (!is_whole).then(|| {
+            format!(
+                "your call was cut off and not made: an answer has at most {max} tokens, calls included. Do \
+                 it in several smaller calls"
+            )
+        })
+    }
+}
+
+/// What is wrong with an answer.
+struct Bad {
+    complaint: String,
+    /// It was to be JSON.
+    is_json: bool,
 }
 
 /// What a tool told, as it is recorded.
@@ -124,8 +148,13 @@ impl<'a> Talk<'a> {
         let (mut mended, mut again) = (false, false);
         for _ in 0..self.definition.turns_max {
             let said = self.ask().await?;
-            let wanted = wanted(&said);
-            let (text, letters) = self.letters(said.reply.text());
+            let mut wanted = wanted(&said);
+            if let Some(last) = wanted.last_mut().filter(|_| said.reply.stop == Stop::Length) {
+                last.cut_at = self.answer_max(&said.by);
+            }
+            let whole = said.reply.text();
+            let is_empty = whole.trim().is_empty();
+            let (text, letters) = self.letters(whole);
             let parts = said.reply.parts;
             self.prompt.turns.push(Turn { role: Role::Assistant, by: Some(said.by), parts });
             match said.reply.stop {
@@ -134,14 +163,16 @@ impl<'a> Talk<'a> {
                 Stop::Length if wanted.is_empty() => return Err(self.too_long()),
                 _ if !wanted.is_empty() => self.work(wanted, letters).await?,
                 _ if self.is_news(letters, &mut again).await? => {}
-                _ => match self.answer(&text) {
+                _ => match self.answer(&text, is_empty) {
                     Ok(answer) => return Ok(answer),
-                    Err(complaint) if !std::mem::replace(&mut mended, true) => {
-                        let text = format!("{complaint}. Answer again, with nothing but the JSON.");
+                    Err(bad) if !std::mem::replace(&mut mended, true) => {
+                        let json = if bad.is_json { ", with nothing but the JSON" } else { "" };
+                        let text = format!("{}. Answer again{json}.", bad.complaint);
                         self.prompt.turns.push(user(vec![Part::Text { text: text.into() }]));
                     }
-                    Err(complaint) => {
-                        return Err(Failure::new(FailureKind::Invalid, "bad_answer", complaint));
+                    Err(bad) => {
+                        let code = if is_empty { "empty_answer" } else { "bad_answer" };
+                        return Err(Failure::new(FailureKind::Invalid, code, bad.complaint));
                     }
                 },
             }
@@ -194,15 +225,28 @@ impl<'a> Talk<'a> {
     }
 
     /// The answer that a text is, or what is wrong with it.
-    fn answer(&self, text: &str) -> Result<Json, String> {
+    fn answer(&self, text: &str, is_empty: bool) -> Result<Json, Bad> {
+        let is_json = self.prompt.schema.is_some();
+        let bad = |complaint: &str| Bad { complaint: complaint.into(), is_json };
+        if is_empty {
+            return Err(bad(
+                "your answer is empty: there is neither a text in it nor a call of a tool",
+            ));
+        }
         let Some(schema) = &self.prompt.schema else { return Ok(text.trim().into()) };
-        let json = super::read_json(text).ok_or("your answer is no JSON")?;
-        let wrong = kapelle_core::port::agent::wrong_with(schema, &json);
+        let json = super::read_json(text).ok_or_else(|| bad("your answer is no JSON"))?;
+        let wrong = wrong_with(schema, &json);
         if wrong.is_empty() {
             Ok(json)
         } else {
-            Err(format!("your answer does not fit: {}", wrong.join("; ")))
+            Err(bad(&format!("your answer does not fit: {}", wrong.join("; "))))
         }
+    }
+
+    /// How many tokens an answer of a model has at the most.
+    fn answer_max(&self, by: &str) -> Option<u64> {
+        let choice = self.choices.iter().find(|choice| choice.name() == by);
+        choice.map(|choice| choice.line.provider.answer_max(&self.prompt))
     }
 
     fn too_long(&self) -> Failure {
@@ -239,7 +283,9 @@ impl<'a> Talk<'a> {
         let grant = self.granted.get(&wanted.name).cloned();
         let (of, input) = (wanted.name.clone(), wanted.input.clone());
         let about = json!({"id": wanted.id, "input": input});
-        let unfit = grant.as_ref().and_then(|grant| grant.unfit(&input));
+        let unfit = grant.as_ref().and_then(|grant| {
+            wanted.is_cut(&grant.tool.card().input).or_else(|| grant.unfit(&input))
+        });
         let denied = match &grant {
             None => Some(format!("there is no tool `{}` for you", wanted.name)),
             Some(grant) if unfit.is_none() => grant.denied(&input),
@@ -334,7 +380,8 @@ fn user(parts: Vec<Part>) -> Turn {
 fn wanted(said: &Said) -> Vec<Wanted> {
     let calls = said.reply.parts.iter().filter_map(|part| match part {
         Part::ToolCall { id, name, input } => {
-            Some(Wanted { id: id.clone(), name: name.clone(), input: input.clone() })
+            let (id, name, input) = (id.clone(), name.clone(), input.clone());
+            Some(Wanted { id, name, input, cut_at: None })
         }
         _ => None,
     });

@@ -80,7 +80,10 @@ fn turn(turn: &super::Turn) -> Option<Json> {
     let (first, rest): (Vec<_>, Vec<_>) =
         turn.parts.iter().filter(|part| !part.is_empty()).partition(is_result);
     let blocks: Vec<Json> = first.into_iter().chain(rest).map(block).collect();
-    (!blocks.is_empty()).then(|| json!({"role": role, "content": blocks}))
+    // Nor are thoughts without anything said.
+    let is_said =
+        |block: &Json| !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"));
+    blocks.iter().any(is_said).then(|| json!({"role": role, "content": blocks}))
 }
 
 fn block(part: &Part) -> Json {
@@ -152,6 +155,25 @@ impl Answer {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The answer that is not told in pieces; `None` if it is none.
+    pub(super) fn whole(
+        mut json: Json,
+        on: &mut dyn FnMut(Delta<'_>),
+    ) -> Option<Result<Reply, Failure>> {
+        let Json::Array(blocks) = json.get_mut("content")?.take() else { return None };
+        let mut answer = Self { message: json, complete: true, ..Self::default() };
+        for json in blocks {
+            let event = json!({"type": "content_block_start", "content_block": json});
+            if let Some(text) = json["text"].as_str() {
+                on(Delta::Text(text));
+            }
+            if let Err(failure) = answer.take(event, on) {
+                return Some(Err(failure));
+            }
+        }
+        Some(answer.finish())
     }
 
     fn delta(&mut self, delta: &Json, index: &Json, on: &mut dyn FnMut(Delta<'_>)) {

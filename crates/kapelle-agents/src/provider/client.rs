@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use kapelle_core::port::agent::Failure;
 use kapelle_core::{Digest, Json};
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use tokio::sync::Mutex;
 use url::Url;
 
 use super::openai::MaxTokensAs;
-use super::sse::Events;
+use super::sse::{Events, MARK};
 use super::veil::{Shown, Veil};
 use super::{Delta, Key, KeySource, Prompt, Reply, anthropic, error, openai};
 use crate::egress::{self, Egress};
@@ -56,6 +56,8 @@ pub struct Provider {
     /// How it is spoken to.
     pub wire: Wire,
     url: Url,
+    /// The same without credentials, as it is told.
+    at: Box<str>,
     version: Box<str>,
     tokens_max: Option<u64>,
     max_tokens_as: Option<MaxTokensAs>,
@@ -74,10 +76,12 @@ impl Provider {
         source: Option<KeySource>,
         egress: Arc<Egress>,
     ) -> Self {
+        let url = endpoint(wire, base);
         Self {
             name: name.into(),
             wire,
-            url: endpoint(wire, base),
+            at: format!("{}{}", url.origin().ascii_serialization(), url.path()).into(),
+            url,
             version: ANTHROPIC_VERSION.into(),
             tokens_max: None,
             max_tokens_as: None,
@@ -168,10 +172,14 @@ impl Provider {
         }
         on(Delta::Begun(&limits(&answer.headers)));
         let (mut coming, mut shown) = (Coming::new(self.wire), Shown::default());
-        let mut events = Events::default();
+        let (mut events, mut other) = (Events::default(), Other::default());
         while let Some(piece) = answer.next().await.map_err(failure)? {
+            if other.takes(&piece) {
+                continue;
+            }
             let mut fault = None;
             let taken = events.take(&piece, |data| {
+                other.none();
                 if fault.is_none() {
                     let hear = &mut |delta: Delta<'_>| shown.hear(veil, &delta, on);
                     fault = read(veil, data).and_then(|event| coming.take(event, hear)).err();
@@ -181,11 +189,52 @@ impl Provider {
             fault.map_or(Ok(()), Err)?;
         }
         shown.rest(on);
-        let mut reply = coming.finish()?;
+        let mut reply = match other.came(&answer.headers) {
+            Some(came) => self.whole(veil, came, &answer.headers, on)?,
+            None => coming.finish()?,
+        };
         reply.request = request_id(veil, &answer.headers);
         // Each event was without the key: in pieces it may have come all the same.
         veil.reply(&mut reply);
         Ok(reply)
+    }
+
+    /// The answer of a server that does not stream, or why it is none.
+    fn whole(
+        &self,
+        veil: &Veil,
+        came: &[u8],
+        headers: &HeaderMap,
+        on: &mut (dyn FnMut(Delta<'_>) + Send),
+    ) -> Result<Reply, Failure> {
+        let json = match serde_json::from_slice::<Json>(came) {
+            Err(cause) if cause.is_eof() => return Err(error::cut()),
+            json => json.ok().filter(Json::is_object),
+        };
+        let mut body = json.unwrap_or_else(|| String::from_utf8_lossy(came).into());
+        veil.json(&mut body);
+        if let Some(fault) = error::of(&body) {
+            return Err(error::in_place(fault));
+        }
+        let start = Json::String(body.as_str().map_or_else(|| body.to_string(), str::to_owned));
+        let reply = match self.wire {
+            Wire::Anthropic => anthropic::Answer::whole(body, on),
+            Wire::OpenAi => openai::Answer::whole(body, on),
+        };
+        reply.unwrap_or_else(|| {
+            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            let kind = veil.text(kind.unwrap_or("something"));
+            Err(error::no_answer(&self.said(&start, None, None), &kind))
+        })
+    }
+
+    fn said<'a>(
+        &'a self,
+        body: &'a Json,
+        to: Option<&'a str>,
+        request: Option<&'a str>,
+    ) -> error::Said<'a> {
+        error::Said { of: &self.name, at: &self.at, to, body, request }
     }
 
     /// What an error status means.
@@ -195,11 +244,16 @@ impl Provider {
             *self.key.lock().await = None;
         }
         let rest = answer.rest().await;
-        let mut body: Json = serde_json::from_slice(&rest).unwrap_or_default();
+        let text = || String::from_utf8_lossy(&rest).into();
+        let mut body: Json = serde_json::from_slice(&rest).unwrap_or_else(|_| text());
         // Before anything is shortened: half a key is not found any more.
         veil.json(&mut body);
         let request = request_id(veil, &answer.headers);
-        let said = error::Said { of: &self.name, body: &body, request: request.as_deref() };
+        let to = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection());
+        let to = to.and_then(|to| to.to_str().ok());
+        // What is asked there is nobody's business.
+        let to = to.map(|to| veil.text(to.split(['?', '#']).next().unwrap_or(to)));
+        let said = self.said(&body, to.as_deref(), request.as_deref());
         let failure = error::refused(answer.status, &answer.headers, &said, Timestamp::now());
         let is_early = error::is_early(&failure, &answer.headers);
         Trouble { failure, headers: limits(&answer.headers), is_early }
@@ -276,6 +330,57 @@ fn read(veil: &Veil, data: &[u8]) -> Result<Json, Failure> {
     let mut event = serde_json::from_slice(data).map_err(|cause| error::garbled(&cause))?;
     veil.json(&mut event);
     Ok(event)
+}
+
+/// What may come in the place of a stream of events: JSON, or a page. No line of events begins like those.
+#[derive(Default)]
+struct Other {
+    bytes: Vec<u8>,
+    /// Whether it is that, as far as has been seen.
+    is_it: Option<bool>,
+}
+
+impl Other {
+    /// So much is kept of what may still be a stream.
+    const START: usize = 1 << 10;
+
+    /// Takes a piece, if it is none of a stream.
+    fn takes(&mut self, piece: &[u8]) -> bool {
+        if self.is_it == Some(false) {
+            return false;
+        }
+        // The start of a page tells enough of it.
+        if self.bytes.len() < Self::START || self.text().first() != Some(&b'<') {
+            self.bytes.extend_from_slice(piece);
+        }
+        if self.is_it.is_none() {
+            let text = self.text();
+            let fields: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
+            let is_long = self.bytes.len() > Self::START;
+            match text.first() {
+                Some(b'{' | b'[' | b'<') => self.is_it = Some(true),
+                _ if is_long || fields.iter().any(|field| text.starts_with(field)) => self.none(),
+                _ => {}
+            }
+        }
+        self.is_it == Some(true)
+    }
+
+    fn text(&self) -> &[u8] {
+        self.bytes.strip_prefix(MARK).unwrap_or(&self.bytes).trim_ascii()
+    }
+
+    /// An event has come: it is a stream.
+    fn none(&mut self) {
+        *self = Self { bytes: Vec::new(), is_it: Some(false) };
+    }
+
+    /// What came, if it was no stream, nor the start of one.
+    fn came(&self, headers: &HeaderMap) -> Option<&[u8]> {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let is_it = self.is_it.unwrap_or_else(|| !kind.starts_with(b"text/event-stream"));
+        Some(self.text()).filter(|text| is_it && !text.is_empty())
+    }
 }
 
 /// An answer on its way.

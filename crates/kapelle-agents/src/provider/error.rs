@@ -23,7 +23,11 @@ const MESSAGE_MAX: usize = 400;
 pub(super) struct Said<'a> {
     /// The provider's name.
     pub(super) of: &'a str,
-    /// Nothing where it is no JSON.
+    /// Where it was asked.
+    pub(super) at: &'a str,
+    /// Where it leads, if it is a redirect.
+    pub(super) to: Option<&'a str>,
+    /// A text where it is no JSON.
     pub(super) body: &'a Json,
     /// The provider's name for the call.
     pub(super) request: Option<&'a str>,
@@ -36,11 +40,17 @@ pub(super) fn refused(
     said: &Said<'_>,
     now: Timestamp,
 ) -> Failure {
-    let fault = said.body.get("error").unwrap_or(said.body);
+    let fault = of(said.body).unwrap_or(said.body);
     let code = word(fault);
     let mut message = format!("the provider answered {status}");
-    if let Some(said) = fault["message"].as_str() {
-        message = format!("{message}: {}", said.chars().take(MESSAGE_MAX).collect::<String>());
+    if status.is_redirection() || matches!(status.as_u16(), 404 | 405) {
+        message = format!("{message} at `{}`", said.at);
+    }
+    if let Some(to) = said.to {
+        message = format!("{message}, which leads to `{to}`");
+    }
+    if let Some(said) = words(fault) {
+        message = format!("{message}: {said}");
     }
     if status == StatusCode::BAD_REQUEST && message.contains("max_completion_tokens' instead") {
         message = format!(
@@ -108,6 +118,25 @@ fn wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     millis.map(Duration::from_millis).or_else(|| retry_after(headers, now))
 }
 
+/// The error that a body holds, or is, in the shapes that servers give it.
+pub(super) fn of(body: &Json) -> Option<&Json> {
+    let told = body.get("error").filter(|fault| !fault.is_null());
+    let is_it = || matches!(body["object"].as_str().or(body["type"].as_str()), Some("error"));
+    told.or_else(|| is_it().then_some(body))
+}
+
+/// What is said of a fault: in its own field, in the body beside it, or as nothing but text.
+fn words(fault: &Json) -> Option<String> {
+    let said = [&fault["message"], &fault["detail"], fault];
+    let said = said.into_iter().find_map(|said| match said {
+        Json::String(text) => Some(text.clone()),
+        Json::Array(_) => Some(said.to_string()),
+        _ => None,
+    });
+    let line = said?.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!line.is_empty()).then(|| line.chars().take(MESSAGE_MAX).collect())
+}
+
 /// The provider's own word for a fault.
 fn word(fault: &Json) -> Box<str> {
     let word = |name: &str| fault[name].as_str().filter(|word| !word.is_empty());
@@ -124,9 +153,33 @@ pub(super) fn in_stream(fault: &Value) -> Failure {
     } else {
         FailureKind::Unavailable
     };
-    let said = fault["message"].as_str().unwrap_or("it does not say why");
-    let said: String = said.chars().take(MESSAGE_MAX).collect();
+    let said = words(fault).unwrap_or_else(|| "it does not say why".to_owned());
     Failure::new(kind, &code, format!("the answer broke off: {said}")).uncertain()
+}
+
+/// An error in an answer's place, with the status of one: nothing was answered.
+pub(super) fn in_place(fault: &Value) -> Failure {
+    let code = word(fault);
+    let kind = match &*code {
+        "rate_limit_error" => FailureKind::RateLimited,
+        "invalid_request_error" => FailureKind::Invalid,
+        "authentication_error" | "permission_error" | "not_found_error" | "billing_error" => {
+            FailureKind::Refused
+        }
+        _ => FailureKind::Unavailable,
+    };
+    let said = words(fault).unwrap_or_else(|| "it does not say which".to_owned());
+    Failure::new(kind, &code, format!("the provider answered 200 with an error: {said}"))
+}
+
+/// Something else came in an answer's place: whoever is there is none of its kind.
+pub(super) fn no_answer(said: &Said<'_>, kind: &str) -> Failure {
+    let came = words(said.body).map(|came| format!(": {came}")).unwrap_or_default();
+    let message = format!(
+        "`{}` answered {kind}, which is no answer of a model{came}; is `url` in `[providers.{}]` right?",
+        said.at, said.of
+    );
+    Failure::new(FailureKind::Refused, "no_answer", message)
 }
 
 /// The answer ended before it was complete.
@@ -160,7 +213,8 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let headers: HeaderMap = headers.collect();
         let request = headers.get("request-id").map(|id| id.to_str().unwrap());
-        refused(status, &headers, &Said { of: "local", body, request }, now)
+        let (of, at, to) = ("local", "http://h:1/v1", None);
+        refused(status, &headers, &Said { of, at, to, body, request }, now)
     }
 
     #[test]
@@ -207,6 +261,19 @@ mod tests {
             failure(401, &[("x-should-retry", "true")], &fault("x")).kind,
             FailureKind::Unavailable
         );
+        let said = |body: &Json| failure(404, &[], body).message;
+        let at = "the provider answered 404 Not Found at `http://h:1/v1`";
+        for (body, words) in [
+            (json!({"error": "pull it first"}), "pull it first"),
+            (json!({"detail": "Not Found"}), "Not Found"),
+            (json!({"detail": [{"msg": "extra"}]}), "[{\"msg\":\"extra\"}]"),
+            (json!({"object": "error", "message": "no", "code": 404}), "no"),
+            (json!("not\n here "), "not here"),
+        ] {
+            assert_eq!(*said(&body), format!("{at}: {words}"));
+        }
+        assert_eq!(*said(&Json::Null), *at);
+        assert!(said(&json!("long ".repeat(200))).len() < at.len() + 2 + 401);
         let page = failure(502, &[], &json!("<html>"));
         assert_eq!((page.kind, &*page.code), (FailureKind::Unavailable, "provider_error"));
     }

@@ -185,7 +185,7 @@ impl Answer {
         mut chunk: Json,
         on: &mut dyn FnMut(Delta<'_>),
     ) -> Result<(), Failure> {
-        if let Some(fault) = chunk.get("error").filter(|fault| !fault.is_null()) {
+        if let Some(fault) = error::of(&chunk) {
             return Err(error::in_stream(fault));
         }
         if let Some(model) = chunk["model"].as_str().filter(|_| self.model.is_empty()) {
@@ -198,15 +198,27 @@ impl Answer {
         if let Some(finish) = choice["finish_reason"].as_str() {
             self.finish = Some(finish.into());
         }
-        self.delta(&choice["delta"], on);
+        // Some send the whole of it as one chunk.
+        let has_words = choice["delta"].as_object().is_some_and(|delta| !delta.is_empty());
+        let words = if has_words { "delta" } else { "message" };
+        self.delta(&choice[words], on);
         Ok(())
     }
 
-    fn delta(&mut self, delta: &Json, on: &mut dyn FnMut(Delta<'_>)) {
-        if let Some(text) = delta["content"].as_str().filter(|text| !text.is_empty()) {
-            self.text.push_str(text);
-            on(Delta::Text(text));
+    /// The answer that is not told in pieces; `None` if it is none.
+    pub(super) fn whole(
+        json: Json,
+        on: &mut dyn FnMut(Delta<'_>),
+    ) -> Option<Result<Reply, Failure>> {
+        if !json["choices"][0]["message"].is_object() {
+            return None;
         }
+        let mut answer = Self { finish: Some("stop".into()), ..Self::default() };
+        Some(answer.take(json, on).and_then(|()| answer.finish()))
+    }
+
+    fn delta(&mut self, delta: &Json, on: &mut dyn FnMut(Delta<'_>)) {
+        self.content(&delta["content"], on);
         let thought = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
         if let Some(thought) = thought.filter(|thought| !thought.is_empty()) {
             on(Delta::Thought(thought));
@@ -214,6 +226,28 @@ impl Answer {
         self.refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
             self.call(call, on);
+        }
+        // As calls were told before there could be several.
+        if delta["function_call"].is_object() {
+            self.call(&json!({"function": delta["function_call"]}), on);
+        }
+    }
+
+    /// What is said: a text, or a list of parts.
+    fn content(&mut self, content: &Json, on: &mut dyn FnMut(Delta<'_>)) {
+        for part in content.as_array().into_iter().flatten() {
+            match part["type"].as_str() {
+                Some("thinking") => {
+                    let thoughts = part["thinking"].as_array().into_iter().flatten();
+                    let thoughts = thoughts.filter_map(|thought| thought["text"].as_str());
+                    thoughts.for_each(|thought| on(Delta::Thought(thought)));
+                }
+                _ => self.content(&part["text"], on),
+            }
+        }
+        if let Some(text) = content.as_str().filter(|text| !text.is_empty()) {
+            self.text.push_str(text);
+            on(Delta::Text(text));
         }
     }
 

@@ -5,6 +5,8 @@
 
 /// The longest event, in bytes.
 const EVENT_MAX: usize = 8 << 20;
+/// What may stand before a text in UTF-8.
+pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Splits what comes in pieces into events.
 #[derive(Debug, Default)]
@@ -57,6 +59,7 @@ impl Events {
     }
 
     fn line(data: &mut Vec<u8>, line: &[u8], each: &mut impl FnMut(&[u8])) {
+        let line = line.strip_prefix(MARK).unwrap_or(line);
         if line.is_empty() {
             if let Some(whole) = data.strip_suffix(b"\n") {
                 each(whole);
@@ -93,6 +96,7 @@ mod tests {
         assert_eq!(events(&[b"id: 1\n\n\n\nretry: 3\n\n"]), Vec::<String>::new());
         assert_eq!(events(&[b"data: x\r", b"\n\r\n"]), ["x"]);
         assert_eq!(events(&[b"data:\n\n"]), [""]);
+        assert_eq!(events(&[b"\xef\xbb", b"\xbfdata: x\n\n"]), ["x"]);
     }
 
     #[test]

@@ -16,10 +16,14 @@ use kapelle_fake::{Fake, Script};
 use serde_json::json;
 
 /// Counts how often it is called.
-struct Counting(ToolCard, AtomicU32);
+pub(crate) struct Counting(ToolCard, AtomicU32);
 
 impl Counting {
-    fn new() -> Self {
+    pub(crate) fn calls(&self) -> u32 {
+        self.1.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn new() -> Self {
         let card = ToolCard {
             name: "weather".into(),
             description: "Tells the weather of a city.".into(),
