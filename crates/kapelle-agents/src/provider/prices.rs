@@ -1,7 +1,7 @@
 //! What calls cost: a table of data with its dates and sources, and sums in whole nano-dollars.
 //!
 //! **Invariant:** a model that is not in the table, or a call whose tokens nobody told, costs "unknown",
-//! never nothing. No floats are added up.
+//! never nothing. No floats are added up; a part of a nano-dollar that a call costs is a whole one.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,10 @@ use super::Tokens;
 
 /// The table that ships.
 const SHIPPED: &str = include_str!("prices.json");
-/// Nano-dollars a token in a dollar for a million tokens.
-const NANOS: f64 = 1_000.0;
+/// Pico-dollars a token in a dollar for a million tokens.
+const PICOS: f64 = 1e6;
+/// Pico-dollars in a nano-dollar.
+const NANO: i128 = 1_000;
 
 /// Prices by model and by the day from which on they hold.
 #[derive(Clone, Debug)]
@@ -67,11 +69,10 @@ pub struct Over {
 }
 
 impl Over {
-    fn rates(&self, row: &Row) -> Option<Rates> {
+    fn rates(&self, row: &Row) -> Result<Rates, String> {
         let part = row.cached.filter(|_| row.input > 0.0).map_or(0.1, |cached| cached / row.input);
-        // A part of a part may be no whole number of nano-dollars: the next one, then.
-        let cached = self.cached.unwrap_or((self.input * part * NANOS - 1e-6).ceil() / NANOS);
-        Rates::new(self.input, self.output, Some(cached))
+        let cached = self.cached.unwrap_or_else(|| up(self.input * part));
+        Rates::new(self.input, self.output, Some(cached)).map_err(|why| format!("`over`: {why}"))
     }
 }
 
@@ -82,7 +83,7 @@ struct Price {
     over: Option<(u64, Rates)>,
 }
 
-/// In nano-dollars a token.
+/// In pico-dollars a token.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
     fresh: i64,
@@ -93,15 +94,14 @@ struct Rates {
 }
 
 impl Rates {
-    /// `None` where a price is no whole number of nano-dollars a token.
-    fn new(input: f64, output: f64, cached: Option<f64>) -> Option<Self> {
-        Some(Self {
-            fresh: nanos(input)?,
-            cached: nanos(cached.unwrap_or(input * 0.1))?,
-            // A quarter more may be no whole number of nano-dollars: the next one, then.
-            stored: nanos((input * 1.25 * NANOS - 1e-6).ceil() / NANOS)?,
-            stored_long: nanos(input * 2.0)?,
-            written: nanos(output)?,
+    fn new(input: f64, output: f64, cached: Option<f64>) -> Result<Self, String> {
+        let fresh = picos("input", input)?;
+        Ok(Self {
+            fresh,
+            cached: picos("cached", cached.unwrap_or_else(|| up(input * 0.1)))?,
+            stored: picos("input", up(input * 1.25))?,
+            stored_long: 2 * fresh,
+            written: picos("output", output)?,
         })
     }
 
@@ -113,18 +113,31 @@ impl Rates {
             (tokens.stored_long, self.stored_long),
             (tokens.written, self.written),
         ];
-        parts.into_iter().try_fold(0_i64, |sum, (count, rate)| {
-            sum.checked_add(i64::try_from(count).ok()?.checked_mul(rate)?)
-        })
+        let picos: i128 =
+            parts.into_iter().map(|(count, rate)| i128::from(count) * i128::from(rate)).sum();
+        i64::try_from((picos + NANO - 1) / NANO).ok()
     }
 }
 
+/// A price that follows from another one: the next one up that can be told.
+fn up(dollars: f64) -> f64 {
+    (dollars * PICOS - 1e-4).ceil() / PICOS
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "it is a small whole number")]
-fn nanos(dollars: f64) -> Option<i64> {
-    let exact = dollars * NANOS;
+fn picos(what: &str, dollars: f64) -> Result<i64, String> {
+    let exact = dollars * PICOS;
     let whole = exact.round();
-    let sound = (0.0..1e9).contains(&whole) && (exact - whole).abs() < 1e-6;
-    sound.then_some(whole as i64)
+    match () {
+        () if dollars < 0.0 => Err(format!("`{what}` is less than nothing")),
+        () if !(0.0..1e12).contains(&whole) => {
+            Err(format!("`{what}` is no price below a million dollars a million"))
+        }
+        () if (exact - whole).abs() > 1e-4 => {
+            Err(format!("`{what}` is finer than 0.000001 dollars a million"))
+        }
+        () => Ok(whole as i64),
+    }
 }
 
 impl Prices {
@@ -144,11 +157,10 @@ impl Prices {
     pub fn with(mut self, rows: Vec<Row>) -> Result<Self, String> {
         let mut more: BTreeMap<Box<str>, Vec<Price>> = BTreeMap::new();
         for row in rows {
-            let odd =
-                || format!("the price of `{}` is finer than 0.001 dollars a million", row.model);
-            let rates = Rates::new(row.input, row.output, row.cached).ok_or_else(odd)?;
+            let odd = |why: String| format!("the price of `{}`: {why}", row.model);
+            let rates = Rates::new(row.input, row.output, row.cached).map_err(odd)?;
             let over = row.over.as_ref().map(|over| {
-                let rates = over.rates(&row).ok_or_else(odd)?;
+                let rates = over.rates(&row).map_err(odd)?;
                 Ok::<_, String>((over.tokens, rates))
             });
             let price =
@@ -265,8 +277,20 @@ mod tests {
             "over": {"tokens": 10, "input": 6, "output": 1}}"#;
         let cached = Tokens { cached: 11, ..Tokens::default() };
         assert_eq!(of(vec![row(long)]).cost("m", &cached, today), Some(33_000));
-        let odd = r#"{"model": "odd", "input": 0.00001, "output": 1, "source": "me"}"#;
-        let error = Prices::shipped().with(vec![row(odd)]).unwrap_err();
-        assert_eq!(error, "the price of `odd` is finer than 0.001 dollars a million");
+        // Less than a nano-dollar a token, and none of it is lost.
+        let flash = r#"{"model": "m", "input": 0.075, "output": 0.0003, "source": "me"}"#;
+        let flash = of(vec![row(flash)]);
+        let cost = |tokens| flash.cost("m", &tokens, today);
+        assert_eq!(cost(Tokens { fresh: 4, cached: 2, ..Tokens::default() }), Some(300 + 15));
+        assert_eq!(cost(Tokens { written: 1, ..Tokens::default() }), Some(1));
+        assert_eq!(cost(Tokens { written: 1_000, ..Tokens::default() }), Some(300));
+        let error = |input: &str| {
+            let odd =
+                format!(r#"{{"model": "odd", "input": {input}, "output": 1, "source": "me"}}"#);
+            Prices::shipped().with(vec![row(&odd)]).unwrap_err()
+        };
+        assert_eq!(error("-1"), "the price of `odd`: `input` is less than nothing");
+        assert!(error("0.0000001").ends_with("`input` is finer than 0.000001 dollars a million"));
+        assert!(error("1e7").contains("`input` is no price below"));
     }
 }
