@@ -349,15 +349,19 @@ fn sooner(known: Option<Failure>, failure: Failure) -> Failure {
     known.filter(|known| known.retry_after_ms <= failure.retry_after_ms).unwrap_or(failure)
 }
 
-/// How many tokens a text has at the most, as far as bytes tell: of words two letters or more are one,
-/// of digits, signs and other scripts hardly more than one is.
+/// How many tokens a text has at the most: of words two small letters or more are one. All else may be one for
+/// each of its bytes: signs, digits, capitals, rare scripts, and letters that make no words.
 fn tokens_at_most(text: &str) -> u64 {
-    let halves = text.chars().map(|c| match c {
-        'a'..='z' | 'A'..='Z' | ' ' => 1,
-        _ if c.is_ascii() => 2,
-        _ => c.len_utf8() as u64,
-    });
-    halves.sum::<u64>() / 2 + OVERHEAD
+    let (mut halves, mut letters, mut hard) = (0, 0, 0);
+    for c in text.chars() {
+        let is_small = c.is_ascii_lowercase();
+        let is_open = !is_small || matches!(c, 'a' | 'e' | 'i' | 'o' | 'u' | 'y');
+        letters = if c.is_ascii_alphanumeric() { letters + 1 } else { 0 };
+        hard = if is_open { 0 } else { hard + 1 };
+        let is_word = is_small && letters <= 16 && hard <= 4;
+        halves += if is_word || c == ' ' { 1 } else { 2 * c.len_utf8() as u64 };
+    }
+    halves.div_ceil(2) + OVERHEAD
 }
 
 /// Adds what came in to the last turn.
@@ -425,5 +429,44 @@ impl<'a> Shown<'a> {
         }
         let message = Some(self.text.as_str().into());
         self.desk.progress(Progress { message, fraction: None });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens as two public tokenizers (`o200k_base`, `cl100k_base`) count them, the more of both.
+    const SAMPLES: [(&str, u64); 11] = [
+        ("bE5pWQq8WCmLqdW/Eo4p3zc7RqDgJx57GTfSv7t7tZB9p/0KomQ8VQhTJAztb6wjeiIvjeY31R4hb2EK", 65),
+        ("af3533c2d831b6e671d24b0c52d57e5ed711a695040b3e72174eff30806c", 35),
+        ("TyPqKRaLnjRGVyrLhWrPkEmpgdbidDcjNrgxRwcfCKliZoejwSnQtSJanwYE", 38),
+        ("vzckvfo fopwhpb heynjqe xsimbsm tbkcfqf kxbcmne nugxtut nndoxxr blbxwxq cyckdej ", 42),
+        ("xqqvfvzw kkfxkxvj kqfzxvjw qfzxfwzq wkwzjfjq vxzjzjjv wvqzfx", 39),
+        ("碶効魬埵陮拨暺曰沐蛱卫攓理終斵昸", 33),
+        ("가걡곂괣궄귥깆꺧꼈꽩꿊뀫낌냭녎놯", 40),
+        ("ɐɗɞɥɬɳɺʁʈʏʖʝʤɑɘɟɦɭɴɻ", 40),
+        ("𒀀𒀁𒀂𒀃𒀄𒀅𒀆𒀇", 32),
+        ("👩‍👩‍👧‍👦🫠🥹", 24),
+        ("a b c d e f g h i j k l m n o p", 16),
+    ];
+    const PROSE: (&str, u64) = (
+        "Reads the file that the step names, looks for what the question is about, and tells it in a few \
+         sentences. Where there is nothing to tell, it says so and stops.",
+        38,
+    );
+
+    #[test]
+    fn an_estimate_is_never_too_low_and_of_prose_not_far_too_high() {
+        let is_enough = |text: &str, tokens: u64| {
+            let most = tokens_at_most(text) - OVERHEAD;
+            assert!(most >= tokens, "{most} for {tokens}: {text}");
+            most
+        };
+        for (text, tokens) in SAMPLES {
+            is_enough(text, tokens);
+        }
+        let (prose, tokens) = PROSE;
+        assert!(is_enough(prose, tokens) < 3 * tokens);
     }
 }
