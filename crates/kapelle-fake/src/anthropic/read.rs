@@ -182,8 +182,35 @@ pub(super) fn told(misfit: &Misfit) -> Refusal {
 pub(super) fn check_block(prefix: &str, block: &Value, at: &str) -> Result<(), Refusal> {
     let path: Vec<&str> = at.split('.').collect();
     SHAPES.check_tagged(prefix, block, &path).map_err(|misfit| told(&misfit))?;
-    if block["type"] == "text" && block["text"].as_str().is_some_and(|text| text.is_empty()) {
-        return Err(Refusal::invalid(format!("{at}: text content blocks must be non-empty")));
+    let text = block["text"].as_str().filter(|_| block["type"] == "text");
+    let blank = match text {
+        Some("") => Some("text content blocks must be non-empty"),
+        Some(text) if text.trim().is_empty() => {
+            Some("text content blocks must contain non-whitespace text")
+        }
+        _ => None,
+    };
+    if let Some(why) = blank {
+        return Err(Refusal::invalid(format!("{at}: {why}")));
+    }
+    if block["type"] == "image" { check_image(&block["source"], at) } else { Ok(()) }
+}
+
+/// What an image is made of, where the request holds it.
+fn check_image(source: &Value, at: &str) -> Result<(), Refusal> {
+    const KINDS: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+    if source["type"] != "base64" {
+        return Ok(());
+    }
+    let at = format!("{at}.source.base64");
+    if !KINDS.iter().any(|kind| source["media_type"] == *kind) {
+        let kinds = KINDS.map(|kind| format!("'{kind}'")).join(", ");
+        return Err(Refusal::invalid(format!("{at}.media_type: Input should be {kinds}")));
+    }
+    let data = source["data"].as_str().unwrap_or_default().trim_end_matches('=');
+    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+    if data.is_empty() || data.len() % 4 == 1 || !data.bytes().all(is_sound) {
+        return Err(Refusal::invalid(format!("{at}.data: invalid base64 data")));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! From a request's JSON to what it asks, or to the provider's 400.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -28,6 +29,7 @@ pub(crate) fn chat(models: &Models, body: &Value) -> Result<Asked, Refusal> {
     let messages = turns::read(body)?;
     let schema = schema(body)?;
     let any_json = any_json(body, &messages)?;
+    check_needs(body)?;
     if body["stream_options"].is_object() && body["stream"] != Value::Bool(true) {
         let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
         return Err(Refusal::invalid(message).param("stream_options"));
@@ -57,6 +59,22 @@ pub(crate) fn chat(models: &Models, body: &Value) -> Result<Asked, Refusal> {
     };
     check_window(&asked, model)?;
     Ok(asked)
+}
+
+/// Checks fields that mean something only beside others.
+fn check_needs(body: &Value) -> Result<(), Refusal> {
+    let no_tools = body["tools"].as_array().is_none_or(Vec::is_empty);
+    let (param, message) = match () {
+        () if !body["parallel_tool_calls"].is_null() && no_tools => (
+            "parallel_tool_calls",
+            "Invalid value for 'parallel_tool_calls': 'parallel_tool_calls' is only allowed when 'tools' are specified.",
+        ),
+        () if !body["top_logprobs"].is_null() && body["logprobs"] != Value::Bool(true) => {
+            ("top_logprobs", "The 'logprobs' parameter must be set to true to use 'top_logprobs'.")
+        }
+        () => return Ok(()),
+    };
+    Err(Refusal::invalid(message).param(param))
 }
 
 fn check_window(asked: &Asked, model: &Model) -> Result<(), Refusal> {
@@ -150,11 +168,16 @@ fn output_max(body: &Value, model: &Model) -> Result<u64, Refusal> {
 
 fn tools(body: &Value) -> Result<Vec<Value>, Refusal> {
     let tools = body["tools"].as_array().cloned().unwrap_or_default();
+    let mut seen = BTreeSet::new();
     for (index, tool) in tools.iter().enumerate() {
         check_tagged("tool", tool, &["tools", &index.to_string()])?;
         let function = &tool["function"];
-        let Some(parameters) = function.get("parameters") else { continue };
         let name = function["name"].as_str().unwrap_or_default();
+        if !name.is_empty() && !seen.insert(name) {
+            let message = format!("Invalid value for 'tools': function '{name}' is defined twice.");
+            return Err(Refusal::invalid(message).param("tools").code("invalid_value"));
+        }
+        let Some(parameters) = function.get("parameters") else { continue };
         let is_strict = function["strict"] == Value::Bool(true);
         check_schema(parameters, is_strict, &format!("function '{name}'"), index)?;
     }

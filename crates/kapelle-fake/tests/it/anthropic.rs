@@ -227,3 +227,28 @@ keys:
     let told = ask(&fake, "GET", "/__journal", &[], "").body;
     assert!(told.contains("hello") && !told.contains("canary"));
 }
+
+#[test]
+fn blank_texts_and_images_that_are_none_are_refused() {
+    let fake = fake("");
+    let image = |kind: &str, data: &str| {
+        let source = json!({ "type": "base64", "media_type": kind, "data": data });
+        json!({ "type": "image", "source": source })
+    };
+    let asked = |block: Value| {
+        let message =
+            json!({ "role": "user", "content": [block, { "type": "text", "text": "hi" }] });
+        anthropic(&fake, &hello(&json!({ "messages": [message] })))
+    };
+    for (block, words) in [
+        (json!({ "type": "text", "text": " \n" }), "must contain non-whitespace text"),
+        (image("image/bmp", "aGk="), "media_type: Input should be 'image/jpeg'"),
+        (image("image/png", "!!"), "invalid base64 data"),
+    ] {
+        let got = asked(block);
+        assert_eq!(got.status, 400, "{words}");
+        let message = got.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(asked(image("image/png", "aGk=")).status, 200);
+}

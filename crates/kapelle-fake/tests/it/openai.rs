@@ -93,3 +93,23 @@ fn the_models_of_both_wires_are_told_apart() {
     let long = openai(&fake, &hello(&json!({ "model": "tiny" })));
     assert_eq!(long.json()["error"]["code"], "context_length_exceeded");
 }
+
+#[test]
+fn what_means_nothing_alone_or_twice_is_refused() {
+    let fake = fake("");
+    let tool = json!({ "type": "function", "function": { "name": "read", "parameters": {} } });
+    let name = json!([{ "role": "user", "content": "hello", "name": "a b" }]);
+    for (more, words) in [
+        (json!({ "tools": [tool, tool] }), "function 'read' is defined twice"),
+        (json!({ "parallel_tool_calls": true }), "only allowed when 'tools' are specified"),
+        (json!({ "top_logprobs": 3 }), "'logprobs' parameter must be set"),
+        (json!({ "messages": name }), "messages[0].name"),
+    ] {
+        let got = openai(&fake, &hello(&more));
+        assert_eq!(got.status, 400, "{more}");
+        let message = got.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(words), "{message}");
+    }
+    let sound = json!({ "tools": [tool], "parallel_tool_calls": false, "logprobs": true, "top_logprobs": 1 });
+    assert_eq!(openai(&fake, &hello(&sound)).status, 200);
+}
