@@ -5,6 +5,7 @@
 //! caller's thread, before it returns.
 
 mod account;
+mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
@@ -60,6 +61,7 @@ struct State {
     files: BTreeMap<Digest, Bytes>,
     references: BTreeMap<(Tenant, Digest, RunId), u64>,
     ledgers: account::Ledgers,
+    records: record::Kept,
 }
 
 impl Memory {

@@ -1,4 +1,4 @@
-//! What core needs of the world, as traits: a journal with accounts, nodes, agents.
+//! What core needs of the world, as traits: a journal with accounts, records, nodes, agents.
 //!
 //! Adapters implement these in crates of their own; core never names one.
 
@@ -6,8 +6,10 @@ pub mod account;
 pub mod agent;
 pub mod journal;
 pub mod nodes;
+pub mod record;
 
 pub use account::Accounts;
 pub use agent::{Agent, Agents, Answer, Call, Desk, Failure, FailureKind};
 pub use journal::Journal;
 pub use nodes::Nodes;
+pub use record::Records;

@@ -16,6 +16,7 @@ pub mod compare;
 mod importing;
 mod promises;
 mod pruning;
+mod records;
 
 use std::io::Read as _;
 
@@ -30,6 +31,7 @@ pub use accounts::*;
 pub use importing::*;
 pub use promises::*;
 pub use pruning::*;
+pub use records::*;
 
 /// Makes a test of every promise of a journal, run against what the async closure makes.
 #[macro_export]
@@ -73,6 +75,9 @@ macro_rules! journal_contract {
             a_limit_counts_what_is_spent_in_its_time,
             accounts_of_one_tenant_are_nothing_to_another,
             all_who_ask_at_once_stay_within_the_limit,
+            a_record_takes_the_place_of_the_one_that_was_seen,
+            records_are_told_by_name_in_pages,
+            records_of_one_tenant_are_nothing_to_another,
         );
     };
     (@ $make:expr, $($promise:ident,)*) => {

@@ -23,6 +23,7 @@ mod pace;
 mod pages;
 mod prune;
 mod read;
+mod record;
 mod schema;
 mod space;
 mod sum;

@@ -138,6 +138,17 @@ UPDATE account_grant SET sum = row_sum(tenant, account, run, step, attempt, ordi
     nanos, unpriced, ms)
     WHERE sum = row_sum(tenant, account, run, step, attempt, ordinal, day, tokens, nanos, unpriced);
 ",
+    "
+CREATE TABLE record (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    sum INTEGER,
+    PRIMARY KEY (tenant, kind, id)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Marks a database as ours: `Kapl`.

@@ -1,5 +1,5 @@
 //! Checksums of rows whose content nothing else vouches for: lines of the list, submit keys,
-//! references, accounts and shards have a sum. Entries have their chain, and payloads their digest.
+//! references, accounts, records and shards have a sum. Entries have their chain, and payloads their digest.
 //!
 //! **Invariant:** a row whose sum is wrong is never an answer.
 
@@ -45,6 +45,7 @@ pub(super) const ACCOUNT: &str = "sum = row_sum(tenant, account, day, tokens, na
 pub(super) const GRANT: &str =
     "sum = row_sum(tenant, account, run, step, attempt, ordinal, day, tokens,
      nanos, unpriced, ms)";
+pub(super) const RECORD: &str = "sum = row_sum(tenant, kind, id, version, body)";
 pub(super) const REFERENCE: &str = "sum = row_sum(digest, tenant, run, len)";
 
 /// Refuses a row whose comparison, at `index`, says no.

@@ -126,6 +126,7 @@ impl Sqlite {
             ("payload_ref", "run", sum::REFERENCE),
             ("account", "NULL", sum::ACCOUNT),
             ("account_grant", "run", sum::GRANT),
+            ("record", "NULL", sum::RECORD),
         ] {
             let sql = format!(
                 "SELECT {column} FROM {table} NOT INDEXED WHERE NOT coalesce({ok}, 0)

@@ -28,6 +28,7 @@ use super::fault::{Fault, Phase, classify_full, damage, damaged};
 use super::files::Files;
 use super::pace::Pace;
 use super::prune::Gone;
+use super::record::Change;
 use super::schema::{PATIENCE, check_level, empty_log};
 use super::space::{Space, is_full};
 use super::turnstile::Turnstile;
@@ -89,6 +90,11 @@ pub(super) enum Wish {
         used: Sum,
         answer: oneshot::Sender<Result<(), Error>>,
     },
+    Record {
+        change: Change,
+        done: bool,
+        answer: oneshot::Sender<Result<bool, Error>>,
+    },
 }
 
 impl Wish {
@@ -120,6 +126,9 @@ impl Wish {
             Self::Grant { granted, answer, .. } => {
                 answer.send(result.map(|()| granted)).ok();
             }
+            Self::Record { done, answer, .. } => {
+                answer.send(result.map(|()| done)).ok();
+            }
         }
     }
 
@@ -148,6 +157,7 @@ impl Wish {
                 *granted = transaction.grant(grant, within)?;
             }
             Self::Settle { tenant, call, used, .. } => transaction.settle(tenant, call, *used)?,
+            Self::Record { change, done, .. } => *done = transaction.change(change)?,
         }
         Ok(())
     }
