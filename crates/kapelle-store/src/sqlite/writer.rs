@@ -39,6 +39,11 @@ const BATCH_MAX: usize = 256;
 /// How long to wait between two tries to overwrite a commit of unknown outcome.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the log is tried to be emptied for whoever gives space back, and the pause between: SQLite waits
+/// for readers itself, but not for another copy.
+const EMPTY_TRIES: u32 = 20;
+const EMPTY_PAUSE: Duration = Duration::from_millis(50);
+
 /// What somebody wants of the writer, what came of it so far, and where to say so.
 pub(super) enum Wish {
     Append {
@@ -256,16 +261,20 @@ impl Writer {
     }
 
     /// Copies the log and cuts both files off where they end now: only then the disk has it back.
-    /// Where somebody is in the way, or space is missing, the next copy does it: what the batch
-    /// wished is committed. Whatever else goes wrong poisons.
+    /// The copy that goes on beside it is in the way for a moment. Where somebody stays there, or space is
+    /// missing, the next copy does it: what the batch wished is committed. Whatever else goes wrong poisons.
     fn empty_log(&mut self) {
-        if self.enter().is_err() {
-            return;
-        }
-        let emptied = empty_log(self.conn());
-        let left = self.leave();
-        if let (Ok(()), Err(error)) = (left, emptied) {
-            self.failed(&error, Phase::Checkpoint);
+        for _ in 0..EMPTY_TRIES {
+            if self.enter().is_err() {
+                return;
+            }
+            let emptied = empty_log(self.conn());
+            let left = self.leave();
+            match emptied {
+                Ok(false) if left.is_ok() => thread::sleep(EMPTY_PAUSE),
+                Err(error) if left.is_ok() => return drop(self.failed(&error, Phase::Checkpoint)),
+                _ => return,
+            }
         }
     }
 
