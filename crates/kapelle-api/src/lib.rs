@@ -11,6 +11,7 @@ mod bill;
 pub mod client;
 mod event;
 mod history;
+mod key;
 mod plan;
 mod problem;
 mod run;
@@ -23,6 +24,7 @@ pub use bill::{
 pub use client::Client;
 pub use event::{Event, EventKind, Failure};
 pub use history::{Diff, DiffSide, Difference, Durations, Fork, Forked, Prune, Pruned};
+pub use key::{CreatedKey, Key, NewKey};
 pub use plan::{Analysis, CheckRequest, Checked, PlanRequest, StepAnalysis};
 pub use problem::{Finding, Problem};
 pub use run::{

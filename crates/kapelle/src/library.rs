@@ -82,21 +82,13 @@ impl Builder {
 
     /// Opens the store and begins. Needs a tokio runtime.
     pub async fn start(self) -> Result<Kapelle, Error> {
+        // A program of somebody else ends when it likes: a poisoned store is the error of every answer.
         let setup = Setup {
-            place: self.place,
             store: self.store,
             options: self.options,
             launcher: self.launcher,
-            web: kapelle_agents::web::Settings::default(),
-            models: kapelle_agents::provider::Models::default(),
-            tools: kapelle_agents::model::tool::Tools::default(),
-            reserved: Arc::default(),
             agents: self.agents,
-            shelf: Arc::default(),
-            tape: None,
-            reachable: Reachable::Yes,
-            // A program of somebody else ends when it likes: every answer is the error from then on.
-            on_poisoned: None,
+            ..Setup::plain(self.place, Reachable::Yes)
         };
         let node = Node::open(setup).await.map_err(|error| Error::Open(error.to_string()))?;
         let client = node.app.client();

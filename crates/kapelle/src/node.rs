@@ -13,13 +13,14 @@ use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
 use kapelle_agents::{Memory as Memories, Web as Pages};
 use kapelle_core::port::agent::BadCard;
-use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
+use kapelle_core::port::{Agent, Agents, Journal, Nodes, Records, journal};
 use kapelle_engine::{Engine, Options, Parts};
 use kapelle_store::{Alone, Member, Memory, Sqlite};
 
 use crate::cassette::Tape;
 use crate::roster::Roster;
 use crate::server::App;
+use crate::server::roots::Roots;
 use crate::server::socket::Socket;
 
 /// Where runs are kept.
@@ -86,10 +87,34 @@ pub(crate) struct Setup {
     pub(crate) shelf: Arc<Shelf>,
     /// Where outside calls are recorded, or answered from.
     pub(crate) tape: Option<Arc<Tape>>,
+    /// Where runs from the network may begin.
+    pub(crate) roots: Vec<PathBuf>,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
     /// What to do as soon as the store must not be touched any more.
     pub(crate) on_poisoned: Option<fn(&journal::Error)>,
+}
+
+impl Setup {
+    /// One of nothing but what ships, without processes.
+    pub(crate) fn plain(place: Place, reachable: Reachable) -> Self {
+        Self {
+            place,
+            store: None,
+            options: Options::default(),
+            launcher: None,
+            web: Web::default(),
+            models: Models::default(),
+            tools: Tools::default(),
+            reserved: Arc::default(),
+            agents: Vec::new(),
+            shelf: Arc::default(),
+            tape: None,
+            roots: Vec::new(),
+            reachable,
+            on_poisoned: None,
+        }
+    }
 }
 
 /// A journal, and who works on it.
@@ -121,6 +146,7 @@ impl Node {
         let mut socket = None;
         let mut kids = None;
         let mut opened = None;
+        let mut records: Arc<dyn Records> = Arc::new(Memory::new());
         let store = match (setup.reachable, setup.place.folder()) {
             (Reachable::Reads, Some(dir)) if setup.store.is_none() => reading(dir)?,
             _ => setup.store,
@@ -134,6 +160,7 @@ impl Node {
                     store.on_poisoned(end);
                 }
                 opened = Some(Arc::clone(&store));
+                records = store.clone();
                 if setup.reachable == Reachable::Yes {
                     let bind = || Socket::bind(dir).map_err(|error| no_socket(dir, &error));
                     socket = Some(with_room(&store, bind)?);
@@ -167,7 +194,10 @@ impl Node {
         let roster = Roster::new(built_in, setup.agents, setup.shelf, (asked, called), setup.tape);
         let agents = roster.agents()?;
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
-        let app = App::new(engine, setup.place.folder().map(Path::to_path_buf), roster);
+        let folder = setup.place.folder().map(Path::to_path_buf);
+        let own = folder.as_ref().and_then(|folder| std::path::absolute(folder).ok());
+        let roots = Roots { named: setup.roots, own: own.map(|own| own.join("files")) };
+        let app = App::new(engine, folder, roster, (records, roots));
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }

@@ -19,9 +19,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Agent, Analysis, Answer, Approval, Artifact, Bill, CheckRequest, Checked, Diff, Event, Fork,
-    Json, NewRun, Page, PlanRequest, Problem, Prune, Pruned, Raise, Resolution, Run, RunSummary,
-    RunsQuery, Submitted, Told, Why, Wish,
+    Agent, Analysis, Answer, Approval, Artifact, Bill, CheckRequest, Checked, CreatedKey, Diff,
+    Event, Fork, Json, Key, NewKey, NewRun, Page, PlanRequest, Problem, Prune, Pruned, Raise,
+    Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -90,10 +90,12 @@ impl Client {
         Self::over(Arc::new(Remote::socket(path)))
     }
 
-    /// A client of the server at `base`, such as `http://localhost:8080`.
+    /// A client of the server at `base`, such as `http://localhost:4700`, that shows `key` if it has one.
+    ///
+    /// A key that cannot stand in a header is no key: the server says so.
     #[must_use]
-    pub fn url(base: &str) -> Self {
-        Self::over(Arc::new(Remote::url(base)))
+    pub fn url(base: &str, key: Option<&str>) -> Self {
+        Self::over(Arc::new(Remote::url(base, key)))
     }
 
     /// A client of whatever `transport` leads to.
@@ -258,6 +260,22 @@ impl Client {
         self.get(&format!("/agents/{}", escape(name))).await
     }
 
+    /// `POST /keys`
+    pub async fn create_key(&self, new: &NewKey) -> Result<CreatedKey, Error> {
+        self.post("/keys", new).await
+    }
+
+    /// `GET /keys`
+    pub async fn keys(&self) -> Result<Page<Key>, Error> {
+        self.get("/keys").await
+    }
+
+    /// `DELETE /keys/{key}`
+    pub async fn revoke_key(&self, id: &str) -> Result<(), Error> {
+        let path = format!("/keys/{}", escape(id));
+        self.send(Method::DELETE, &path, "application/json", Bytes::new()).await.map(drop)
+    }
+
     /// `GET /schemas/workflow.json`
     pub async fn workflow_schema(&self) -> Result<Json, Error> {
         self.get("/schemas/workflow.json").await
@@ -311,11 +329,8 @@ impl Client {
         accept: &str,
         body: Bytes,
     ) -> Result<http::Response<Body>, Error> {
-        let mut request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "kapelle")
-            .header(header::ACCEPT, accept);
+        let mut request =
+            http::Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

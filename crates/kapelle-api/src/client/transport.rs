@@ -53,8 +53,14 @@ impl Remote {
         Self::new(http, "http://kapelle", format!("the node at `{}`", path.display()))
     }
 
-    pub(super) fn url(base: &str) -> Self {
-        Self::new(builder(), base.trim_end_matches('/'), format!("`{base}`"))
+    pub(super) fn url(base: &str, key: Option<&str>) -> Self {
+        let shown = key.and_then(|key| {
+            let mut shown = http::HeaderValue::try_from(format!("Bearer {key}")).ok()?;
+            shown.set_sensitive(true);
+            Some((http::header::AUTHORIZATION, shown))
+        });
+        let http = builder().default_headers(shown.into_iter().collect());
+        Self::new(http, base.trim_end_matches('/'), format!("`{base}`"))
     }
 
     fn new(http: reqwest::ClientBuilder, base: &str, server: String) -> Self {

@@ -17,11 +17,13 @@ mod exit;
 mod follow;
 mod history;
 mod input;
+mod keys;
 mod out;
 mod plan;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod session;
 mod view;
 mod visible;
@@ -85,6 +87,11 @@ enum Command {
     /// List and describe the agents at hand
     #[command(subcommand)]
     Agents(agents::Command),
+    /// Work on all runs of the store, and answer in the network, until told to leave
+    Serve(serve::Args),
+    /// Make, list and revoke the keys that a server asks for
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Look for what is wrong with store, disk, clock, limits and tools, and say how to mend it
     Doctor(doctor::Args),
     /// Measure how fast this machine runs steps
@@ -165,6 +172,8 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Artifacts(command) => artifacts::perform(command, settings).await,
         Command::Agents(command) => agents::perform(command, settings).await,
         Command::Why(args) => why::why(&args, settings).await,
+        Command::Keys(command) => keys::perform(command, settings).await,
+        Command::Serve(args) => serve::serve(&args, settings).await,
         Command::Doctor(args) => doctor::doctor(&args, settings).await,
         Command::Bench(args) => bench::bench(args, settings).await,
         Command::Dev(command) => dev::perform(command).await,

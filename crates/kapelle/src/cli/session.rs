@@ -7,7 +7,7 @@ use kapelle_agents::files::Shelf;
 use kapelle_agents::model::tools::Reserved;
 use kapelle_api::Client;
 use kapelle_core::port::{Agents, journal};
-use kapelle_engine::Options;
+use kapelle_engine::{Adopt, Options};
 
 use super::exit::{Exit, Stop};
 use super::{agent_folders, out};
@@ -107,6 +107,12 @@ impl Settings {
         self.start(self.place.clone(), Reachable::Yes, options, None).await
     }
 
+    /// The same for a node that stays: it works on all there is.
+    pub(crate) async fn open_to_serve(&self) -> Result<Node, Stop> {
+        let options = Options { watched: false, adopt: Adopt::All, ..self.options() };
+        self.start(self.place.clone(), Reachable::Yes, options, None).await
+    }
+
     /// The same on a store that must be there.
     pub(crate) async fn look_to_work(&self) -> Result<Node, Stop> {
         self.expect_store()?;
@@ -177,6 +183,7 @@ impl Settings {
             agents,
             shelf,
             tape,
+            roots: self.config.server.roots.clone(),
             reachable,
             on_poisoned: Some(end_at_once),
         };

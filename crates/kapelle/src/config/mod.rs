@@ -9,6 +9,7 @@ mod duration;
 mod log;
 mod models;
 mod node;
+mod server;
 mod web;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub(crate) use budgets::Budgets;
 pub(crate) use log::{Format, Log};
 pub(crate) use models::{Models, ProviderAt, models};
 pub(crate) use node::Node;
+pub(crate) use server::Server;
 pub(crate) use web::Web;
 
 /// What a file is called where none is named.
@@ -37,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) store: String,
     /// How this process works.
     pub(crate) node: Node,
+    /// How it is reached from the network.
+    pub(crate) server: Server,
     /// What it tells of its work, on stderr.
     pub(crate) log: Log,
     /// How it reads pages.
@@ -120,6 +124,7 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.node.check()?;
+        self.server.check()?;
         self.web.check()?;
         self.models.check()?;
         self.budgets.check()?;

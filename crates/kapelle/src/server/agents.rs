@@ -1,7 +1,7 @@
 //! `/agents`: who can take a step on this node.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use kapelle_agents::files::AgentFile;
 use kapelle_agents::files::tools::rule;
 use kapelle_api as api;
@@ -13,7 +13,7 @@ use super::problem::Problem;
 /// All agents, by name.
 ///
 /// `GET /agents`
-pub(super) async fn list(State(app): State<App>) -> Json<api::Page<api::Agent>> {
+pub(super) async fn list(app: App) -> Json<api::Page<api::Agent>> {
     let items = app.agents().await.iter().map(|agent| shown(&app, agent)).collect();
     Json(api::Page { items, next_cursor: None })
 }
@@ -21,10 +21,7 @@ pub(super) async fn list(State(app): State<App>) -> Json<api::Page<api::Agent>> 
 /// One agent.
 ///
 /// `GET /agents/{name}`
-pub(super) async fn show(
-    State(app): State<App>,
-    Path(name): Path<String>,
-) -> Result<Json<api::Agent>, Problem> {
+pub(super) async fn show(app: App, Path(name): Path<String>) -> Result<Json<api::Agent>, Problem> {
     let agents = app.agents().await;
     let no_such = || Problem::not_found("agent_not_found", format!("there is no agent `{name}`"));
     Ok(Json(shown(&app, agents.get(&name).ok_or_else(no_such)?)))

@@ -6,7 +6,7 @@ use std::path::{Component, Path as FilePath, PathBuf};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -25,7 +25,7 @@ const PIECE: usize = 256 << 10;
 ///
 /// `GET /runs/{run}/artifacts`
 pub(super) async fn list(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
 ) -> Result<Json<api::Page<api::Artifact>>, Problem> {
     let run = app.find(&run).await?;
@@ -36,10 +36,7 @@ pub(super) async fn list(
 /// The content of a payload that a run refers to.
 ///
 /// `GET /artifacts/{digest}`
-pub(super) async fn get(
-    State(app): State<App>,
-    Path(text): Path<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn get(app: App, Path(text): Path<String>) -> Result<Response, Problem> {
     let digest: Digest =
         text.parse().map_err(|error| Problem::invalid("bad_digest", format!("{error}")))?;
     let content = app.engine().journal().payload(app.tenant(), digest).await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api as api;
 use kapelle_core::plan::Budget;
@@ -22,7 +22,7 @@ use super::problem::Problem;
 ///
 /// `POST /runs/{run}/budget`
 pub(super) async fn raise(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     Body(word): Body<api::Raise>,
 ) -> Result<Answer<api::Told>, Problem> {
@@ -34,7 +34,7 @@ pub(super) async fn raise(
     }
     #[expect(clippy::cast_possible_truncation, reason = "it is bounded")]
     let nanos = (usd * 1e9).round() as i64;
-    let (by, _) = said(word.by, None);
+    let (by, _) = said(&app, word.by, None);
     let (tokens, ms) = (word.tokens.unwrap_or(0), word.time_ms.unwrap_or(0));
     let more = Sum { tokens, nanos, ms, unpriced: 0 };
     tell(&app, run, Command::Raise { step, more, by }, Vec::new()).await
@@ -43,10 +43,7 @@ pub(super) async fn raise(
 /// What a run has cost so far: by step and by model, with what is reserved and of unknown end.
 ///
 /// `GET /runs/{run}/bill`
-pub(super) async fn bill(
-    State(app): State<App>,
-    Path(run): Path<String>,
-) -> Result<Answer<api::Bill>, Problem> {
+pub(super) async fn bill(app: App, Path(run): Path<String>) -> Result<Answer<api::Bill>, Problem> {
     let id = app.find(&run).await?;
     let run = app.engine().run(app.tenant(), id).await?;
     let (mut steps, mut models) = (Vec::new(), BTreeMap::new());
@@ -81,7 +78,7 @@ pub(super) async fn bill(
 /// How the limits of all runs together stand, as this node has them.
 ///
 /// `GET /budgets`
-pub(super) async fn budgets(State(app): State<App>) -> Result<Answer<api::Budgets>, Problem> {
+pub(super) async fn budgets(app: App) -> Result<Answer<api::Budgets>, Problem> {
     let accounts = app.engine().accounts(app.tenant()).await?;
     Ok(Answer(api::Budgets { accounts: accounts.iter().map(account).collect() }))
 }

@@ -5,7 +5,7 @@
 //! was asked to.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use kapelle_api as api;
 use kapelle_core::run::{Command, Refusal, Resolved};
 use kapelle_core::{INLINE_MAX, Payload, RunId, StepId, Value};
@@ -15,19 +15,16 @@ use super::App;
 use super::body::Body;
 use super::problem::Problem;
 
-/// Who wants it where nobody says.
-const SOMEBODY: &str = "user";
-
 /// No new attempts; what runs goes on to its end.
 ///
 /// `POST /runs/{run}/pause`
 pub(super) async fn pause(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     Body(wish): Body<api::Wish>,
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
-    let (by, reason) = said(wish.by, wish.reason);
+    let (by, reason) = said(&app, wish.by, wish.reason);
     tell(&app, run, Command::Pause { by, reason }, Vec::new()).await
 }
 
@@ -35,12 +32,12 @@ pub(super) async fn pause(
 ///
 /// `POST /runs/{run}/resume`
 pub(super) async fn resume(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     Body(wish): Body<api::Wish>,
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
-    let (by, _) = said(wish.by, None);
+    let (by, _) = said(&app, wish.by, None);
     // Before it is worked on: what follows by itself may end the run at once.
     match app.engine().tell(app.tenant(), run, Command::Resume { by }).await {
         // One that was left behind, not paused, goes on by being worked on.
@@ -59,12 +56,12 @@ pub(super) async fn resume(
 ///
 /// `POST /runs/{run}/cancel`
 pub(super) async fn cancel(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     Body(wish): Body<api::Wish>,
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
-    let (by, reason) = said(wish.by, wish.reason);
+    let (by, reason) = said(&app, wish.by, wish.reason);
     tell(&app, run, Command::Cancel { by, reason }, Vec::new()).await
 }
 
@@ -72,13 +69,13 @@ pub(super) async fn cancel(
 ///
 /// `POST /runs/{run}/approvals/{step}`
 pub(super) async fn approve(
-    State(app): State<App>,
+    app: App,
     Path((run, step)): Path<(String, String)>,
     Body(word): Body<api::Approval>,
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
     let approved = word.decision == api::Decision::Approve;
-    let (by, comment) = said(word.by, word.comment);
+    let (by, comment) = said(&app, word.by, word.comment);
     let command = Command::Approve { step: step_id(&step)?, approved, by, comment };
     tell(&app, run, command, Vec::new()).await
 }
@@ -87,7 +84,7 @@ pub(super) async fn approve(
 ///
 /// `POST /runs/{run}/steps/{step}/resolve`
 pub(super) async fn resolve(
-    State(app): State<App>,
+    app: App,
     Path((run, step)): Path<(String, String)>,
     Body(word): Body<api::Resolution>,
 ) -> Result<Json<api::Told>, Problem> {
@@ -111,7 +108,7 @@ pub(super) async fn resolve(
             Resolved::Done(value)
         }
     };
-    let (by, comment) = said(word.by, word.comment);
+    let (by, comment) = said(&app, word.by, word.comment);
     let command = Command::Resolve { step: step_id(&step)?, how, by, comment };
     tell(&app, run, command, payloads).await
 }
@@ -120,19 +117,21 @@ pub(super) async fn resolve(
 ///
 /// `POST /runs/{run}/steps/{step}/answer`
 pub(super) async fn answer(
-    State(app): State<App>,
+    app: App,
     Path((run, step)): Path<(String, String)>,
     Body(word): Body<api::Answer>,
 ) -> Result<Json<api::Told>, Problem> {
     let run = app.find(&run).await?;
-    let (by, answer) = said(word.by, Some(word.answer));
+    let (by, answer) = said(&app, word.by, Some(word.answer));
     let command = Command::Reply { step: step_id(&step)?, ordinal: word.ordinal, answer, by };
     tell(&app, run, command, Vec::new()).await
 }
 
-pub(super) fn said(by: Option<String>, what: Option<String>) -> (Box<str>, Box<str>) {
-    let by = by.filter(|by| !by.is_empty()).unwrap_or_else(|| SOMEBODY.to_owned());
-    (by.into(), what.unwrap_or_default().into())
+/// Who says so, and what. Nobody but the owner speaks in another's name.
+pub(super) fn said(app: &App, by: Option<String>, what: Option<String>) -> (Box<str>, Box<str>) {
+    let caller = app.caller();
+    let by = by.filter(|by| !by.is_empty() && caller.is_owner);
+    (by.map_or_else(|| caller.person.clone(), Into::into), what.unwrap_or_default().into())
 }
 
 pub(super) fn step_id(text: &str) -> Result<StepId, Problem> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use futures_util::StreamExt as _;
 use kapelle_api as api;
 use kapelle_core::run::{Event, Run, StepView};
@@ -21,7 +21,7 @@ use super::{App, credentials};
 ///
 /// `GET /runs/{run}/diff/{other}`
 pub(super) async fn diff(
-    State(app): State<App>,
+    app: App,
     Path((run, other)): Path<(String, String)>,
 ) -> Result<Json<api::Diff>, Problem> {
     let (mut a, mut b) = (look(&app, &run).await?, look(&app, &other).await?);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -43,7 +43,7 @@ pub(super) struct From {
 ///
 /// `GET /runs/{run}/events?after=&limit=`
 pub(super) async fn events(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     Query(from): Query<From>,
     headers: HeaderMap,
@@ -400,28 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_run_ends_its_stream_with_a_problem() {
-        let (place, options, agents) = (Place::Memory, kapelle_engine::Options::default(), vec![]);
-        let (web, reachable) = (kapelle_agents::web::Settings::default(), Reachable::No);
-        let models = kapelle_agents::provider::Models::default();
-        let launcher = None;
-        let on_poisoned = None;
-        let store = None;
-        let setup = Setup {
-            place,
-            store,
-            options,
-            launcher,
-            web,
-            models,
-            tools: Default::default(),
-            reserved: Arc::default(),
-            agents,
-            shelf: Arc::default(),
-            tape: None,
-            reachable,
-            on_poisoned,
-        };
-        let node = Node::open(setup).await.unwrap();
+        let node = Node::open(Setup::plain(Place::Memory, Reachable::No)).await.unwrap();
         let app = node.app.clone();
         let broken = move || async move {
             let damaged = Err(Error::Damaged("an entry is missing".into()));

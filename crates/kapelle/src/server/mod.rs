@@ -12,13 +12,18 @@ mod body;
 mod control;
 mod credentials;
 mod diff;
+pub(crate) mod door;
 mod events;
+mod keys;
 mod local;
 mod plans;
 mod problem;
 mod prune;
+pub(crate) mod roots;
+mod routes;
 mod runs;
 pub(crate) mod socket;
+pub(crate) mod tcp;
 mod transfer;
 mod why;
 
@@ -26,43 +31,61 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
 use kapelle_api as api;
-use kapelle_core::port::Agents;
+use kapelle_core::port::{Agents, Records};
 use kapelle_core::{RunId, Tenant};
-use kapelle_engine::{EXPORT_MAX, Engine, Error};
+use kapelle_engine::{Engine, Error};
 
 use crate::roster::Roster;
+use door::Caller;
+use door::keys::Keys;
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
+use roots::Roots;
+pub(crate) use routes::{guarded, router};
 
-/// The longest body of a request that may hold a workflow, in bytes.
-const PLAN_BODY_MAX: usize = 32 << 20;
-/// The longest body of any other request, in bytes.
-const BODY_MAX: usize = 1 << 20;
-
-/// What the routes work on.
+/// What the routes work on, and on whose behalf.
 #[derive(Clone)]
 pub(crate) struct App {
     inner: Arc<Inner>,
+    caller: Arc<Caller>,
 }
 
 struct Inner {
     engine: Engine,
-    tenant: Tenant,
     /// The folder of the store, if it is one.
     store: Option<PathBuf>,
     roster: Roster,
+    keys: Arc<Keys>,
+    /// Where runs from the network begin.
+    roots: Roots,
     /// The runs that this node was asked to work on.
     asked: Mutex<BTreeSet<RunId>>,
 }
 
 impl App {
-    pub(crate) fn new(engine: Engine, store: Option<PathBuf>, roster: Roster) -> Self {
-        let (tenant, asked) = (Tenant::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { engine, tenant, store, roster, asked }) }
+    pub(crate) fn new(
+        engine: Engine,
+        store: Option<PathBuf>,
+        roster: Roster,
+        (records, roots): (Arc<dyn Records>, Roots),
+    ) -> Self {
+        let (keys, asked) = (Arc::new(Keys::new(records)), Mutex::default());
+        let inner = Arc::new(Inner { engine, store, roster, keys, roots, asked });
+        Self { inner, caller: Arc::new(Caller::owner()) }
+    }
+
+    /// The same on behalf of somebody else.
+    pub(crate) fn on_behalf_of(&self, caller: Arc<Caller>) -> Self {
+        Self { inner: self.inner.clone(), caller }
+    }
+
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
+        &self.inner.keys
     }
 
     pub(crate) fn roster(&self) -> &Roster {
@@ -87,7 +110,7 @@ impl App {
     }
 
     pub(crate) fn tenant(&self) -> &Tenant {
-        &self.inner.tenant
+        &self.caller.tenant
     }
 
     /// A client of this router, without a socket.
@@ -136,55 +159,10 @@ impl App {
     }
 }
 
-/// The routes of a node.
-pub(crate) fn router(app: App) -> Router {
-    let plans = Router::new()
-        .route("/runs", post(runs::create))
-        .route("/check", post(plans::check))
-        .route("/plans/analyze", post(plans::analyze))
-        .layer(DefaultBodyLimit::max(PLAN_BODY_MAX));
-    let files = Router::new()
-        .route("/import", post(transfer::import))
-        .layer(DefaultBodyLimit::max(usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX)));
-    Router::new()
-        .route("/runs", get(runs::list))
-        .route("/runs/{run}", get(runs::show))
-        .route("/runs/{run}/events", get(events::events))
-        .route("/runs/{run}/diff/{other}", get(diff::diff))
-        .route("/runs/{run}/fork", post(runs::fork))
-        .route("/runs/{run}/why", get(why::of_run))
-        .route("/runs/{run}/steps/{step}/why", get(why::of_step))
-        .route("/runs/{run}/pause", post(control::pause))
-        .route("/runs/{run}/resume", post(control::resume))
-        .route("/runs/{run}/cancel", post(control::cancel))
-        .route("/runs/{run}/approvals/{step}", post(control::approve))
-        .route("/runs/{run}/steps/{step}/resolve", post(control::resolve))
-        .route("/runs/{run}/steps/{step}/answer", post(control::answer))
-        .route("/runs/{run}/budget", post(bill::raise))
-        .route("/runs/{run}/bill", get(bill::bill))
-        .route("/budgets", get(bill::budgets))
-        .route("/runs/{run}/artifacts", get(artifacts::list))
-        .route("/artifacts/{digest}", get(artifacts::get))
-        .route("/export", get(transfer::export))
-        .route("/prune", post(prune::prune))
-        .route("/agents", get(agents::list))
-        .route("/agents/{name}", get(agents::show))
-        .route("/schemas/workflow.json", get(plans::schema))
-        .route("/healthz", get(healthz))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .merge(plans)
-        .merge(files)
-        .fallback(problem::no_route)
-        .method_not_allowed_fallback(problem::no_method)
-        .with_state(app)
-}
-
 /// Says that the node is there, and who it is.
 ///
 /// `GET /healthz`
-async fn healthz(
-    axum::extract::State(app): axum::extract::State<App>,
-) -> axum::Json<serde_json::Value> {
+async fn healthz(app: App) -> axum::Json<serde_json::Value> {
     let me = app.engine().nodes().me();
     axum::Json(serde_json::json!({ "status": "ok", "node": me.id, "version": me.version }))
 }

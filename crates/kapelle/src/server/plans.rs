@@ -1,7 +1,6 @@
 //! `/check`, `/plans`, `/schemas`: what can be said before anything runs.
 
 use axum::Json;
-use axum::extract::State;
 use kapelle_api as api;
 use kapelle_core::plan::{self, Plan};
 use kapelle_core::port::Agents;
@@ -16,7 +15,7 @@ use super::problem::{Problem, finding};
 ///
 /// `POST /check`
 pub(super) async fn check(
-    State(app): State<App>,
+    app: App,
     Body(request): Body<api::CheckRequest>,
 ) -> Result<Json<api::Checked>, Problem> {
     let (_, problems) = read(&app, request.workflow, request.file, request.plan).await?;
@@ -28,7 +27,7 @@ pub(super) async fn check(
 ///
 /// `POST /plans/analyze`
 pub(super) async fn analyze(
-    State(app): State<App>,
+    app: App,
     Body(request): Body<api::PlanRequest>,
 ) -> Result<Json<plan::Analysis>, Problem> {
     let plan = checked(&app, request.workflow, request.file, request.plan).await?;

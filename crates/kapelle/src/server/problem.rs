@@ -8,6 +8,8 @@ use kapelle_core::problem as core;
 use kapelle_core::run::Refusal;
 use kapelle_engine::Error;
 
+use super::App;
+
 /// Where codes are explained.
 const ERRORS_PAGE: &str = "docs/errors.md";
 
@@ -45,6 +47,38 @@ impl Problem {
             problem.0.run = Some(run.to_string());
         }
         problem
+    }
+
+    /// Whoever asks has not said who they are.
+    pub(super) fn who_is_it() -> Self {
+        let detail =
+            "say who you are: `Authorization: Bearer KEY`; `kapelle keys create` makes keys";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail.to_owned())
+    }
+
+    /// Whoever asks may not do that.
+    pub(super) fn may_not(name: &str, permission: &str) -> Self {
+        let detail = format!(
+            "`{name}` has no permission `{permission}`: ask for a key with a role that has it"
+        );
+        Self::new(StatusCode::FORBIDDEN, "not_permitted", detail)
+    }
+
+    /// Whoever asks may not have it so.
+    pub(super) fn forbidden(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail.into())
+    }
+
+    /// The request names a host that this server is not.
+    pub(super) fn strange_host() -> Self {
+        let detail = "`Host` is no name of this server: add it to `server.hosts`";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "strange_host", detail.to_owned())
+    }
+
+    /// A page of somewhere else asks.
+    pub(super) fn strange_origin() -> Self {
+        let detail = "pages of this origin may not ask: add it to `server.allow_origins`";
+        Self::new(StatusCode::FORBIDDEN, "strange_origin", detail.to_owned())
     }
 
     /// The request is longer than it may be.
@@ -159,13 +193,19 @@ pub(crate) fn node_of(node: &kapelle_core::port::nodes::Node) -> api::Node {
     }
 }
 
-/// There is no such path.
-pub(super) async fn no_route(uri: Uri) -> Problem {
+/// There is no such path, which is told to those who are known.
+pub(super) async fn no_route(app: App, uri: Uri) -> Problem {
+    if app.caller().is_nobody() {
+        return Problem::who_is_it();
+    }
     Problem::not_found("route_not_found", format!("there is no `{}` here", uri.path()))
 }
 
 /// There is such a path, but not for this method.
-pub(super) async fn no_method(method: axum::http::Method, uri: Uri) -> Problem {
+pub(super) async fn no_method(app: App, method: axum::http::Method, uri: Uri) -> Problem {
+    if app.caller().is_nobody() {
+        return Problem::who_is_it();
+    }
     let detail = format!("`{}` does not take {method}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use std::{fs, io};
 
 use axum::Json;
-use axum::extract::State;
 use kapelle_api as api;
 use kapelle_core::{RunId, parse_duration};
 
@@ -21,7 +20,7 @@ const AGE: Duration = Duration::from_secs(30 * 24 * 3_600);
 ///
 /// `POST /prune`
 pub(super) async fn prune(
-    State(app): State<App>,
+    app: App,
     Body(which): Body<api::Prune>,
 ) -> Result<Json<api::Pruned>, Problem> {
     let mut runs = wanted(&app, &which).await?;

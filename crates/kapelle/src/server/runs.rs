@@ -1,7 +1,7 @@
 //! `/runs`: creating, listing and looking at runs.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use kapelle_api as api;
 use kapelle_core::RunId;
@@ -33,14 +33,15 @@ const KEY_MAX: usize = 255;
 ///
 /// `POST /runs`
 pub(super) async fn create(
-    State(app): State<App>,
+    app: App,
     headers: HeaderMap,
     Body(new): Body<api::NewRun>,
 ) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
-    let root = root_of(new.root)?;
+    let root = root_of(&app, new.root)?;
     let key = key_of(&headers)?;
     let task_id = task_of(new.task_id)?;
     let mut plan = plans::checked(&app, new.workflow, new.file, new.plan).await?;
+    app.caller().check_plan(&plan)?;
     plan.manual |= new.manual;
     if let Some(max_parallel) = new.max_parallel {
         plan.max_parallel = max_parallel;
@@ -62,12 +63,14 @@ pub(super) async fn create(
 ///
 /// `POST /runs/{run}/fork`
 pub(super) async fn fork(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     headers: HeaderMap,
     Body(how): Body<api::Fork>,
 ) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
     let run = app.find(&run).await?;
+    let plan = app.engine().run(app.tenant(), run).await?.plan().clone();
+    app.caller().check_plan(&plan.plan)?;
     let (task_id, key) = (task_of(how.task_id)?, key_of(&headers)?);
     let by_key = task_id.is_none() && key.is_some();
     let fork = Fork { run, from: how.from.into(), inputs: how.inputs, task_id, key };
@@ -111,21 +114,29 @@ fn key_of(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
     }
 }
 
-fn root_of(root: Option<String>) -> Result<Box<str>, Problem> {
-    let here = || std::env::current_dir().ok()?.to_str().map(str::to_owned);
-    let root = root.or_else(here).unwrap_or_else(|| "/".to_owned());
-    if std::path::Path::new(&root).is_absolute() {
-        Ok(root.into())
-    } else {
-        Err(Problem::invalid("bad_body", format!("`root` is an absolute folder, not `{root}`")))
-    }
+/// Where the paths of a run begin. Who is not the store's owner has no say over all of this machine.
+fn root_of(app: &App, root: Option<String>) -> Result<Box<str>, Problem> {
+    let wanted = match root {
+        Some(root) if !std::path::Path::new(&root).is_absolute() => {
+            let detail = format!("`root` is an absolute folder, not `{root}`");
+            return Err(Problem::invalid("bad_body", detail));
+        }
+        None if app.caller().is_owner => {
+            let here =
+                std::env::current_dir().ok().and_then(|here| Some(here.to_str()?.to_owned()));
+            return Ok(here.unwrap_or_else(|| "/".to_owned()).into());
+        }
+        Some(root) if app.caller().is_owner => return Ok(root.into()),
+        wanted => wanted,
+    };
+    app.inner.roots.of(app.tenant(), wanted.as_deref())
 }
 
 /// A page of the list of runs, newest first.
 ///
 /// `GET /runs?status=&workflow=&limit=&cursor=`
 pub(super) async fn list(
-    State(app): State<App>,
+    app: App,
     Query(query): Query<api::RunsQuery>,
 ) -> Result<Json<api::Page<api::RunSummary>>, Problem> {
     let before = query.cursor.as_deref().map(str::parse::<RunId>).transpose();
@@ -166,7 +177,7 @@ pub(super) struct Moment {
 ///
 /// `GET /runs/{run}?at=`
 pub(super) async fn show(
-    State(app): State<App>,
+    app: App,
     Path(run): Path<String>,
     Query(moment): Query<Moment>,
 ) -> Result<Json<api::Run>, Problem> {

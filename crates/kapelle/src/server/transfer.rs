@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt as _;
@@ -23,10 +22,7 @@ pub(super) struct Which {
 /// One file with runs that have ended, separated by commas. Without its last line it is none.
 ///
 /// `GET /export?runs=`
-pub(super) async fn export(
-    State(app): State<App>,
-    Query(which): Query<Which>,
-) -> Result<Response, Problem> {
+pub(super) async fn export(app: App, Query(which): Query<Which>) -> Result<Response, Problem> {
     let mut runs = Vec::new();
     for run in which.runs.split(',') {
         let run = app.find(run).await?;
@@ -43,7 +39,7 @@ pub(super) async fn export(
 ///
 /// `POST /import`
 pub(super) async fn import(
-    State(app): State<App>,
+    app: App,
     Raw(file): Raw,
 ) -> Result<Json<api::Page<api::Submitted>>, Problem> {
     let taken = app.engine().import(app.tenant(), file).await?;

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 43] = [
     "",
     "run",
     "plan",
@@ -33,6 +33,11 @@ const COMMANDS: [&str; 38] = [
     "agents show",
     "agents check",
     "why",
+    "serve",
+    "keys",
+    "keys create",
+    "keys list",
+    "keys revoke",
     "doctor",
     "bench",
     "dev",

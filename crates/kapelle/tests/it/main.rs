@@ -39,6 +39,7 @@ mod repo_check;
 mod research;
 mod review_kills;
 mod run;
+mod serve;
 mod size;
 mod slow;
 mod store;

@@ -7,7 +7,7 @@ mod reasons;
 mod tale;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use kapelle_api as api;
 use kapelle_core::run::{Blocked, Run, StepStatus};
 use kapelle_core::{StepNo, Timestamp};
@@ -24,10 +24,7 @@ const LINES_MAX: usize = 20;
 /// Why a run is where it is.
 ///
 /// `GET /runs/{run}/why`
-pub(super) async fn of_run(
-    State(app): State<App>,
-    Path(run): Path<String>,
-) -> Result<Json<api::Why>, Problem> {
+pub(super) async fn of_run(app: App, Path(run): Path<String>) -> Result<Json<api::Why>, Problem> {
     let run = loaded(&app, &run).await?;
     let tale = tale::read(&app, &run, None).await?;
     let told = told(&app, &run, &tale).await?;
@@ -62,7 +59,7 @@ pub(super) async fn of_run(
 ///
 /// `GET /runs/{run}/steps/{step}/why`
 pub(super) async fn of_step(
-    State(app): State<App>,
+    app: App,
     Path((run, step)): Path<(String, String)>,
 ) -> Result<Json<api::Why>, Problem> {
     let run = loaded(&app, &run).await?;

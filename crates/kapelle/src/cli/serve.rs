@@ -1,0 +1,77 @@
+//! `serve`: a node that works on all runs of its store, and answers in the network.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit::{Exit, Stop};
+use super::out;
+use super::session::Settings;
+use crate::server::door::guard::Guard;
+use crate::server::tcp::Port;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen, instead of what the configuration says [default: 127.0.0.1:4700]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Let everybody in who can reach it, without a key
+    #[arg(long)]
+    without_keys: bool,
+}
+
+pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop> {
+    let config = &settings.config.server;
+    let at = args.listen.unwrap_or(config.listen);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Before the store is touched: the port may be taken.
+    let port = Port::bind(at).await.map_err(|error| {
+        let message = format!("cannot listen at {at}: {error}; `--listen` names another address");
+        Stop::new(Exit::Unreachable, message)
+    })?;
+    let node = settings.open_to_serve().await?;
+    let keys = node.app.keys().clone();
+    if !at.ip().is_loopback() && !args.without_keys && !keys.are_there().await.map_err(stopped)? {
+        node.close(Duration::ZERO).await?;
+        let create = settings.command("keys create --name NAME --role admin");
+        return Err(Stop::usage(format!(
+            "others can reach {at}, and there is no key: make one with `{create}`, or let everybody in with \
+             `--without-keys`"
+        )));
+    }
+    let guard = Guard {
+        keys,
+        at: port.at(),
+        hosts: config.hosts.clone(),
+        origins: config.allow_origins.clone(),
+        open: args.without_keys,
+    };
+    let router = crate::server::guarded(node.app.clone(), Arc::new(guard));
+    out::line(&format!("listening on http://{}", port.at()))?;
+    let serving = port.serve(router, config.connections);
+    let done = tokio::select! {
+        _ = terminate.recv() => Ok(Exit::Done),
+        _ = interrupt.recv() => Ok(Exit::Done),
+        error = node.engine().fatal() => Err(Stop::from(error)),
+    };
+    let grace = settings.config.node.drain_grace;
+    out::say(&format!("leaving: waiting at most {} s for running attempts", grace.as_secs()));
+    let close = async {
+        serving.close(grace).await;
+        node.close(grace).await
+    };
+    tokio::select! {
+        closed = close => closed?,
+        // What was committed is; whoever comes next goes on.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    done
+}
+
+fn stopped(error: kapelle_core::port::journal::Error) -> Stop {
+    Stop::new(Exit::Store, error)
+}

@@ -1,0 +1,127 @@
+//! Who gets in where: the table of routes tried with every role, and what comes before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use kapelle_core::{Tenant, Timestamp};
+use tower::ServiceExt as _;
+
+use super::guard::Guard;
+use super::keys::Key;
+use super::permission::{Permission, Permissions, ROLES};
+use crate::node::{Node, Place, Reachable, Setup};
+use crate::server::{guarded, routes};
+
+/// A node in memory, and a door to it at `at`.
+async fn door(at: &str, open: bool) -> (Node, Router) {
+    let node = Node::open(Setup::plain(Place::Memory, Reachable::No)).await.unwrap();
+    let keys = node.app.keys().clone();
+    let at = at.parse().unwrap();
+    let (hosts, origins) = (vec!["box.example".to_owned()], vec!["https://a.example".to_owned()]);
+    let router = guarded(node.app.clone(), Arc::new(Guard { keys, at, hosts, origins, open }));
+    (node, router)
+}
+
+async fn key(node: &Node, tenant: &str, roles: &[&str]) -> String {
+    let roles = roles.iter().map(|role| (*role).into()).collect();
+    let tenant = Tenant::new(tenant);
+    let like = Key { name: "k".into(), tenant, roles, ..Key::made_at(Timestamp(0)) };
+    node.app.keys().create(like).await.unwrap().1
+}
+
+fn request(method: &axum::http::Method, path: &str, key: Option<&str>) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+    if let Some(key) = key {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+async fn status(router: &Router, request: Request<Body>) -> StatusCode {
+    router.clone().oneshot(request).await.unwrap().status()
+}
+
+/// Whether it is refused for want of a permission.
+async fn is_refused(router: &Router, request: Request<Body>) -> bool {
+    let answer = router.clone().oneshot(request).await.unwrap();
+    if answer.status() != StatusCode::FORBIDDEN {
+        return false;
+    }
+    let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    serde_json::from_slice::<kapelle_api::Problem>(&body).unwrap().code == "not_permitted"
+}
+
+#[tokio::test]
+async fn every_route_lets_in_whom_the_table_says_and_nobody_else() {
+    let (node, router) = door("127.0.0.1:4700", false).await;
+    let mut tried = 0;
+    for (role, permits) in ROLES {
+        let key = key(&node, "acme", &[role]).await;
+        for route in routes::routes() {
+            let path = route.path.replace(['{', '}'], "");
+            let refused = is_refused(&router, request(&route.method, &path, Some(&key))).await;
+            let nobody = status(&router, request(&route.method, &path, None)).await;
+            let may = route.needs.is_none_or(|needs| permits.contains(&needs));
+            let (method, path) = (&route.method, route.path);
+            assert_eq!(refused, !may, "{role} {method} {path}");
+            let unknown = nobody == StatusCode::UNAUTHORIZED;
+            assert_eq!(unknown, route.needs.is_some(), "{method} {path}: {nobody}");
+            tried += 2;
+        }
+    }
+    println!("{tried} cases");
+    // What is not there is not told to those who are not known.
+    for path in
+        ["/runs/", "//runs", "/RUNS", "/runs%2f", "/x/healthz", "/runs/../healthz", "/readyz/"]
+    {
+        let nobody = status(&router, request(&axum::http::Method::GET, path, None)).await;
+        assert_eq!(nobody, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    node.close(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_keys_only_this_machine_comes_in_and_may_run_no_commands() {
+    let get = || request(&axum::http::Method::GET, "/runs", None);
+    let admin = || request(&axum::http::Method::GET, "/keys", None);
+    let (near, router) = door("127.0.0.1:4700", false).await;
+    assert_eq!(status(&router, get()).await, StatusCode::OK);
+    assert_eq!(status(&router, admin()).await, StatusCode::FORBIDDEN);
+    key(&near, "default", &["viewer"]).await;
+    assert_eq!(status(&router, get()).await, StatusCode::UNAUTHORIZED);
+    let (far, router) = door("10.0.0.1:4700", false).await;
+    assert_eq!(status(&router, get()).await, StatusCode::UNAUTHORIZED);
+    let (open, router) = door("10.0.0.1:4700", true).await;
+    assert_eq!(status(&router, get()).await, StatusCode::OK);
+    let submitter = Permissions::of_roles(["operator"].into_iter()).unwrap();
+    assert!(!submitter.has(Permission::ProcessRun) && !submitter.has(Permission::SystemAdmin));
+    for node in [near, far, open] {
+        node.close(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn only_known_hosts_and_origins_are_answered() {
+    let (node, router) = door("127.0.0.1:4700", false).await;
+    let asked = async |host: &str, origin: Option<&str>| {
+        let mut asked = Request::builder().uri("/runs").header(header::HOST, host);
+        if let Some(origin) = origin {
+            asked = asked.header(header::ORIGIN, origin);
+        }
+        status(&router, asked.body(Body::empty()).unwrap()).await
+    };
+    for known in ["localhost", "LOCALHOST:4700", "127.0.0.1:4700", "[::1]:4700", "box.example"] {
+        assert_eq!(asked(known, None).await, StatusCode::OK, "{known}");
+    }
+    for strange in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "10.0.0.1", ""] {
+        assert_eq!(asked(strange, None).await, StatusCode::MISDIRECTED_REQUEST, "{strange}");
+    }
+    assert_eq!(asked("localhost", Some("https://a.example")).await, StatusCode::OK);
+    for strange in ["https://b.example", "http://a.example", "null", "https://a.example.evil"] {
+        assert_eq!(asked("localhost", Some(strange)).await, StatusCode::FORBIDDEN, "{strange}");
+    }
+    node.close(Duration::ZERO).await.unwrap();
+}

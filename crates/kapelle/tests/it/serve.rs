@@ -1,0 +1,128 @@
+//! A server in the network, as its users have it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+
+use kapelle_api::{Client, EventKind, NewKey, NewRun, RunsQuery};
+
+use crate::support::Folder;
+
+/// A server in the background, killed when this is dropped.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(folder: &Folder) -> Self {
+        let mut command = folder.command("serve --listen 127.0.0.1:0");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").expect("it listens").to_owned();
+        Self { child, url }
+    }
+
+    fn client(&self, key: Option<&str>) -> Client {
+        Client::url(&self.url, key)
+    }
+
+    /// Tells it to leave, and waits until it has; its exit code.
+    fn leave(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn workflow(text: &str) -> NewRun {
+    NewRun { workflow: Some(text.to_owned()), ..NewRun::default() }
+}
+
+const ONE: &str = "{id: one, tasks: [{id: a, agentName: echo, input: {value: 1}}]}";
+const COMMAND: &str = "{id: bad, tasks: [{id: a, agentName: process, input: {argv: [id]}}]}";
+
+async fn code(client: &Client, new: &NewRun) -> Option<String> {
+    client.submit(new).await.err()?.code().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_server_works_for_those_it_knows_and_goes_on_after_a_restart() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    // Without a key there is somebody on this machine, who may run no commands and see no keys.
+    let somebody = server.client(None);
+    let run = somebody.submit(&workflow(ONE)).await.unwrap().id;
+    let mut events = somebody.events(&run, 0);
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event.unwrap().kind);
+    }
+    assert!(matches!(last, Some(EventKind::RunCompleted { .. })), "{last:?}");
+    assert_eq!(code(&somebody, &workflow(COMMAND)).await.as_deref(), Some("not_permitted"));
+    let elsewhere = NewRun { root: Some("/etc".to_owned()), ..workflow(ONE) };
+    assert_eq!(code(&somebody, &elsewhere).await.as_deref(), Some("root_not_allowed"));
+    assert!(somebody.keys().await.is_err());
+
+    // With a key there is nobody without one.
+    let made = folder.run("keys create --name root --role admin --json").expect(0).json();
+    let admin = server.client(made["key"].as_str());
+    let nobody = somebody.runs(&RunsQuery::default()).await.unwrap_err();
+    assert_eq!(nobody.code(), Some("unauthenticated"));
+    assert_eq!(admin.run(&run).await.unwrap().status, "completed");
+    assert!(admin.submit(&workflow(COMMAND)).await.is_ok());
+
+    // Keys of another tenant, and of less: made by the owner of the store.
+    let line =
+        "keys create --name ci --role submitter --tenant acme --workflow on* --agent echo --json";
+    let made = folder.run(line).expect(0).json();
+    let ci = server.client(made["key"].as_str());
+    assert_eq!(ci.runs(&RunsQuery::default()).await.unwrap().items, []);
+    assert_eq!(ci.run(&run).await.unwrap_err().code(), Some("run_not_found"));
+    let theirs = ci.submit(&workflow(ONE)).await.unwrap().id;
+    assert_eq!(admin.run(&theirs).await.unwrap_err().code(), Some("run_not_found"));
+    let two = workflow("{id: two, tasks: [{id: a, agentName: echo, input: {value: 2}}]}");
+    assert_eq!(code(&ci, &two).await.as_deref(), Some("not_permitted"));
+    let other = workflow(
+        "{id: one, tasks: [{id: a, agentName: web, action: read, input: {urls: [\"http://a.example\"]}}]}",
+    );
+    assert_eq!(code(&ci, &other).await.as_deref(), Some("not_permitted"));
+    let more = NewKey { name: "x".into(), roles: vec!["admin".into()], ..NewKey::default() };
+    assert_eq!(ci.create_key(&more).await.unwrap_err().code(), Some("not_permitted"));
+    let theirs = NewKey { tenant: Some("acme".to_owned()), ..more };
+    assert_eq!(admin.create_key(&theirs).await.unwrap_err().code(), Some("not_permitted"));
+
+    assert_eq!(server.leave(), Some(0));
+    let server = Server::start(&folder);
+    let admin = server.client(admin_key(&folder).as_deref());
+    assert_eq!(admin.run(&run).await.unwrap().status, "completed");
+}
+
+/// Another key for the same tenant.
+fn admin_key(folder: &Folder) -> Option<String> {
+    let made = folder.run("keys create --name again --role admin --json").expect(0).json();
+    let listed = folder.run("keys list").expect(0).out;
+    assert!(listed.contains("again") && !listed.contains(made["key"].as_str()?), "{listed}");
+    let id = made["id"].as_str()?;
+    let spare = folder.run("keys create --name spare --role viewer --json").expect(0).json();
+    folder.run(&format!("keys revoke {}", spare["id"].as_str()?)).expect(0);
+    assert!(folder.run("keys list").expect(0).out.contains("revoked") && !id.is_empty());
+    made["key"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_server_others_can_reach_needs_a_key() {
+    let folder = Folder::new();
+    let refused = folder.run("serve --listen 0.0.0.0:0").expect(2);
+    assert!(refused.err.contains("kapelle keys create"), "{}", refused.err);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = folder.run(&format!("serve --listen {}", taken.local_addr().unwrap())).expect(4);
+    assert!(refused.err.contains("--listen"), "{}", refused.err);
+}
