@@ -6,6 +6,7 @@ use crate::Json;
 
 /// What can take a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Agent {
     /// As `agentName` in workflows.
     pub name: String,
@@ -29,6 +30,7 @@ pub struct Agent {
 
 /// What a model is that works as an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Thinks {
     /// The model that it wishes for; `None`: the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +52,7 @@ pub struct Thinks {
 
 /// What is in a folder of agent files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckedAgents {
     /// The agents, by file.
     pub agents: Vec<CheckedAgent>,
@@ -59,6 +62,7 @@ pub struct CheckedAgents {
 
 /// An agent file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckedAgent {
     /// The file.
     pub file: String,
@@ -78,6 +82,7 @@ pub struct CheckedAgent {
 
 /// Something odd in an agent file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentWarning {
     /// Where, from 1 on.
     pub line: u32,
@@ -87,6 +92,7 @@ pub struct AgentWarning {
 
 /// A file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnusableAgent {
     /// The file.
     pub file: String,
@@ -98,6 +104,7 @@ pub struct UnusableAgent {
 
 /// One verb of an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Action {
     /// Its name.
     pub name: String,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /runs/{run}/budget`: so much more may be spent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Raise {
     /// By which step; absent: by all of the run.
@@ -25,6 +26,7 @@ pub struct Raise {
 
 /// `GET /runs/{run}/bill`: what a run has cost so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Bill {
     /// The run.
     pub run: String,
@@ -44,6 +46,7 @@ pub struct Bill {
 
 /// What something has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Spending {
     /// What recorded calls have used.
     pub spent: Amount,
@@ -55,6 +58,7 @@ pub struct Spending {
 
 /// Tokens, money and time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Amount {
     /// Tokens, read and written.
     pub tokens: u64,
@@ -69,6 +73,7 @@ pub struct Amount {
 
 /// What a step has cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepSpending {
     /// Its id.
     pub step: String,
@@ -88,6 +93,7 @@ pub struct StepSpending {
 
 /// What a model was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelSpending {
     /// `provider/model`.
     pub model: String,
@@ -102,6 +108,7 @@ pub struct ModelSpending {
 
 /// Recorded calls of models, and the tokens that they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Asked {
     /// How many calls are recorded.
@@ -126,6 +133,7 @@ impl Asked {
 
 /// What may be spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Limit {
     /// Tokens, what was granted later included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +148,7 @@ pub struct Limit {
 
 /// `GET /budgets`: how the limits of all runs together stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Budgets {
     /// Each account that has a limit.
     pub accounts: Vec<Account>,
@@ -147,6 +156,7 @@ pub struct Budgets {
 
 /// What may be spent in all runs together, and what is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Account {
     /// `tenant`, or `agent NAME`.
     pub account: String,

@@ -6,6 +6,7 @@ use crate::Json;
 
 /// `POST /prune`: which runs to remove. Only those that have ended are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Prune {
     /// These, whatever their age; else those that `older_than` and `keep` say.
@@ -27,6 +28,7 @@ pub struct Prune {
 
 /// What was removed, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pruned {
     /// Which runs, oldest first.
     pub runs: Vec<String>,
@@ -41,6 +43,7 @@ pub struct Pruned {
 
 /// `POST /runs/{run}/fork`: a new run that takes over what was done before a step and beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Fork {
     /// The step; it and all that needs it are done anew.
@@ -55,6 +58,7 @@ pub struct Fork {
 
 /// Where a run was forked from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forked {
     /// That run, which may be gone,
     pub run: String,
@@ -66,6 +70,7 @@ pub struct Forked {
 
 /// `GET /runs/{run}/diff/{other}`: what differs between two runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Diff {
     /// The one.
     pub a: DiffSide,
@@ -79,6 +84,7 @@ pub struct Diff {
 
 /// One of two runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffSide {
     /// Its id.
     pub id: String,
@@ -92,6 +98,7 @@ pub struct DiffSide {
 
 /// Something that is not the same in two runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Difference {
     /// Where: `status`, or below `plan`, `inputs`, `steps` or `output`, as in `steps.fetch.output`.
     pub path: String,
@@ -103,6 +110,7 @@ pub struct Difference {
 
 /// How long a step took in two runs, from its first attempt to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Durations {
     /// The step.
     pub step: String,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /keys`: a key to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// What people call it, 1 to 100 characters.
@@ -27,6 +28,7 @@ pub struct NewKey {
 
 /// The answer to it: the key is on disk, and shown this once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatedKey {
     /// Its name in lists.
     pub id: String,
@@ -36,6 +38,7 @@ pub struct CreatedKey {
 
 /// A key, without what opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Key {
     /// Its id.
     pub id: String,

@@ -6,6 +6,7 @@ use crate::{Finding, Json};
 
 /// `POST /check`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest {
     /// The text of a workflow file.
@@ -24,6 +25,7 @@ pub type PlanRequest = CheckRequest;
 
 /// What checking gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checked {
     /// Whether there is no error.
     pub ok: bool,
@@ -33,6 +35,7 @@ pub struct Checked {
 
 /// What can be said of a plan before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Analysis {
     /// The steps by how many others must have ended before.
     pub waves: Vec<Vec<String>>,
@@ -50,6 +53,7 @@ pub struct Analysis {
 
 /// What can be said of a step before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepAnalysis {
     /// The step.
     pub id: String,

@@ -8,6 +8,7 @@ use crate::Node;
 
 /// Why a request was not done, as `application/problem+json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// The page of errors, with the code as its anchor.
     #[serde(rename = "type")]
@@ -45,6 +46,7 @@ impl std::error::Error for Problem {}
 
 /// One thing that is wrong with a file, a plan or inputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The file, as the client named it.
     #[serde(default)]

@@ -6,6 +6,7 @@ use crate::{Failure, Forked, Json};
 
 /// `POST /runs`: a workflow or a plan, and what to do it with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewRun {
     /// The text of a workflow file.
@@ -36,6 +37,7 @@ pub struct NewRun {
 
 /// The answer to a submit: the run is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Submitted {
     /// Its id.
     pub id: String,
@@ -45,6 +47,7 @@ pub struct Submitted {
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Page<T> {
     /// What is on it.
     pub items: Vec<T>,
@@ -54,6 +57,7 @@ pub struct Page<T> {
 
 /// Which runs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunsQuery {
     /// Only those with this status.
@@ -72,6 +76,7 @@ pub struct RunsQuery {
 
 /// A run in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunSummary {
     /// Its id.
     pub id: String,
@@ -92,6 +97,7 @@ pub struct RunSummary {
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Run {
     /// Its id.
     pub id: String,
@@ -140,6 +146,7 @@ pub struct Run {
 
 /// What a step has said to others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Message {
     /// When.
     pub at: String,
@@ -153,6 +160,7 @@ pub struct Message {
 
 /// A step of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// Its id.
     pub id: String,
@@ -179,6 +187,7 @@ pub struct Step {
 
 /// A payload with a name and a type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Artifact {
     /// A relative path.
     pub name: String,
@@ -199,6 +208,7 @@ pub struct Artifact {
 
 /// A process that works on a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Node {
     /// Its name.
     pub id: String,
@@ -213,6 +223,7 @@ pub struct Node {
 
 /// `POST /runs/{run}/pause`, `/resume`, `/cancel`. All fields may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     /// Who wants it.
@@ -225,6 +236,7 @@ pub struct Wish {
 
 /// The answer to a command: it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Told {
     /// The run's id.
     pub id: String,
@@ -238,6 +250,7 @@ pub struct Told {
 
 /// `POST /runs/{run}/approvals/{step}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
     /// What.
@@ -252,6 +265,7 @@ pub struct Approval {
 
 /// A person's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// Yes.
@@ -262,6 +276,7 @@ pub enum Decision {
 
 /// `POST /runs/{run}/steps/{step}/resolve`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resolution {
     /// What to do about the step.
@@ -284,6 +299,7 @@ fn told<'de, D: serde::Deserializer<'de>>(of: D) -> Result<Option<Json>, D::Erro
 
 /// `POST /runs/{run}/steps/{step}/answer`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// What the step wants to know.
@@ -298,6 +314,7 @@ pub struct Answer {
 
 /// What to do about a blocked step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Resolve {
     /// Try again, with the same key.

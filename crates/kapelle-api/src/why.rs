@@ -8,6 +8,7 @@ use crate::Failure;
 
 /// `GET /runs/{run}/why`, `GET /runs/{run}/steps/{step}/why`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// The run.
     pub run: String,
@@ -41,6 +42,7 @@ pub struct Why {
 
 /// Something that somebody can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Help {
     /// What.
     pub what: String,
@@ -51,6 +53,7 @@ pub struct Help {
 
 /// An agent, and why it is this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Chosen {
     /// Its name.
     pub name: String,
@@ -60,6 +63,7 @@ pub struct Chosen {
 
 /// One attempt of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attempt {
     /// Its number, from 1.
     pub attempt: u32,
@@ -84,6 +88,7 @@ pub struct Attempt {
 
 /// One call of a model that was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelCall {
     /// Who answered: `provider/model`.
     pub model: String,
@@ -115,6 +120,7 @@ pub struct ModelCall {
 
 /// A step in a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Line {
     /// Its id.
     pub step: String,
@@ -126,6 +132,7 @@ pub struct Line {
 
 /// What a run or a step took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cost {
     /// From its first attempt to its end, or to now.
     pub elapsed_ms: u64,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::port::agent::{FailureKind, OnUnknown};
 use crate::{Json, StepId};
 
-pub use analysis::{Analysis, Graph, analyze};
+pub use analysis::{Analysis, Graph, StepAnalysis, analyze};
 pub use check::check;
 pub use inputs::inputs;
 

@@ -18,6 +18,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        // An array would be taken for the fields in their order.
+        if text.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::invalid("bad_body", "the body is no JSON object"));
+        }
         let mut json = serde_json::Deserializer::from_slice(text);
         let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

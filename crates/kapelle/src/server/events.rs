@@ -31,10 +31,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const PAGE: usize = 1_000;
 
 /// From where on, and how much.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct From {
+    /// Those after this event.
     after: Option<u64>,
+    /// At most so many on a page.
     limit: Option<usize>,
 }
 

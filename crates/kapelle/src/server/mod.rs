@@ -16,6 +16,7 @@ pub(crate) mod door;
 mod events;
 mod keys;
 mod local;
+pub(crate) mod openapi;
 mod plans;
 mod problem;
 mod prune;

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use kapelle_api as api;
+use kapelle_core::StepId;
 use kapelle_core::plan::{self, Plan};
 use kapelle_core::port::Agents;
 use kapelle_core::problem as core;
@@ -29,9 +30,31 @@ pub(super) async fn check(
 pub(super) async fn analyze(
     app: App,
     Body(request): Body<api::PlanRequest>,
-) -> Result<Json<plan::Analysis>, Problem> {
+) -> Result<Json<api::Analysis>, Problem> {
     let plan = checked(&app, request.workflow, request.file, request.plan).await?;
-    Ok(Json(plan::analyze(&plan)))
+    Ok(Json(shown(plan::analyze(&plan))))
+}
+
+fn shown(analysis: plan::Analysis) -> api::Analysis {
+    let ids = |ids: Vec<StepId>| ids.iter().map(StepId::to_string).collect::<Vec<_>>();
+    let step = |step: plan::StepAnalysis| api::StepAnalysis {
+        id: step.id.to_string(),
+        agent: step.agent.map(Into::into),
+        needs: ids(step.needs),
+        wave: step.wave,
+        estimate_ms: step.estimate_ms,
+        assumed: step.assumed,
+        priority: step.priority,
+        for_each: step.for_each,
+    };
+    api::Analysis {
+        waves: analysis.waves.into_iter().map(ids).collect(),
+        critical_path: ids(analysis.critical_path),
+        critical_path_ms: analysis.critical_path_ms,
+        estimated_duration_ms: analysis.estimated_duration_ms,
+        max_parallelism: analysis.max_parallelism,
+        steps: analysis.steps.into_iter().map(step).collect(),
+    }
 }
 
 /// The JSON Schema of workflow files.

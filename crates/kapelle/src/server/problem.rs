@@ -1,11 +1,12 @@
 //! What is answered when something is not done: the one place that knows status codes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response, sse};
 use kapelle_api as api;
 use kapelle_core::port::journal;
 use kapelle_core::problem as core;
-use kapelle_core::run::Refusal;
 use kapelle_engine::Error;
 
 use super::App;
@@ -13,12 +14,113 @@ use super::App;
 /// Where codes are explained.
 const ERRORS_PAGE: &str = "docs/errors.md";
 
+/// The status of each code.
+const CODES: &[(u16, &[&str])] = &[
+    (
+        400,
+        &[
+            "invalid",
+            "bad_body",
+            "bad_query",
+            "bad_digest",
+            "bad_plan",
+            "bad_export",
+            "bad_key",
+            "ambiguous_id",
+        ],
+    ),
+    (401, &["unauthenticated"]),
+    (403, &["not_yours", "not_permitted", "root_not_allowed", "strange_origin"]),
+    (
+        404,
+        &[
+            "run_not_found",
+            "step_not_found",
+            "agent_not_found",
+            "artifact_not_found",
+            "key_not_found",
+            "route_not_found",
+        ],
+    ),
+    (405, &["method_not_allowed"]),
+    (
+        409,
+        &[
+            "task_conflict",
+            "run_open",
+            "run_conflict",
+            "run_ended",
+            "run_stopping",
+            "not_paused",
+            "not_asked",
+            "no_question",
+            "no_answer",
+            "not_blocked",
+            "stale_attempt",
+            "cannot_grow",
+            "no_budget",
+            "effect_recorded",
+            "over_budget",
+            "undelivered",
+        ],
+    ),
+    (410, &["run_pruned"]),
+    (413, &["body_too_large"]),
+    (421, &["elsewhere", "strange_host"]),
+    (422, &["key_reused"]),
+    (500, &["run_damaged"]),
+    (
+        503,
+        &[
+            "draining",
+            "outcome_unknown",
+            "store_busy",
+            "store_newer",
+            "store_poisoned",
+            "store_unavailable",
+        ],
+    ),
+    (507, &["store_full"]),
+];
+
+/// Codes with which any route can refuse.
+pub(super) const EVERYWHERE: [&str; 8] = [
+    "unauthenticated",
+    "not_permitted",
+    "strange_origin",
+    "strange_host",
+    "store_busy",
+    "store_newer",
+    "store_poisoned",
+    "store_unavailable",
+];
+
+fn status_of(code: &str) -> StatusCode {
+    let known = CODES.iter().find(|(_, codes)| codes.contains(&code));
+    known.and_then(|(status, _)| StatusCode::from_u16(*status).ok()).unwrap_or(StatusCode::CONFLICT)
+}
+
+#[cfg(test)]
+pub(super) fn is_known(code: &str) -> bool {
+    CODES.iter().any(|(_, codes)| codes.contains(&code))
+}
+
+/// The codes by their status.
+pub(super) fn by_status(codes: BTreeSet<&'static str>) -> BTreeMap<u16, Vec<&'static str>> {
+    let mut all: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
+    for code in codes {
+        all.entry(status_of(code).as_u16()).or_default().push(code);
+    }
+    all
+}
+
 /// A problem on its way out.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<api::Problem>);
 
 impl Problem {
-    fn new(status: StatusCode, code: &str, detail: String) -> Self {
+    fn new(code: &str, detail: impl Into<String>) -> Self {
+        let (status, detail) = (status_of(code), detail.into());
         Self(Box::new(api::Problem {
             kind: format!("{ERRORS_PAGE}#{code}"),
             title: status.canonical_reason().unwrap_or_default().to_owned(),
@@ -31,18 +133,17 @@ impl Problem {
 
     /// The request is wrong.
     pub(super) fn invalid(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, detail.into())
+        Self::new(code, detail.into())
     }
 
     /// There is no such thing.
     pub(super) fn not_found(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, detail.into())
+        Self::new(code, detail.into())
     }
 
     /// An `Idempotency-Key` came before, with another request.
     pub(super) fn key_reused(error: &Error) -> Self {
-        let mut problem =
-            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", error.to_string());
+        let mut problem = Self::new("key_reused", error.to_string());
         if let Error::Conflict { run } = error {
             problem.0.run = Some(run.to_string());
         }
@@ -53,7 +154,7 @@ impl Problem {
     pub(super) fn who_is_it() -> Self {
         let detail =
             "say who you are: `Authorization: Bearer KEY`; `kapelle keys create` makes keys";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail.to_owned())
+        Self::new("unauthenticated", detail.to_owned())
     }
 
     /// Whoever asks may not do that.
@@ -61,29 +162,29 @@ impl Problem {
         let detail = format!(
             "`{name}` has no permission `{permission}`: ask for a key with a role that has it"
         );
-        Self::new(StatusCode::FORBIDDEN, "not_permitted", detail)
+        Self::new("not_permitted", detail)
     }
 
     /// Whoever asks may not have it so.
     pub(super) fn forbidden(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code, detail.into())
+        Self::new(code, detail.into())
     }
 
     /// The request names a host that this server is not.
     pub(super) fn strange_host() -> Self {
         let detail = "`Host` is no name of this server: add it to `server.hosts`";
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "strange_host", detail.to_owned())
+        Self::new("strange_host", detail.to_owned())
     }
 
     /// A page of somewhere else asks.
     pub(super) fn strange_origin() -> Self {
         let detail = "pages of this origin may not ask: add it to `server.allow_origins`";
-        Self::new(StatusCode::FORBIDDEN, "strange_origin", detail.to_owned())
+        Self::new("strange_origin", detail.to_owned())
     }
 
     /// The request is longer than it may be.
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail.into())
+        Self::new("body_too_large", detail.into())
     }
 
     /// The last frame of a stream of events that cannot go on.
@@ -125,61 +226,49 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let detail = error.to_string();
         match error {
-            Error::Refused(refusal) => Self::new(refused(&refusal), refusal.code(), detail),
+            Error::Refused(refusal) => Self::new(refusal.code(), detail),
             Error::NotFound => Self::not_found("run_not_found", detail),
             Error::NoEvent { .. } => Self::invalid("bad_query", detail),
             Error::Conflict { run } => {
-                let mut problem = Self::new(StatusCode::CONFLICT, "task_conflict", detail);
+                let mut problem = Self::new("task_conflict", detail);
                 problem.0.run = Some(run.to_string());
                 problem
             }
             Error::BadInputs(problems) => Self::findings(&problems),
-            Error::Open { .. } => Self::new(StatusCode::CONFLICT, "run_open", detail),
-            Error::OtherRun { .. } => Self::new(StatusCode::CONFLICT, "run_conflict", detail),
+            Error::Open { .. } => Self::new("run_open", detail),
+            Error::OtherRun { .. } => Self::new("run_conflict", detail),
             Error::LongExport => Self::too_large(detail),
             Error::BadExport(_) => Self::invalid("bad_export", detail),
             Error::Pruned { run } => {
-                let mut problem = Self::new(StatusCode::GONE, "run_pruned", detail);
+                let mut problem = Self::new("run_pruned", detail);
                 problem.0.run = Some(run.to_string());
                 problem
             }
             Error::Elsewhere(node) => {
-                let mut problem = Self::new(StatusCode::MISDIRECTED_REQUEST, "elsewhere", detail);
+                let mut problem = Self::new("elsewhere", detail);
                 problem.0.node = Some(node_of(&node));
                 problem
             }
             Error::Store(error) => error.into(),
-            Error::Damaged(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "run_damaged", detail)
-            }
+            Error::Damaged(_) => Self::new("run_damaged", detail),
             Error::BadPlan(_) => Self::invalid("bad_plan", detail),
-            Error::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail),
+            Error::Draining => Self::new("draining", detail),
         }
     }
 }
 
 impl From<journal::Error> for Problem {
     fn from(error: journal::Error) -> Self {
-        let (status, code) = match &error {
-            journal::Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
-            journal::Error::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store_busy"),
-            journal::Error::Newer { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store_newer"),
-            journal::Error::Unknown { .. } => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
-            journal::Error::Poisoned { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store_poisoned"),
-            journal::Error::Unavailable { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
-            }
-            journal::Error::Corrupt { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "run_damaged"),
+        let code = match &error {
+            journal::Error::Full { .. } => "store_full",
+            journal::Error::Busy { .. } => "store_busy",
+            journal::Error::Newer { .. } => "store_newer",
+            journal::Error::Unknown { .. } => "outcome_unknown",
+            journal::Error::Poisoned { .. } => "store_poisoned",
+            journal::Error::Unavailable { .. } => "store_unavailable",
+            journal::Error::Corrupt { .. } => "run_damaged",
         };
-        Self::new(status, code, error.to_string())
-    }
-}
-
-fn refused(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::NoStep(_) => StatusCode::NOT_FOUND,
-        Refusal::NotYours { .. } => StatusCode::FORBIDDEN,
-        _ => StatusCode::CONFLICT,
+        Self::new(code, error.to_string())
     }
 }
 
@@ -207,13 +296,18 @@ pub(super) async fn no_method(app: App, method: axum::http::Method, uri: Uri) ->
         return Problem::who_is_it();
     }
     let detail = format!("`{}` does not take {method}", uri.path());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    Problem::new("method_not_allowed", detail)
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::BAD_REQUEST);
         let body = serde_json::to_vec(&self.0).expect("a problem is JSON");
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let json = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut answer = (status, json, body).into_response();
+        if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status) {
+            answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        answer
     }
 }

@@ -18,6 +18,7 @@ use super::door::guard::{Guard, look};
 use super::door::permission::Permission::{
     self, AgentRead, BudgetRaise, RunApprove, SystemAdmin, TaskCancel, TaskRead, TaskSubmit,
 };
+use super::openapi::{self, Operation, Told};
 use super::{
     App, agents, artifacts, bill, control, diff, events, keys, plans, problem, prune, runs,
 };
@@ -28,72 +29,200 @@ const PLAN_BODY_MAX: usize = 32 << 20;
 /// The longest body of any other request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
+/// What is wrong with a plan that is to be run.
+const PLAN: &[&str] = &["invalid", "bad_plan", "root_not_allowed", "task_conflict", "run_pruned"];
+/// With what any route about a run refuses, and any that changes something.
+const RUN: &[&str] = &["run_not_found", "ambiguous_id", "run_pruned", "run_damaged"];
+const CHANGE: &[&str] = &["draining", "outcome_unknown", "store_full"];
+const COMMAND: &[&str] = &["elsewhere", "run_ended", "run_stopping", "stale_attempt"];
+
 /// A route.
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,
     /// `None`: it is open to all.
     pub(super) needs: Option<Permission>,
+    /// What it does, for people.
+    pub(super) summary: &'static str,
+    /// Codes of its own with which it refuses.
+    pub(super) refuses: &'static [&'static str],
+    /// The media type of its answer, where that is no JSON.
+    pub(super) gives: Option<&'static str>,
+    /// It heeds `Idempotency-Key`.
+    pub(super) takes_key: bool,
+    /// What its handler takes and gives.
+    pub(super) tell: fn(&mut Operation),
     /// The longest body, in bytes.
     body_max: usize,
     handler: MethodRouter<App>,
 }
 
-fn to<T: 'static>(
+fn to<T: 'static, U, H: Handler<T, App> + Told<U>>(
     method: Method,
     path: &'static str,
     needs: impl Into<Option<Permission>>,
-    handler: impl Handler<T, App>,
+    handler: H,
+    summary: &'static str,
 ) -> Route {
     let filter = MethodFilter::try_from(method.clone()).expect("a usual method");
-    let (needs, handler) = (needs.into(), on(filter, handler));
-    Route { method, path, needs, body_max: BODY_MAX, handler }
+    let (needs, handler, tell) = (needs.into(), on(filter, handler), H::tell);
+    let (refuses, gives, takes_key, body_max) = (&[][..], None, false, BODY_MAX);
+    Route { method, path, needs, summary, refuses, gives, takes_key, tell, body_max, handler }
 }
 
 impl Route {
     fn with_body_of(self, body_max: usize) -> Self {
         Self { body_max, ..self }
     }
+
+    fn refusing(self, refuses: &'static [&'static str]) -> Self {
+        Self { refuses, ..self }
+    }
+
+    fn giving(self, media_type: &'static str) -> Self {
+        Self { gives: Some(media_type), ..self }
+    }
+
+    /// All codes with which it refuses, but for those of all routes.
+    pub(super) fn codes(&self) -> impl Iterator<Item = &'static str> {
+        let about_run = self.path.contains("{run}");
+        let changes = self.method != Method::GET;
+        let of = |is: bool, codes: &'static [&'static str]| if is { codes } else { &[] };
+        let step = of(self.path.contains("{step}"), &["step_not_found"]);
+        let groups = [of(about_run, RUN), of(changes, CHANGE), of(about_run && changes, COMMAND)];
+        [groups[0], groups[1], groups[2], step, self.refuses].into_iter().flatten().copied()
+    }
+
+    fn once(self) -> Self {
+        Self { takes_key: true, ..self }
+    }
 }
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const DELETE: Method = Method::DELETE;
 
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {
-    const GET: Method = Method::GET;
-    const POST: Method = Method::POST;
-    const DELETE: Method = Method::DELETE;
+    [of_runs(), of_the_rest()].into_iter().flatten().collect()
+}
+
+fn of_runs() -> Vec<Route> {
+    vec![
+        to(GET, "/runs", TaskRead, runs::list, "List runs, newest first"),
+        to(POST, "/runs", TaskSubmit, runs::create, "Create a run and work on it")
+            .once()
+            .refusing(PLAN)
+            .with_body_of(PLAN_BODY_MAX),
+        to(GET, "/runs/{run}", TaskRead, runs::show, "A run with its steps and what they gave")
+            .refusing(&["bad_query"]),
+        to(
+            GET,
+            "/runs/{run}/events",
+            TaskRead,
+            events::events,
+            "What happens in a run: events on disk, then live",
+        )
+        .giving("text/event-stream"),
+        to(GET, "/runs/{run}/diff/{other}", TaskRead, diff::diff, "What differs between two runs"),
+        to(POST, "/runs/{run}/fork", TaskSubmit, runs::fork, "Do a run anew from a step on")
+            .once()
+            .refusing(&[
+                "step_not_found",
+                "task_conflict",
+                "run_open",
+                "invalid",
+                "bad_plan",
+                "root_not_allowed",
+            ]),
+        to(GET, "/runs/{run}/why", TaskRead, why::of_run, "Why a run stands where it stands"),
+        to(
+            GET,
+            "/runs/{run}/steps/{step}/why",
+            TaskRead,
+            why::of_step,
+            "Why a step stands where it stands",
+        ),
+        to(POST, "/runs/{run}/pause", TaskCancel, control::pause, "Begin no new attempts"),
+        to(POST, "/runs/{run}/resume", TaskCancel, control::resume, "Go on with a run")
+            .refusing(&["not_paused"]),
+        to(POST, "/runs/{run}/cancel", TaskCancel, control::cancel, "End a run"),
+        to(POST, "/runs/{run}/approvals/{step}", RunApprove, control::approve, "Approve or reject")
+            .refusing(&["not_yours", "not_asked"]),
+        to(
+            POST,
+            "/runs/{run}/steps/{step}/resolve",
+            RunApprove,
+            control::resolve,
+            "Decide about a blocked step",
+        )
+        .refusing(&["not_blocked", "cannot_grow"]),
+        to(
+            POST,
+            "/runs/{run}/steps/{step}/answer",
+            RunApprove,
+            control::answer,
+            "Answer what a step asks",
+        )
+        .refusing(&["no_question", "no_answer"]),
+        to(POST, "/runs/{run}/budget", BudgetRaise, bill::raise, "Let a run or a step spend more")
+            .refusing(&["no_budget", "step_not_found"]),
+        to(GET, "/runs/{run}/bill", TaskRead, bill::bill, "What a run has cost"),
+    ]
+}
+
+fn of_the_rest() -> Vec<Route> {
     let export_max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
     vec![
-        to(GET, "/runs", TaskRead, runs::list),
-        to(POST, "/runs", TaskSubmit, runs::create).with_body_of(PLAN_BODY_MAX),
-        to(GET, "/runs/{run}", TaskRead, runs::show),
-        to(GET, "/runs/{run}/events", TaskRead, events::events),
-        to(GET, "/runs/{run}/diff/{other}", TaskRead, diff::diff),
-        to(POST, "/runs/{run}/fork", TaskSubmit, runs::fork),
-        to(GET, "/runs/{run}/why", TaskRead, why::of_run),
-        to(GET, "/runs/{run}/steps/{step}/why", TaskRead, why::of_step),
-        to(POST, "/runs/{run}/pause", TaskCancel, control::pause),
-        to(POST, "/runs/{run}/resume", TaskCancel, control::resume),
-        to(POST, "/runs/{run}/cancel", TaskCancel, control::cancel),
-        to(POST, "/runs/{run}/approvals/{step}", RunApprove, control::approve),
-        to(POST, "/runs/{run}/steps/{step}/resolve", RunApprove, control::resolve),
-        to(POST, "/runs/{run}/steps/{step}/answer", RunApprove, control::answer),
-        to(POST, "/runs/{run}/budget", BudgetRaise, bill::raise),
-        to(GET, "/runs/{run}/bill", TaskRead, bill::bill),
-        to(GET, "/budgets", TaskRead, bill::budgets),
-        to(GET, "/runs/{run}/artifacts", TaskRead, artifacts::list),
-        to(GET, "/artifacts/{digest}", TaskRead, artifacts::get),
-        to(GET, "/export", TaskRead, transfer::export),
-        to(POST, "/import", SystemAdmin, transfer::import).with_body_of(export_max),
-        to(POST, "/prune", SystemAdmin, prune::prune),
-        to(POST, "/check", TaskSubmit, plans::check).with_body_of(PLAN_BODY_MAX),
-        to(POST, "/plans/analyze", TaskSubmit, plans::analyze).with_body_of(PLAN_BODY_MAX),
-        to(GET, "/agents", AgentRead, agents::list),
-        to(GET, "/agents/{name}", AgentRead, agents::show),
-        to(POST, "/keys", SystemAdmin, keys::create),
-        to(GET, "/keys", SystemAdmin, keys::list),
-        to(DELETE, "/keys/{key}", SystemAdmin, keys::revoke),
-        to(GET, "/schemas/workflow.json", None, plans::schema),
-        to(GET, "/healthz", None, healthz),
+        to(GET, "/budgets", TaskRead, bill::budgets, "How the limits of all runs together stand"),
+        to(GET, "/runs/{run}/artifacts", TaskRead, artifacts::list, "What a run made"),
+        to(GET, "/artifacts/{digest}", TaskRead, artifacts::get, "The content of an artifact")
+            .refusing(&["bad_digest", "artifact_not_found"]),
+        to(GET, "/export", TaskRead, transfer::export, "Runs that have ended, as one file")
+            .refusing(&[
+                "run_not_found",
+                "run_open",
+                "ambiguous_id",
+                "run_damaged",
+                "body_too_large",
+            ]),
+        to(POST, "/import", SystemAdmin, transfer::import, "Take in the runs of such a file")
+            .refusing(&["bad_export", "run_conflict", "run_pruned"])
+            .with_body_of(export_max),
+        to(POST, "/prune", SystemAdmin, prune::prune, "Remove runs that have ended"),
+        to(
+            POST,
+            "/check",
+            TaskSubmit,
+            plans::check,
+            "Everything that is wrong with a workflow or a plan",
+        )
+        .with_body_of(PLAN_BODY_MAX),
+        to(
+            POST,
+            "/plans/analyze",
+            TaskSubmit,
+            plans::analyze,
+            "Waves, critical path and duration of a plan",
+        )
+        .refusing(PLAN)
+        .with_body_of(PLAN_BODY_MAX),
+        to(GET, "/agents", AgentRead, agents::list, "List agents"),
+        to(
+            GET,
+            "/agents/{name}",
+            AgentRead,
+            agents::show,
+            "An agent, with the schemas of its actions",
+        )
+        .refusing(&["agent_not_found"]),
+        to(POST, "/keys", SystemAdmin, keys::create, "Make a key"),
+        to(GET, "/keys", SystemAdmin, keys::list, "List keys"),
+        to(DELETE, "/keys/{key}", SystemAdmin, keys::revoke, "Make a key open nothing any more")
+            .refusing(&["key_not_found"]),
+        to(GET, "/schemas/workflow.json", None, plans::schema, "The JSON Schema of workflow files"),
+        to(GET, "/openapi.json", None, openapi::document, "This description"),
+        to(GET, "/healthz", None, healthz, "Whether the node is there"),
     ]
 }
 
@@ -107,7 +236,7 @@ pub(crate) fn guarded(app: App, guard: Arc<Guard>) -> Router {
 /// A router over all of them.
 pub(crate) fn router(app: App) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| {
-        let Route { method, path, needs, body_max, handler } = route;
+        let Route { method, path, needs, body_max, handler, .. } = route;
         let check = move |app: App, request: Request, next: Next| {
             let method = method.clone();
             async move {

@@ -167,9 +167,10 @@ fn summary(row: &RunRow) -> api::RunSummary {
 }
 
 /// Of which moment.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Moment {
+    /// As it was after this event, from 1.
     at: Option<u64>,
 }
 

@@ -13,9 +13,10 @@ use super::body::{Query, Raw};
 use super::problem::Problem;
 
 /// Which runs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
+    /// Ids, separated by commas.
     runs: String,
 }
 

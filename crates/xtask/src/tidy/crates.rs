@@ -51,7 +51,7 @@ const OWNERS: [(&str, &[&str]); 23] = [
     ("rust-stemmers", &["kapelle-agents"]),
     ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),
     ("rustls", &["kapelle-agents", "kapelle-api", "kapelle"]),
-    ("schemars", &["kapelle-core", "kapelle-fake"]),
+    ("schemars", &["kapelle", "kapelle-api", "kapelle-core", "kapelle-fake"]),
     ("serde-saphyr", &["kapelle-core", "kapelle-agents", "kapelle-fake"]),
     ("sha2", &["kapelle-core", "kapelle-store"]),
     (

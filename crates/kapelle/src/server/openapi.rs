@@ -1,0 +1,291 @@
+//! `/openapi.json`: the API as OpenAPI 3.1 tells it, made of the routes' own signatures.
+//!
+//! **Invariant:** what a route takes and gives is read off the types of its handler, so that no description
+//! can differ from what it describes; errors are those that [`Route::refuses`] names, and those of all routes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::extract::Path;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use kapelle_api as api;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::App;
+use super::body::{Body, Query, Raw};
+use super::problem::{self, Problem};
+use super::routes::{Route, routes};
+
+/// What is told of a route while its handler is looked at.
+pub(super) struct Operation {
+    schemas: SchemaGenerator,
+    parameters: Vec<Value>,
+    request: Option<Value>,
+    answers: BTreeMap<u16, Value>,
+    codes: BTreeSet<&'static str>,
+}
+
+/// A part of a request that a handler takes.
+pub(super) trait Taken {
+    fn tell(_operation: &mut Operation) {}
+}
+
+/// What a handler answers with.
+pub(super) trait Given {
+    fn tell(operation: &mut Operation);
+}
+
+/// A handler, which knows what it takes and gives.
+pub(super) trait Told<Arguments> {
+    fn tell(operation: &mut Operation);
+}
+
+macro_rules! told {
+    ($($taken:ident),*) => {
+        impl<F, Fut, Answer, $($taken),*> Told<($($taken,)*)> for F
+        where
+            F: Fn($($taken),*) -> Fut,
+            Fut: Future<Output = Answer>,
+            Answer: Given,
+            $($taken: Taken),*
+        {
+            fn tell(operation: &mut Operation) {
+                $($taken::tell(operation);)*
+                Answer::tell(operation);
+            }
+        }
+    };
+}
+
+told!();
+told!(A);
+told!(A, B);
+told!(A, B, C);
+told!(A, B, C, D);
+told!(A, B, C, D, E);
+
+impl Taken for App {}
+impl Taken for HeaderMap {}
+// Its names stand in the path itself.
+impl<T> Taken for Path<T> {}
+
+impl<T: JsonSchema> Taken for Query<T> {
+    fn tell(operation: &mut Operation) {
+        let schema = T::json_schema(&mut operation.schemas).to_value();
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        for (name, of) in schema["properties"].as_object().into_iter().flatten() {
+            let mut of = of.clone();
+            let description = of.as_object_mut().and_then(|of| of.remove("description"));
+            operation.parameters.push(json!({
+                "name": name, "in": "query", "required": required.contains(&json!(name)),
+                "description": description.unwrap_or_default(), "schema": without_null(of),
+            }));
+        }
+        operation.codes.insert("bad_query");
+    }
+}
+
+impl<T: JsonSchema> Taken for Body<T> {
+    fn tell(operation: &mut Operation) {
+        let schema = operation.schemas.subschema_for::<T>();
+        operation.request = Some(json!({ "application/json": { "schema": schema } }));
+        operation.codes.extend(["bad_body", "body_too_large"]);
+    }
+}
+
+impl Taken for Raw {
+    fn tell(operation: &mut Operation) {
+        operation.request = Some(json!({ "application/octet-stream": {} }));
+        operation.codes.extend(["bad_body", "body_too_large"]);
+    }
+}
+
+impl<T: JsonSchema> Given for Json<T> {
+    fn tell(operation: &mut Operation) {
+        let schema = operation.schemas.subschema_for::<T>();
+        let content = json!({ "application/json": { "schema": schema } });
+        operation.answers.insert(200, content);
+    }
+}
+
+/// Made now, or there before.
+impl<T: JsonSchema> Given for (StatusCode, Json<T>) {
+    fn tell(operation: &mut Operation) {
+        Json::<T>::tell(operation);
+        let content = operation.answers[&200].clone();
+        operation.answers.insert(201, content);
+    }
+}
+
+impl Given for StatusCode {
+    fn tell(operation: &mut Operation) {
+        operation.answers.insert(204, Value::Null);
+    }
+}
+
+impl Given for Response {
+    fn tell(operation: &mut Operation) {
+        operation.answers.insert(200, json!({ "application/octet-stream": {} }));
+    }
+}
+
+impl<T: Given> Given for Result<T, Problem> {
+    fn tell(operation: &mut Operation) {
+        T::tell(operation);
+    }
+}
+
+/// The API of this node.
+///
+/// `GET /openapi.json`
+pub(super) async fn document() -> Json<Value> {
+    Json(openapi())
+}
+
+/// The same as a value.
+pub(crate) fn openapi() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut schemas = settings.into_generator();
+    let problem = schemas.subschema_for::<api::Problem>();
+    let mut paths: BTreeMap<&str, serde_json::Map<String, Value>> = BTreeMap::new();
+    for route in routes() {
+        let told = operation(&route, &mut schemas, &problem.clone().to_value());
+        paths.entry(route.path).or_default().insert(route.method.as_str().to_lowercase(), told);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Kapelle",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The routes of a node. An answer means that it is on disk.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "key": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.take_definitions(true),
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> Value {
+    let mut operation = Operation {
+        schemas: std::mem::take(schemas),
+        parameters: path_parameters(route.path),
+        request: None,
+        answers: BTreeMap::new(),
+        codes: route.codes().chain(problem::EVERYWHERE).collect(),
+    };
+    (route.tell)(&mut operation);
+    let Operation { schemas: back, mut parameters, request, answers, mut codes } = operation;
+    *schemas = back;
+    if route.takes_key {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "description": "The same key never makes a second one.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+        }));
+        codes.extend(["bad_key", "key_reused"]);
+    }
+    if route.needs.is_none() {
+        codes.retain(|code| !["unauthenticated", "not_permitted"].contains(code));
+    }
+    let content = |content: Value| match content {
+        Value::Null => json!({ "description": "It is done." }),
+        _ => json!({ "description": "It is on disk.", "content": content }),
+    };
+    let mut responses: BTreeMap<String, Value> = BTreeMap::new();
+    for (status, of) in answers {
+        let of = route.gives.map_or(of, |media| json!({ media: {} }));
+        responses.insert(status.to_string(), content(of));
+    }
+    for (status, codes) in problem::by_status(codes) {
+        let mut told = json!({
+            "description": format!("A problem: {}.", codes.join(", ")),
+            "content": { "application/problem+json": { "schema": problem } },
+        });
+        if [429, 503].contains(&status) {
+            told["headers"] = json!({ "Retry-After": { "schema": { "type": "integer" } } });
+        }
+        responses.insert(status.to_string(), told);
+    }
+    let mut told = json!({
+        "operationId": operation_id(route),
+        "summary": route.summary,
+        "tags": [route.path.split('/').nth(1).unwrap_or_default()],
+        "parameters": parameters,
+        "responses": responses,
+    });
+    match route.needs {
+        Some(needs) => told["x-permission"] = needs.name().into(),
+        None => told["security"] = json!([]),
+    }
+    if let Some(content) = request {
+        told["requestBody"] = json!({ "content": content });
+    }
+    told
+}
+
+fn operation_id(route: &Route) -> String {
+    let words = route.path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
+    let words: Vec<_> = words.collect();
+    format!("{}_{}", route.method.as_str().to_lowercase(), words.join("_"))
+}
+
+fn path_parameters(path: &str) -> Vec<Value> {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let one = |name: &str| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
+    names.map(one).collect()
+}
+
+/// A parameter is there or not: `null` is no value of it.
+fn without_null(mut schema: Value) -> Value {
+    if let Some(types) = schema["type"].as_array_mut() {
+        types.retain(|name| name != "null");
+        if let [one] = &types[..] {
+            schema["type"] = one.clone();
+        }
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_as_it_is_checked_in() {
+        insta::assert_json_snapshot!(openapi()["paths"]);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let openapi = openapi();
+        let text = openapi.to_string();
+        let mut found = 0;
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let (pointer, _) = reference.split_once('"').unwrap();
+            assert!(openapi.pointer(pointer).is_some(), "{pointer}");
+            found += 1;
+        }
+        assert!(found > 100, "{found}");
+    }
+
+    #[test]
+    fn every_code_has_a_status_and_is_explained() {
+        let told =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md"));
+        let told = told.unwrap();
+        for code in routes().iter().flat_map(Route::codes).chain(problem::EVERYWHERE) {
+            assert!(problem::is_known(code), "{code} has no status");
+            assert!(told.contains(&format!("### {code}\n")), "{code} is not in docs/errors.md");
+        }
+    }
+}
