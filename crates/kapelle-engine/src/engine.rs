@@ -417,6 +417,12 @@ impl Engine {
         self.inner.fatal.borrow().clone().map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Whether it is being stopped: it begins nothing new.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.shared.is_draining()
+    }
+
     /// Begins nothing new, waits at most `grace` for what goes on, stops the rest (which is tried
     /// again by whoever goes on), and gives up the shards.
     pub async fn drain(&self, grace: Duration) -> Result<(), Error> {

@@ -45,7 +45,7 @@ impl Events {
 
     /// The next event; `None` after the run's last one. May be dropped and called again.
     pub async fn next(&mut self) -> Option<Result<Event, Error>> {
-        let mut fresh = false;
+        let (mut fresh, mut tried) = (false, false);
         loop {
             if let Some(event) = self.ready.pop_front() {
                 self.after = event.seq.unwrap_or(self.after);
@@ -62,6 +62,11 @@ impl Events {
             if self.open.is_none() {
                 match self.client.open_events(&self.run, self.after).await {
                     Ok(body) => self.open = Some((body, Parser::default())),
+                    // A connection that was kept open may be that of a server which has left since.
+                    Err(Error::Unreachable(error)) if !error.is_unsent && !tried => {
+                        tried = true;
+                        continue;
+                    }
                     Err(error) => return Some(Err(error)),
                 }
                 fresh = true;

@@ -12,6 +12,9 @@ use super::session::Settings;
 use crate::server::door::guard::Guard;
 use crate::server::tcp::Port;
 
+/// How long answers that are under way have once all work has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen, instead of what the configuration says [default: 127.0.0.1:4700]
@@ -59,9 +62,13 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     };
     let grace = settings.config.node.drain_grace;
     out::say(&format!("leaving: waiting at most {} s for running attempts", grace.as_secs()));
+    // Who asks meanwhile is told that nothing new is taken; streams go on to the last event.
+    let (engine, app) = (node.engine().clone(), node.app.clone());
     let close = async {
-        serving.close(grace).await;
-        node.close(grace).await
+        engine.drain(grace).await?;
+        app.leave();
+        serving.close(LAST_ANSWERS).await;
+        node.close(Duration::ZERO).await
     };
     tokio::select! {
         closed = close => closed?,

@@ -63,7 +63,8 @@ pub(super) async fn events(
         let limit = from.limit.unwrap_or(PAGE).clamp(1, PAGE);
         return Ok(Json(page(&app, &run, after, limit).await?).into_response());
     }
-    let stream = Sse::new(stream(app, id, after));
+    let leaving = app.inner.leaving.clone();
+    let stream = Sse::new(stream(app, id, after).take_until(leaving.cancelled_owned()));
     Ok(stream.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 

@@ -36,6 +36,7 @@ use kapelle_api as api;
 use kapelle_core::port::{Agents, Records};
 use kapelle_core::{RunId, Tenant};
 use kapelle_engine::{Engine, Error};
+use tokio_util::sync::CancellationToken;
 
 use crate::roster::Roster;
 use door::Caller;
@@ -62,6 +63,8 @@ struct Inner {
     roots: Roots,
     /// The runs that this node was asked to work on.
     asked: Mutex<BTreeSet<RunId>>,
+    /// Streams come to their end: whoever reads them goes on elsewhere.
+    leaving: CancellationToken,
 }
 
 impl App {
@@ -71,8 +74,9 @@ impl App {
         roster: Roster,
         (records, roots): (Arc<dyn Records>, Roots),
     ) -> Self {
-        let (keys, asked) = (Arc::new(Keys::new(records)), Mutex::default());
-        let inner = Arc::new(Inner { engine, store, roster, keys, roots, asked });
+        let keys = Arc::new(Keys::new(records));
+        let (asked, leaving) = Default::default();
+        let inner = Arc::new(Inner { engine, store, roster, keys, roots, asked, leaving });
         Self { inner, caller: Arc::new(Caller::owner()) }
     }
 
@@ -83,6 +87,11 @@ impl App {
 
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Ends all streams, now and later.
+    pub(crate) fn leave(&self) {
+        self.inner.leaving.cancel();
     }
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {
@@ -158,6 +167,16 @@ impl App {
             )),
         }
     }
+}
+
+/// Says that the node takes work, or that it is about to leave.
+///
+/// `GET /readyz`
+async fn readyz(app: App) -> Result<axum::Json<serde_json::Value>, Problem> {
+    if app.engine().is_draining() {
+        return Err(Error::Draining.into());
+    }
+    Ok(axum::Json(serde_json::json!({ "status": "ready" })))
 }
 
 /// Says that the node is there, and who it is.

@@ -22,7 +22,7 @@ use super::openapi::{self, Operation, Told};
 use super::{
     App, agents, artifacts, bill, control, diff, events, keys, plans, problem, prune, runs,
 };
-use super::{healthz, transfer, why};
+use super::{healthz, readyz, transfer, why};
 
 /// The longest body of a request that may hold a workflow, in bytes.
 const PLAN_BODY_MAX: usize = 32 << 20;
@@ -222,6 +222,7 @@ fn of_the_rest() -> Vec<Route> {
             .refusing(&["key_not_found"]),
         to(GET, "/schemas/workflow.json", None, plans::schema, "The JSON Schema of workflow files"),
         to(GET, "/openapi.json", None, openapi::document, "This description"),
+        to(GET, "/readyz", None, readyz, "Whether the node takes work").refusing(&["draining"]),
         to(GET, "/healthz", None, healthz, "Whether the node is there"),
     ]
 }

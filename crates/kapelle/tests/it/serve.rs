@@ -5,6 +5,8 @@ use std::process::{Child, Stdio};
 
 use kapelle_api::{Client, EventKind, NewKey, NewRun, RunsQuery};
 
+use tokio::sync::watch;
+
 use crate::support::Folder;
 
 /// A server in the background, killed when this is dropped.
@@ -15,7 +17,11 @@ struct Server {
 
 impl Server {
     fn start(folder: &Folder) -> Self {
-        let mut command = folder.command("serve --listen 127.0.0.1:0");
+        Self::start_at(folder, "127.0.0.1:0")
+    }
+
+    fn start_at(folder: &Folder, at: &str) -> Self {
+        let mut command = folder.command(&format!("serve --listen {at}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -25,6 +31,11 @@ impl Server {
 
     fn client(&self, key: Option<&str>) -> Client {
         Client::url(&self.url, key)
+    }
+
+    /// Where it listens.
+    fn at(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
     }
 
     /// Tells it to leave, and waits until it has; its exit code.
@@ -125,4 +136,75 @@ fn a_server_others_can_reach_needs_a_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let refused = folder.run(&format!("serve --listen {}", taken.local_addr().unwrap())).expect(4);
     assert!(refused.err.contains("--listen"), "{}", refused.err);
+}
+
+/// The numbers of all events of a run, from a stream that is opened once more when the server is back.
+async fn watched(client: Client, run: String, mut back: watch::Receiver<bool>) -> Vec<u64> {
+    let (mut seen, mut after) = (Vec::new(), 0);
+    loop {
+        let mut events = client.events(&run, after);
+        let again = *back.borrow_and_update();
+        let why = loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    seen.extend(event.seq);
+                    if matches!(event.kind, EventKind::RunCompleted { .. }) {
+                        return seen;
+                    }
+                }
+                end => break end,
+            }
+        };
+        assert!(!again, "the stream broke off twice: {why:?}");
+        after = events.last_seq();
+        back.wait_for(|is_back| *is_back).await.unwrap();
+    }
+}
+
+/// Runs that are streamed while their server is ended by `end` and comes again.
+async fn outlive(end: fn(Server)) {
+    const RUNS: usize = 40;
+    let tasks: Vec<_> = (0..40)
+        .map(|n| format!("{{id: s{n}, agentName: echo, input: {{value: {n}}}{}}}", needs(n)))
+        .collect();
+    let long = workflow(&format!("{{id: long, tasks: [{}]}}", tasks.join(", ")));
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let (client, at) = (server.client(None), server.at());
+    let (mut runs, mut watching) = (Vec::new(), tokio::task::JoinSet::new());
+    let (is_back, back) = watch::channel(false);
+    for _ in 0..RUNS {
+        let run = client.submit(&long).await.unwrap().id;
+        watching.spawn(watched(client.clone(), run.clone(), back.clone()));
+        runs.push(run);
+    }
+    end(server);
+    let server = Server::start_at(&folder, &at);
+    is_back.send(true).unwrap();
+    let mut all = Vec::new();
+    while let Some(seen) = watching.join_next().await {
+        all.push(seen.unwrap());
+    }
+    for seen in &all {
+        assert_eq!(*seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+    }
+    // Whatever was acknowledged has come to its end.
+    for run in &runs {
+        assert_eq!(client.run(run).await.unwrap().status, "completed");
+    }
+    assert_eq!((all.len(), server.leave()), (RUNS, Some(0)));
+}
+
+fn needs(n: usize) -> String {
+    n.checked_sub(1).map_or_else(String::new, |before| format!(", dependencies: [s{before}]"))
+}
+
+#[tokio::test]
+async fn streams_go_on_after_a_kill_without_loss_or_repeat() {
+    outlive(drop).await;
+}
+
+#[tokio::test]
+async fn streams_go_on_after_a_leave_without_loss_or_repeat() {
+    outlive(|server| assert_eq!(server.leave(), Some(0))).await;
 }
