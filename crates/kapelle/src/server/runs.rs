@@ -69,8 +69,12 @@ pub(super) async fn fork(
     Body(how): Body<api::Fork>,
 ) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
     let run = app.find(&run).await?;
-    let plan = app.engine().run(app.tenant(), run).await?.plan().clone();
-    app.caller().check_plan(&plan.plan)?;
+    match app.engine().run(app.tenant(), run).await {
+        Ok(parent) => app.caller().check_plan(&parent.plan().plan)?,
+        // It was forked before, if it was, and that is the answer.
+        Err(Error::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
     let (task_id, key) = (task_of(how.task_id)?, key_of(&headers)?);
     let by_key = task_id.is_none() && key.is_some();
     let fork = Fork { run, from: how.from.into(), inputs: how.inputs, task_id, key };
