@@ -270,7 +270,8 @@ rules:
     for (seconds, other) in [("600", "601"), ("601", "600")] {
         let why = folder.run(&format!("why {id} nap")).expect(0).out;
         let which = format!("`tool:run_command`: {{\"command\":[\"sleep\",\"{seconds}\"]}}");
-        assert!(why.contains(&which) && !why.contains(other), "{why}");
+        let of_other = why.contains(&format!("\"{other}\""));
+        assert!(why.contains(&which) && !of_other, "{why}");
         let word = format!("runs resolve {id} nap --action complete --output");
         let mut command = with(&folder, &fake, &word);
         command.arg("\"it slept well\"");
