@@ -38,6 +38,8 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 /// By how much the pace falls when a call is refused, and rises when one is let in.
 const SLOWER: f64 = 0.7;
 const FASTER: f64 = 1.1;
+/// The same where it comes near to what was refused last.
+const CAREFULLY: f64 = 1.02;
 
 /// The pace of calls under one key.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +62,8 @@ struct State {
     begun: usize,
     /// How many were let in lately, and since when.
     lately: Option<(Instant, u32)>,
+    /// The pace at which a call was refused last, of one that was felt out.
+    refused_at: Option<f64>,
     /// The last one was sent.
     sent: Option<Instant>,
     /// How much an answer has been of late, in tokens.
@@ -349,7 +353,8 @@ impl State {
             self.lately.filter(|(at, _)| now - *at < FORGOTTEN).unwrap_or((now, 0));
         self.lately = Some((since, count + 1));
         if let Some(level) = self.requests.0.as_mut().filter(|_| !self.waiting.is_empty()) {
-            level.refill *= FASTER;
+            let is_near = self.refused_at.is_some_and(|pace| level.refill * FASTER >= pace);
+            level.refill *= if is_near { CAREFULLY } else { FASTER };
         }
     }
 
@@ -362,6 +367,7 @@ impl State {
         let lately = self.lately.filter(|(at, _)| now - *at < FORGOTTEN).map_or(0, |(_, n)| n);
         let first =
             (f64::from(lately) / FORGOTTEN.as_secs_f64()).max(1.0 / wait.as_secs_f64().max(1.0));
+        self.refused_at = self.requests.0.map(|known| known.refill).or(self.refused_at);
         let refill = self.requests.0.map_or(first, |known| known.refill * SLOWER);
         self.requests.0 = Some(Level { left: 0.0, limit: 1.0, refill, at: now });
     }
