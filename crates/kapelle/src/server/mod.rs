@@ -16,6 +16,7 @@ pub(crate) mod door;
 mod events;
 mod keys;
 mod local;
+mod once;
 pub(crate) mod openapi;
 mod plans;
 mod problem;
@@ -59,6 +60,10 @@ struct Inner {
     store: Option<PathBuf>,
     roster: Roster,
     keys: Arc<Keys>,
+    /// What a node keeps beside its runs.
+    records: Arc<dyn Records>,
+    /// Whose turn it is under an `Idempotency-Key`.
+    turns: once::Turns,
     /// Where runs from the network begin.
     roots: Roots,
     /// The runs that this node was asked to work on.
@@ -74,9 +79,10 @@ impl App {
         roster: Roster,
         (records, roots): (Arc<dyn Records>, Roots),
     ) -> Self {
-        let keys = Arc::new(Keys::new(records));
-        let (asked, leaving) = Default::default();
-        let inner = Arc::new(Inner { engine, store, roster, keys, roots, asked, leaving });
+        let keys = Arc::new(Keys::new(records.clone()));
+        let (turns, asked, leaving) = Default::default();
+        let inner = Inner { engine, store, roster, keys, records, turns, roots, asked, leaving };
+        let inner = Arc::new(inner);
         Self { inner, caller: Arc::new(Caller::owner()) }
     }
 
@@ -96,6 +102,14 @@ impl App {
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {
         &self.inner.keys
+    }
+
+    fn records(&self) -> &Arc<dyn Records> {
+        &self.inner.records
+    }
+
+    fn turns(&self) -> &once::Turns {
+        &self.inner.turns
     }
 
     pub(crate) fn roster(&self) -> &Roster {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::{Body, Query, Raw};
+use super::once::{KEY_MAX, Once};
 use super::problem::{self, Problem};
 use super::routes::{Route, routes};
 
@@ -186,11 +187,11 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
     (route.tell)(&mut operation);
     let Operation { schemas: back, mut parameters, request, answers, mut codes } = operation;
     *schemas = back;
-    if route.takes_key {
+    if route.once != Once::Unheeded {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "The same key never makes a second one.",
-            "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+            "description": "The same request under the same key is done once and answered alike.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": KEY_MAX },
         }));
         codes.extend(["bad_key", "key_reused"]);
     }

@@ -114,6 +114,10 @@ pub(super) fn by_status(codes: BTreeSet<&'static str>) -> BTreeMap<u16, Vec<&'st
     all
 }
 
+/// The code of an answer that is a problem, for those it passes on its way out.
+#[derive(Clone, Debug)]
+pub(super) struct Code(pub(super) Box<str>);
+
 /// A problem on its way out.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<api::Problem>);
@@ -148,6 +152,21 @@ impl Problem {
             problem.0.run = Some(run.to_string());
         }
         problem
+    }
+
+    /// The same of a request that makes no run.
+    pub(super) fn key_of_another(key: &str) -> Self {
+        let detail = format!("`Idempotency-Key: {key}` came with another request: take a new one");
+        Self::new("key_reused", detail)
+    }
+
+    /// It was begun under its key, by a process that ended before it said what became of it.
+    pub(super) fn begun_before(key: &str) -> Self {
+        let detail = format!(
+            "what became of the request under `Idempotency-Key: {key}` is not known: look at what it was \
+             to change, and if it is not done, ask under a new key"
+        );
+        Self::new("outcome_unknown", detail)
     }
 
     /// Whoever asks has not said who they are.
@@ -305,6 +324,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.0).expect("a problem is JSON");
         let json = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut answer = (status, json, body).into_response();
+        answer.extensions_mut().insert(Code(self.0.code.into()));
         if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status) {
             answer.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }

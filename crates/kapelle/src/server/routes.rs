@@ -18,6 +18,8 @@ use super::door::guard::{Guard, look};
 use super::door::permission::Permission::{
     self, AgentRead, BudgetRaise, RunApprove, SystemAdmin, TaskCancel, TaskRead, TaskSubmit,
 };
+use super::once::Once::{self, Begun, ByEngine, Unheeded};
+use super::once::once as only_once;
 use super::openapi::{self, Operation, Told};
 use super::{
     App, agents, artifacts, bill, control, diff, events, keys, plans, problem, prune, runs,
@@ -48,8 +50,8 @@ pub(super) struct Route {
     pub(super) refuses: &'static [&'static str],
     /// The media type of its answer, where that is no JSON.
     pub(super) gives: Option<&'static str>,
-    /// It heeds `Idempotency-Key`.
-    pub(super) takes_key: bool,
+    /// What becomes of `Idempotency-Key`.
+    pub(super) once: Once,
     /// What its handler takes and gives.
     pub(super) tell: fn(&mut Operation),
     /// The longest body, in bytes.
@@ -66,8 +68,9 @@ fn to<T: 'static, U, H: Handler<T, App> + Told<U>>(
 ) -> Route {
     let filter = MethodFilter::try_from(method.clone()).expect("a usual method");
     let (needs, handler, tell) = (needs.into(), on(filter, handler), H::tell);
-    let (refuses, gives, takes_key, body_max) = (&[][..], None, false, BODY_MAX);
-    Route { method, path, needs, summary, refuses, gives, takes_key, tell, body_max, handler }
+    let once = if method == Method::POST { Once::Kept } else { Once::Unheeded };
+    let (refuses, gives, body_max) = (&[][..], None, BODY_MAX);
+    Route { method, path, needs, summary, refuses, gives, once, tell, body_max, handler }
 }
 
 impl Route {
@@ -93,8 +96,8 @@ impl Route {
         [groups[0], groups[1], groups[2], step, self.refuses].into_iter().flatten().copied()
     }
 
-    fn once(self) -> Self {
-        Self { takes_key: true, ..self }
+    fn once(self, once: Once) -> Self {
+        Self { once, ..self }
     }
 }
 
@@ -111,7 +114,7 @@ fn of_runs() -> Vec<Route> {
     vec![
         to(GET, "/runs", TaskRead, runs::list, "List runs, newest first"),
         to(POST, "/runs", TaskSubmit, runs::create, "Create a run and work on it")
-            .once()
+            .once(ByEngine)
             .refusing(PLAN)
             .with_body_of(PLAN_BODY_MAX),
         to(GET, "/runs/{run}", TaskRead, runs::show, "A run with its steps and what they gave")
@@ -126,7 +129,7 @@ fn of_runs() -> Vec<Route> {
         .giving("text/event-stream"),
         to(GET, "/runs/{run}/diff/{other}", TaskRead, diff::diff, "What differs between two runs"),
         to(POST, "/runs/{run}/fork", TaskSubmit, runs::fork, "Do a run anew from a step on")
-            .once()
+            .once(ByEngine)
             .refusing(&[
                 "step_not_found",
                 "task_conflict",
@@ -166,6 +169,7 @@ fn of_runs() -> Vec<Route> {
         )
         .refusing(&["no_question", "no_answer"]),
         to(POST, "/runs/{run}/budget", BudgetRaise, bill::raise, "Let a run or a step spend more")
+            .once(Begun)
             .refusing(&["no_budget", "step_not_found"]),
         to(GET, "/runs/{run}/bill", TaskRead, bill::bill, "What a run has cost"),
     ]
@@ -197,6 +201,7 @@ fn of_the_rest() -> Vec<Route> {
             plans::check,
             "Everything that is wrong with a workflow or a plan",
         )
+        .once(Unheeded)
         .with_body_of(PLAN_BODY_MAX),
         to(
             POST,
@@ -205,6 +210,7 @@ fn of_the_rest() -> Vec<Route> {
             plans::analyze,
             "Waves, critical path and duration of a plan",
         )
+        .once(Unheeded)
         .refusing(PLAN)
         .with_body_of(PLAN_BODY_MAX),
         to(GET, "/agents", AgentRead, agents::list, "List agents"),
@@ -216,7 +222,7 @@ fn of_the_rest() -> Vec<Route> {
             "An agent, with the schemas of its actions",
         )
         .refusing(&["agent_not_found"]),
-        to(POST, "/keys", SystemAdmin, keys::create, "Make a key"),
+        to(POST, "/keys", SystemAdmin, keys::create, "Make a key").once(Unheeded),
         to(GET, "/keys", SystemAdmin, keys::list, "List keys"),
         to(DELETE, "/keys/{key}", SystemAdmin, keys::revoke, "Make a key open nothing any more")
             .refusing(&["key_not_found"]),
@@ -237,12 +243,15 @@ pub(crate) fn guarded(app: App, guard: Arc<Guard>) -> Router {
 /// A router over all of them.
 pub(crate) fn router(app: App) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| {
-        let Route { method, path, needs, body_max, handler, .. } = route;
+        let Route { method, path, needs, once, body_max, handler, .. } = route;
         let check = move |app: App, request: Request, next: Next| {
             let method = method.clone();
             async move {
                 match app.caller().check(needs) {
-                    Ok(()) => next.run(request).await,
+                    Ok(()) => {
+                        let done = only_once(app, request, next, (once, body_max)).await;
+                        done.unwrap_or_else(problem::Problem::into_response)
+                    }
                     Err(problem) => {
                         tracing::info!(%method, path, caller = %app.caller().name, "refused");
                         problem.into_response()

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::body::{Body, Query};
 use super::events::failure_of;
+use super::once::key_of;
 use super::problem::{Problem, node_of};
 use super::{App, artifacts, credentials, plans};
 
@@ -24,9 +25,6 @@ const PAGE: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 /// The longest `task_id`, in bytes: a submit key has room for 255 with what is put before it.
 const TASK_ID_MAX: usize = 250;
-
-/// The longest `Idempotency-Key`, in bytes.
-const KEY_MAX: usize = 255;
 
 /// Creates a run and works on it: 201, or 200 for one that was there under the same `task_id` or,
 /// without one, the same `Idempotency-Key`.
@@ -105,17 +103,6 @@ fn task_of(id: Option<String>) -> Result<Option<Box<str>>, Problem> {
         return Err(Problem::invalid("bad_body", detail));
     }
     Ok(id.map(String::into_boxed_str))
-}
-
-fn key_of(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    match key.to_str() {
-        Ok(key) if (1..=KEY_MAX).contains(&key.len()) => Ok(Some(key.into())),
-        _ => {
-            let detail = format!("`Idempotency-Key` has 1 to {KEY_MAX} visible characters");
-            Err(Problem::invalid("bad_key", detail))
-        }
-    }
 }
 
 /// Where the paths of a run begin. Who is not the store's owner has no say over all of this machine.

@@ -130,3 +130,45 @@ fn a_request_with_the_same_key_makes_no_second_run() {
     let (status, long) = post(&"k".repeat(256), 1);
     assert_eq!((status, &long["code"]), (400, &json!("bad_key")), "{long}");
 }
+
+#[test]
+fn what_was_done_under_a_key_is_answered_again_and_not_done_again() {
+    let folder = Folder::new();
+    let gated = "{id: gated, config: {budget: {tokens: 100}}, \
+        tasks: [{id: gate, approval: {}}, {id: other, approval: {}}]}";
+    folder.write("workflow.yaml", gated);
+    let mut node = folder.start("run . --json --wait");
+    let run = run_of(&node.wait_for("approval_requested", Some("gate")));
+    let socket = folder.socket();
+    let raise = |key: &str, tokens: u32| {
+        let body = json!({ "tokens": tokens }).to_string();
+        let (request, key) =
+            (format!("POST /runs/{run}/budget"), format!("idempotency-key: {key}"));
+        raw(&socket, &request, &[&key], &body)
+    };
+    // Twins at once: one of them is done, and both hear the same.
+    let twins: Vec<_> = std::thread::scope(|all| {
+        let twins: Vec<_> = (0..8).map(|_| all.spawn(|| raise("one", 11))).collect();
+        twins.into_iter().map(|twin| twin.join().unwrap()).collect()
+    });
+    assert!(twins.iter().all(|twin| *twin == twins[0] && twin.0 == 200), "{twins:?}");
+    let (status, problem) = raise("one", 12);
+    assert_eq!((status, &problem["code"]), (422, &json!("key_reused")), "{problem}");
+    // What is refused is not kept.
+    let word = format!("POST /runs/{run}/steps/gate/resolve");
+    let resolve = || raw(&socket, &word, &["idempotency-key: two"], "{\"action\": \"skip\"}");
+    assert_eq!(resolve().1["code"], "not_blocked");
+    let approve = format!("POST /runs/{run}/approvals/gate");
+    let say = |key: &str| {
+        raw(&socket, &approve, &[&format!("idempotency-key: {key}")], "{\"decision\": \"approve\"}")
+    };
+    let said = say("three");
+    assert_eq!(said.0, 200, "{said:?}");
+    assert_eq!(say("three"), said);
+    let late = say("four");
+    assert_eq!((late.0, &late.1["code"]), (409, &json!("not_asked")));
+    raw(&socket, &format!("POST /runs/{run}/cancel"), &[], "");
+    node.finish().expect(1);
+    let events = folder.run(&format!("runs events {run} --json")).expect(0).out;
+    assert_eq!(events.matches("budget_raised").count(), 1, "{events}");
+}
