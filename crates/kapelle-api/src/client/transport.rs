@@ -16,14 +16,14 @@ pub type Body = BoxStream<'static, Result<Bytes, Unreachable>>;
 
 /// The server did not answer, or not to the end. Whether it did what was asked is not known.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "{server} cannot be reached: {message}; end that process or remove what stands in its place, then repeat: whoever comes next takes its runs over"
-)]
+#[error("{server} cannot be reached: {message}; {hint}")]
 pub struct Unreachable {
     /// Which server.
     pub server: String,
     /// What went wrong.
     pub message: String,
+    /// What would help.
+    pub hint: &'static str,
     /// Nobody was there: it did nothing.
     pub is_unsent: bool,
 }
@@ -45,12 +45,19 @@ pub(super) struct Remote {
     http: reqwest::Client,
     base: String,
     server: String,
+    hint: &'static str,
 }
+
+/// What would help where a node of this machine does not answer.
+const NODE: &str = "end that process or remove what stands in its place, then repeat: whoever comes next takes its runs over";
+/// The same for a server.
+const SERVER: &str =
+    "see whether it runs and is called so, then repeat: what it was told is on its disk";
 
 impl Remote {
     pub(super) fn socket(path: &std::path::Path) -> Self {
         let http = builder().unix_socket(path.to_path_buf());
-        Self::new(http, "http://kapelle", format!("the node at `{}`", path.display()))
+        Self::new(http, "http://kapelle", format!("the node at `{}`", path.display()), NODE)
     }
 
     pub(super) fn url(base: &str, key: Option<&str>) -> Self {
@@ -60,12 +67,12 @@ impl Remote {
             Some((http::header::AUTHORIZATION, shown))
         });
         let http = builder().default_headers(shown.into_iter().collect());
-        Self::new(http, base.trim_end_matches('/'), format!("`{base}`"))
+        Self::new(http, base.trim_end_matches('/'), format!("`{base}`"), SERVER)
     }
 
-    fn new(http: reqwest::ClientBuilder, base: &str, server: String) -> Self {
+    fn new(http: reqwest::ClientBuilder, base: &str, server: String, hint: &'static str) -> Self {
         let http = http.build().expect("the options are constant");
-        Self { http, base: base.to_owned(), server }
+        Self { http, base: base.to_owned(), server, hint }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Unreachable {
@@ -75,7 +82,8 @@ impl Remote {
             message = format!("{message}: {cause}");
             source = cause.source();
         }
-        Unreachable { server: self.server.clone(), message, is_unsent: error.is_connect() }
+        let is_unsent = error.is_connect();
+        Unreachable { server: self.server.clone(), message, hint: self.hint, is_unsent }
     }
 }
 
@@ -106,12 +114,13 @@ impl Transport for Remote {
             if let Some(headers) = answer.headers_mut() {
                 *headers = response.headers().clone();
             }
-            let server = self.server.clone();
+            let (server, hint) = (self.server.clone(), self.hint);
             let body = response
                 .bytes_stream()
                 .map_err(move |error| Unreachable {
                     server: server.clone(),
                     message: error.to_string(),
+                    hint,
                     is_unsent: false,
                 })
                 .boxed();

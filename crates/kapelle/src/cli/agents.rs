@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kapelle_agents::files::{AgentFile, Broken, Shadowed, Shelf, Shelved};
-use kapelle_api as api;
+use kapelle_api::{self as api, Client};
 
 use super::exit::{Exit, Stop};
 use super::out;
@@ -43,8 +43,13 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
     if let Command::Check { folder, json } = command {
         return check(&folder, json);
     }
-    let node = settings.without_store().await?;
-    let client = node.app.client();
+    match settings.server() {
+        Some(client) => ask(command, client).await,
+        None => ask(command, &settings.without_store().await?.app.client()).await,
+    }
+}
+
+async fn ask(command: Command, client: &Client) -> Result<Exit, Stop> {
     match command {
         Command::Check { .. } => {}
         Command::List { json: true } => out::json(&client.agents().await?)?,

@@ -101,7 +101,12 @@ impl From<api::client::Error> for Stop {
             Some("outcome_unknown" | "run_damaged") => Exit::Store,
             Some(_) => Exit::Usage,
         };
-        Self::new(exit, error)
+        match error.code() {
+            Some("unauthenticated") => {
+                Self::new(exit, format!("{error}; here the key is in `KAPELLE_KEY`"))
+            }
+            _ => Self::new(exit, error),
+        }
     }
 }
 

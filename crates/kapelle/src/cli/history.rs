@@ -9,9 +9,9 @@ use kapelle_api::{self as api, Client};
 use kapelle_engine::EXPORT_MAX;
 
 use super::exit::{Exit, Stop};
-use super::follow::{Wanted, follow};
+use super::follow::{Wanted, follow, follow_there};
 use super::run::How;
-use super::session::Settings;
+use super::session::{Settings, with_store};
 use super::view::View;
 use super::{input, out};
 use crate::node::Node;
@@ -138,11 +138,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Stop> {
 
 pub(crate) async fn import(args: Import, settings: &Settings) -> Result<Exit, Stop> {
     let file = read(&args.file)?;
-    // The store is made if there is none.
-    let node = settings.open().await?;
-    let taken = node.app.client().import(file.into()).await;
-    node.close(std::time::Duration::ZERO).await?;
-    let taken = taken?;
+    let taken =
+        with_store(settings, async |client, _| Ok(client.import(file.into()).await?)).await?;
     if args.json {
         out::json(&taken)?;
         return Ok(Exit::Done);
@@ -172,11 +169,17 @@ pub(crate) struct Fork {
 
 /// Forks a run and follows the new one to its end.
 pub(crate) async fn fork(args: Fork, settings: &Settings) -> Result<Exit, Stop> {
+    if let Some(client) = settings.server() {
+        let inputs = inputs(None, client, &args.run, &args.inputs).await;
+        let how = api::Fork { from: args.from, inputs, task_id: args.task_id };
+        let run = client.fork(&args.run, &how).await?.id;
+        return follow_there(client, &run, None, &args.how, settings).await;
+    }
     let node = settings.look_to_work().await?;
     let client = node.app.client();
     let how = api::Fork {
         from: args.from,
-        inputs: inputs(&node, &client, &args.run, &args.inputs).await,
+        inputs: inputs(Some(&node), &client, &args.run, &args.inputs).await,
         task_id: args.task_id,
     };
     let submitted = match client.fork(&args.run, &how).await {
@@ -191,12 +194,17 @@ pub(crate) async fn fork(args: Fork, settings: &Settings) -> Result<Exit, Stop> 
     follow(node, settings, vec![wanted], args.how.people(), view).await
 }
 
-/// Inputs as the plan of the run says. Where that is gone its key may still be known: they are read
-/// as well as they can be.
-async fn inputs(node: &Node, client: &Client, run: &str, given: &[(String, String)]) -> api::Json {
+/// Inputs as the plan of the run says. Where that is gone, or elsewhere, they are read as well as they can be:
+/// its key may still be known.
+async fn inputs(
+    node: Option<&Node>,
+    client: &Client,
+    run: &str,
+    given: &[(String, String)],
+) -> api::Json {
     let id = client.run(run).await.ok().and_then(|run| run.id.parse().ok());
-    let parent = match id {
-        Some(id) => node.engine().run(node.app.tenant(), id).await.ok(),
+    let parent = match id.zip(node) {
+        Some((id, node)) => node.engine().run(node.app.tenant(), id).await.ok(),
         None => None,
     };
     let schema = |name: &str| parent.as_ref()?.plan().plan.inputs.get(name).cloned();

@@ -30,6 +30,14 @@ pub(crate) fn workflow(path: &Path, agents: &Agents) -> Result<Workflow, Stop> {
     workflow.ok_or_else(|| invalid(&problems, &path.display().to_string()))
 }
 
+/// A workflow as it is written, with the name of its file and what is to be seen of its plan from here.
+pub(crate) fn written(path: &Path) -> Result<(String, String, Option<Plan>), Stop> {
+    let (name, bytes) = bytes(path)?;
+    let plan = Workflow::read(&name, &bytes, None).workflow.map(|workflow| workflow.plan);
+    let text = String::from_utf8(bytes);
+    Ok((name.clone(), text.map_err(|_| Stop::usage(format!("`{name}` is no UTF-8")))?, plan))
+}
+
 fn bytes(path: &Path) -> Result<(String, Vec<u8>), Stop> {
     let path = if path.is_dir() { in_folder(path)? } else { path.to_path_buf() };
     let name = path.display().to_string();

@@ -4,7 +4,7 @@ use kapelle_api::{self as api, Client};
 
 use super::exit::{Exit, Stop};
 use super::out;
-use super::session::Settings;
+use super::session::{Settings, with_store};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -49,10 +49,8 @@ pub(crate) struct Create {
 }
 
 pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
-    // The first key comes before the first run: the store is made if there is none.
-    let node = settings.open().await?;
-    let done = ask(command, &node.app.client()).await;
-    node.close(std::time::Duration::ZERO).await?;
+    // The first key comes before the first run.
+    let done = with_store(settings, async |client, _| ask(command, client).await).await;
     done.map(|()| Exit::Done)
 }
 

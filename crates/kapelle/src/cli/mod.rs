@@ -36,7 +36,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Format};
 use exit::{Exit, Stop};
-use session::Settings;
+use session::{Named, Server, Settings};
 
 /// A durable orchestra for AI agents: runs workflows that survive whatever happens to this process
 ///
@@ -56,6 +56,16 @@ struct Cli {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
+    /// The server to ask instead of a store on this machine; its key is in `KAPELLE_KEY`
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "KAPELLE_SERVER",
+        hide_env_values = true,
+        conflicts_with = "store"
+    )]
+    server: Option<String>,
     /// A folder of agent files that go before all others; may be given several times
     #[arg(long, global = true, value_name = "DIR")]
     agents: Vec<PathBuf>,
@@ -110,6 +120,17 @@ enum Command {
 }
 
 impl Command {
+    /// What it is called, if it is about this machine, whatever server there is.
+    const fn here(&self) -> Option<&'static str> {
+        match self {
+            Self::Serve(_) => Some("serve"),
+            Self::Doctor(_) => Some("doctor"),
+            Self::Bench(_) => Some("bench"),
+            Self::Dev(_) => Some("dev"),
+            _ => None,
+        }
+    }
+
     /// The workflow files that it is about.
     fn workflows(&self) -> &[PathBuf] {
         match self {
@@ -153,7 +174,9 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let mut agents = cli.agents;
     agents.extend(cli.command.workflows().iter().filter_map(|file| agent_folders::beside(file)));
     let workflows = cli.command.workflows().iter().filter(|file| file.is_file()).cloned().collect();
-    let settings = Settings::new(cli.store, config, cli.config, agents, workflows)?;
+    let server = cli.server.map(|url| Server::named(&url, cli.command.here())).transpose()?;
+    let named = Named { store: cli.store, server, config_file: cli.config, agents, workflows };
+    let settings = Settings::new(config, named)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));

@@ -5,10 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kapelle_api as api;
+use kapelle_api::{self as api, Client};
 
 use super::exit::{Exit, Stop};
-use super::follow::{People, Wanted, follow};
+use super::follow::{People, Wanted, follow, follow_there};
 use super::session::Settings;
 use super::view::View;
 use super::{detached, input, out};
@@ -66,6 +66,9 @@ impl How {
 }
 
 pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
+    if let Some(client) = settings.server() {
+        return run_there(client, &args, settings).await;
+    }
     let new = new_run(&args, settings)?;
     if args.detach {
         return detached::submit(&new, settings).await;
@@ -93,6 +96,33 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<Exit, Stop> {
     let end = follow(node, settings, vec![wanted], args.how.people(), view).await;
     ended(tape.as_deref(), &end);
     end
+}
+
+/// Submits a workflow to a server, as it is written: whether it is right is for the server to say.
+async fn run_there(client: &Client, args: &Args, settings: &Settings) -> Result<Exit, Stop> {
+    if args.record.is_some() || args.replay.is_some() {
+        return Err(Stop::usage("a cassette is of calls of this machine: leave out `--server`"));
+    }
+    let (file, text, plan) = input::written(&args.file)?;
+    let inputs = match &plan {
+        Some(plan) => input::inputs(plan, args.inputs_file.as_deref(), &args.inputs)?,
+        None => api::Json::Null,
+    };
+    let new = api::NewRun {
+        workflow: Some(text),
+        file: Some(file),
+        inputs,
+        task_id: args.task_id.clone(),
+        manual: args.manual,
+        max_parallel: args.max_parallel,
+        ..api::NewRun::default()
+    };
+    let submitted = client.submit(&new).await?;
+    if args.detach {
+        out::line(&submitted.id)?;
+        return Ok(Exit::Done);
+    }
+    follow_there(client, &submitted.id, plan.as_ref(), &args.how, settings).await
 }
 
 /// Says what became of the cassette, if there is one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kapelle_api::{self as api, Client, Decision, Resolve, Wish};
 
 use super::exit::{Exit, Stop};
-use super::follow::{Wanted, follow, watch};
+use super::follow::{Wanted, follow, follow_there, watch};
 use super::run::{How, ended};
 use super::session::{Settings, with_client, with_reader};
 use super::view::View;
@@ -244,7 +244,11 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
         Command::Fork(args) => history::fork(args, settings).await,
         Command::Import(args) => history::import(args, settings).await,
         Command::Watch { run, json } => {
-            let shown = (View::new(json, 1), How { json, wait: false }.people());
+            let view = match settings.server() {
+                Some(_) => View::without_plan(json),
+                None => View::new(json, 1),
+            };
+            let shown = (view, How { json, wait: false }.people());
             with_reader(settings, async |client, node| {
                 watch(client, node, &run, shown, settings).await
             })
@@ -269,7 +273,7 @@ pub(crate) async fn perform(command: Command, settings: &Settings) -> Result<Exi
 async fn ask(
     command: Command,
     client: &Client,
-    node: &Node,
+    node: Option<&Node>,
     settings: &Settings,
 ) -> Result<Exit, Stop> {
     let teller = Teller { node, settings };
@@ -399,6 +403,15 @@ async fn events(client: &Client, run: &str, mut after: u64, json: bool) -> Resul
 }
 
 async fn resume(args: Resume, settings: &Settings) -> Result<Exit, Stop> {
+    if let Some(client) = settings.server() {
+        let Some(run) = args.run.filter(|_| args.record.is_none() && args.replay.is_none()) else {
+            let message =
+                "a server works on all runs: name the one that is paused, without a cassette";
+            return Err(Stop::usage(message));
+        };
+        let run = client.resume(&run, &Wish::default()).await?.id;
+        return follow_there(client, &run, None, &args.how, settings).await;
+    }
     let tape = tape(&args, settings).await?;
     settings.expect_store()?;
     let node = settings.open_with(tape.clone()).await?;
@@ -423,6 +436,7 @@ async fn tape(args: &Resume, settings: &Settings) -> Result<Option<Arc<Tape>>, S
         return Ok(None);
     };
     with_reader(settings, async |client, node| {
+        let Some(node) = node else { return Ok(None) };
         let id = client.run(run).await?.id.parse().map_err(Stop::usage)?;
         if let Some(other) = node.engine().owner(id).await? {
             let word = format!("process {} works on the run: its calls are not ours", other.pid);
@@ -512,19 +526,21 @@ async fn to_its_end(client: &Client, mut told: api::Told) -> Result<api::Told, S
 
 /// Tells what came of a command.
 struct Teller<'a> {
-    node: &'a Node,
+    /// `None`: a server was told, which works on all runs.
+    node: Option<&'a Node>,
     settings: &'a Settings,
 }
 
 impl Teller<'_> {
     /// Whether another process works on the run, or did until its end: this one is about to leave.
     async fn works_elsewhere(&self, told: &api::Told) -> Result<bool, Stop> {
+        let Some(node) = self.node else { return Ok(true) };
         let run = told.id.parse().map_err(Stop::usage)?;
-        let engine = self.node.engine();
+        let engine = node.engine();
         if !told.worked_on || engine.owner(run).await?.is_some() {
             return Ok(told.worked_on);
         }
-        let row = engine.journal().run(self.node.app.tenant(), run).await?;
+        let row = engine.journal().run(node.app.tenant(), run).await?;
         Ok(row.is_some_and(|row| !row.open))
     }
 

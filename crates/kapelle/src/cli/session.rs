@@ -19,35 +19,62 @@ use crate::node::{self, Node, Place, Reachable, Setup};
 pub(crate) struct Settings {
     pub(crate) place: Place,
     pub(crate) config: Config,
-    config_file: Option<PathBuf>,
-    /// The store was named: what is printed for the user to type has to name it too.
-    store: Option<String>,
-    /// Folders of agent files that were named.
-    agents: Vec<PathBuf>,
-    /// The workflows that it is about.
-    workflows: Vec<PathBuf>,
+    /// What was named: what is printed for the user to type has to name it too.
+    named: Named,
     shelf: Arc<Shelf>,
 }
 
+/// What the arguments name.
+pub(crate) struct Named {
+    pub(crate) store: Option<String>,
+    pub(crate) server: Option<Server>,
+    pub(crate) config_file: Option<PathBuf>,
+    /// Folders of agent files.
+    pub(crate) agents: Vec<PathBuf>,
+    /// The workflows that it is about.
+    pub(crate) workflows: Vec<PathBuf>,
+}
+
+/// A server that is asked instead of a store on this machine.
+pub(crate) struct Server {
+    url: String,
+    client: Client,
+}
+
+impl Server {
+    /// The one at `url`, with the key of the environment. A command that is about this machine has no use for it.
+    pub(crate) fn named(url: &str, here: Option<&str>) -> Result<Self, Stop> {
+        if let Some(command) = here {
+            return Err(Stop::usage(format!(
+                "`{command}` is about this machine: leave out `--server` and `KAPELLE_SERVER`"
+            )));
+        }
+        let known = url::Url::parse(url).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        if !known {
+            let message =
+                "`--server` is a URL such as `http://127.0.0.1:4700`; its key is in `KAPELLE_KEY`";
+            return Err(Stop::usage(message));
+        }
+        let key = std::env::var("KAPELLE_KEY").ok().filter(|key| !key.is_empty());
+        let client = Client::url(url, key.as_deref());
+        Ok(Self { url: url.to_owned(), client })
+    }
+}
+
 impl Settings {
-    pub(crate) fn new(
-        store: Option<String>,
-        config: Config,
-        config_file: Option<PathBuf>,
-        agents: Vec<PathBuf>,
-        workflows: Vec<PathBuf>,
-    ) -> Result<Self, Stop> {
-        let named = store.clone().unwrap_or_else(|| config.store.clone());
-        let shelf = Arc::new(Shelf::new(agent_folders::all(&agents)?));
-        Ok(Self {
-            place: Place::named(&named),
-            config,
-            config_file,
-            store,
-            agents,
-            workflows,
-            shelf,
-        })
+    pub(crate) fn new(config: Config, named: Named) -> Result<Self, Stop> {
+        let place = Place::named(named.store.as_ref().unwrap_or(&config.store));
+        let shelf = Arc::new(Shelf::new(agent_folders::all(&named.agents)?));
+        Ok(Self { place, config, named, shelf })
+    }
+
+    /// The server to ask, if it is not a store on this machine.
+    pub(crate) fn server(&self) -> Option<&Client> {
+        self.named.server.as_ref().map(|server| &server.client)
     }
 
     /// The agents that a workflow can name.
@@ -57,27 +84,28 @@ impl Settings {
 
     /// A command line of ours about the same store.
     pub(crate) fn command(&self, rest: &str) -> String {
-        match &self.store {
-            Some(store) => format!("kapelle --store {} {rest}", quoted(store)),
-            None => format!("kapelle {rest}"),
+        match (&self.named.server, &self.named.store) {
+            (Some(server), _) => format!("kapelle --server {} {rest}", quoted(&server.url)),
+            (None, Some(store)) => format!("kapelle --store {} {rest}", quoted(store)),
+            (None, None) => format!("kapelle {rest}"),
         }
     }
 
     /// The configuration file that was read, if there was one.
     pub(crate) fn config_file(&self) -> Option<&std::path::Path> {
-        self.config_file.as_deref()
+        self.named.config_file.as_deref()
     }
 
     /// The arguments that make another process see the same store and configuration.
     pub(crate) fn arguments(&self) -> Vec<std::ffi::OsString> {
         let mut arguments = Vec::new();
-        if let Some(store) = &self.store {
+        if let Some(store) = &self.named.store {
             arguments.extend(["--store".into(), store.into()]);
         }
-        if let Some(file) = &self.config_file {
+        if let Some(file) = &self.named.config_file {
             arguments.extend(["--config".into(), file.into()]);
         }
-        for folder in &self.agents {
+        for folder in &self.named.agents {
             arguments.extend(["--agents".into(), folder.into()]);
         }
         arguments
@@ -87,7 +115,7 @@ impl Settings {
     fn reserved(&self) -> Reserved {
         let keys = self.config.providers.values().filter_map(|provider| provider.key_file.clone());
         let agents = self.shelf.folders().iter().cloned();
-        let own = self.config_file.iter().chain(&self.workflows).cloned();
+        let own = self.named.config_file.iter().chain(&self.named.workflows).cloned();
         Reserved { secret: keys.collect(), obeyed: own.chain(agents).collect() }
     }
 
@@ -216,27 +244,44 @@ fn end_at_once(error: &journal::Error) {
     std::process::exit(Exit::Store as i32);
 }
 
-/// Does `work` with a client of the store, and leaves.
+/// Does `work` with a client of the server or the store, and leaves.
 pub(crate) async fn with_client<T>(
     settings: &Settings,
-    work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
+    work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    served_by(settings.look().await?, work).await
+    match settings.server() {
+        Some(client) => work(client, None).await,
+        None => served_by(settings.look().await?, work).await,
+    }
 }
 
 /// The same for work that only reads.
 pub(crate) async fn with_reader<T>(
     settings: &Settings,
-    work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
+    work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    served_by(settings.read().await?, work).await
+    match settings.server() {
+        Some(client) => work(client, None).await,
+        None => served_by(settings.read().await?, work).await,
+    }
+}
+
+/// The same for work that makes the store if there is none.
+pub(crate) async fn with_store<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    match settings.server() {
+        Some(client) => work(client, None).await,
+        None => served_by(settings.open().await?, work).await,
+    }
 }
 
 async fn served_by<T>(
     node: Node,
-    work: impl AsyncFnOnce(&Client, &Node) -> Result<T, Stop>,
+    work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    let done = work(&node.app.client(), &node).await;
+    let done = work(&node.app.client(), Some(&node)).await;
     node.close(std::time::Duration::ZERO).await?;
     done
 }

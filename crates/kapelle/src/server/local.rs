@@ -31,6 +31,7 @@ impl Transport for Local {
             let response = answered.unwrap_or_else(|never| match never {});
             Ok(response.map(|body| {
                 let broken = |error: axum::Error| Unreachable {
+                    hint: "this process has ended it",
                     server: "this process".to_owned(),
                     message: error.to_string(),
                     is_unsent: false,

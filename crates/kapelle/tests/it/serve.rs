@@ -7,7 +7,7 @@ use kapelle_api::{Client, EventKind, NewKey, NewRun, RunsQuery};
 
 use tokio::sync::watch;
 
-use crate::support::Folder;
+use crate::support::{Folder, Running};
 
 /// A server in the background, killed when this is dropped.
 struct Server {
@@ -207,4 +207,58 @@ async fn streams_go_on_after_a_kill_without_loss_or_repeat() {
 #[tokio::test]
 async fn streams_go_on_after_a_leave_without_loss_or_repeat() {
     outlive(|server| assert_eq!(server.leave(), Some(0))).await;
+}
+
+#[test]
+fn the_command_line_asks_a_server_as_it_asks_a_store() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let server = Server::start(&folder);
+    let made = folder.run("keys create --name me --role admin --json").expect(0).json();
+    let key = made["key"].as_str().unwrap();
+    let url = server.url.clone();
+    let ask =
+        |line: &str| elsewhere.run_with(line, &[("KAPELLE_SERVER", &url), ("KAPELLE_KEY", key)]);
+    elsewhere.write("one.yaml", ONE);
+    let done = ask("run one.yaml --json").expect(0);
+    assert_eq!(done.last()["type"], "run_completed", "{}", done.out);
+    // Whoever is no person does not wait for one, and is told where to say what.
+    let gated = "{id: gated, inputs: {n: {type: integer}}, tasks: [\
+        {id: gate, approval: {}}, {id: a, agentName: echo, input: {value: '{{ inputs.n }}'}, dependencies: [gate]}]}";
+    elsewhere.write("gated.yaml", gated);
+    let wrong = ask("run gated.yaml --input n=x").expect(2);
+    assert!(wrong.err.contains("inputs.n"), "{}", wrong.err);
+    let waits = ask("run gated.yaml --input n=7 --task-id seven").expect(5);
+    let hint = format!("kapelle --server {} runs approve", server.url);
+    assert!(waits.out.contains(&hint) || waits.err.contains(&hint), "{waits:?}");
+    assert!(ask("runs list").expect(0).out.contains("gated"));
+    assert!(ask("why seven").expect(0).out.contains("gate"));
+    ask("runs approve seven gate").expect(0);
+    let watched = ask("runs watch seven --json").expect(0);
+    assert_eq!(watched.last()["output"], 7, "{}", watched.out);
+    assert_eq!(ask("runs show seven --json").expect(0).json()["status"], "completed");
+    let forked = ask("runs fork seven --from a --json").expect(0);
+    assert_eq!(forked.last()["output"], 7, "{}", forked.out);
+    assert!(ask("agents list").expect(0).out.contains("echo"));
+    assert!(ask("keys list").expect(0).out.contains("me"));
+    assert!(ask("artifacts list seven").expect(0).out.contains("DIGEST"));
+    // A server that is killed and comes back is waited for.
+    let mut command = elsewhere.command("run gated.yaml --input n=8 --task-id eight --json --wait");
+    command.envs([("KAPELLE_SERVER", &*server.url), ("KAPELLE_KEY", key)]);
+    let mut eight = Running::of(command);
+    eight.wait_for("approval_requested", Some("gate"));
+    let at = server.at();
+    drop(server);
+    let server = Server::start_at(&folder, &at);
+    ask("runs approve eight gate").expect(0);
+    assert_eq!(eight.finish().expect(0).last()["output"], 8);
+    // It has no store here, and made none.
+    assert!(!elsewhere.path().join(".kapelle").exists());
+
+    let refused = elsewhere.run_with("runs list", &[("KAPELLE_SERVER", &server.url)]).expect(2);
+    assert!(refused.err.contains("KAPELLE_KEY"), "{}", refused.err);
+    assert!(!elsewhere.run("--server ftp://x runs list").expect(2).out.contains("RUN"));
+    let here = elsewhere.run("--server http://127.0.0.1:1 serve").expect(2);
+    assert!(here.err.contains("about this machine"), "{}", here.err);
+    let nobody = elsewhere.run("--server http://127.0.0.1:1 runs list").expect(4);
+    assert!(nobody.err.contains("cannot be reached"), "{}", nobody.err);
 }

@@ -31,7 +31,9 @@ impl Folder {
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(KAPELLE);
         command.args(line.split_whitespace()).current_dir(self.path()).stdin(Stdio::null());
-        for name in ["KAPELLE_STORE", "KAPELLE_CONFIG", "XDG_RUNTIME_DIR"] {
+        for name in
+            ["KAPELLE_STORE", "KAPELLE_CONFIG", "KAPELLE_SERVER", "KAPELLE_KEY", "XDG_RUNTIME_DIR"]
+        {
             command.env_remove(name);
         }
         // Nobody is asked whom a test does not name.
@@ -47,6 +49,11 @@ impl Folder {
 
     pub(crate) fn run(&self, line: &str) -> Done {
         Done::of(line, &self.command(line).output().unwrap())
+    }
+
+    /// The same with variables of its own.
+    pub(crate) fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Done {
+        Done::of(line, &self.command(line).envs(variables.iter().copied()).output().unwrap())
     }
 
     /// The socket of the one node there is.

@@ -26,7 +26,7 @@ use crate::server::bill;
 use feed::{Feed, News};
 use plan::{looked_back, show_plan};
 use tally::Tally;
-pub(crate) use watch::watch;
+pub(crate) use watch::{follow_there, watch};
 
 /// How often what is shown of elapsed times is renewed.
 const TICK: Duration = Duration::from_millis(200);

@@ -75,6 +75,11 @@ impl View {
         Self::Listed(Plain::new(1))
     }
 
+    /// A run whose plan is elsewhere.
+    pub(crate) fn without_plan(json: bool) -> Self {
+        if json { Self::Json } else { Self::Plain(Plain::new(1)) }
+    }
+
     /// Whether it is of use to know the plan.
     pub(crate) const fn wants_plan(&self) -> bool {
         matches!(self, Self::Live(_))
