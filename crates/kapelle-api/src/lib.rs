@@ -7,6 +7,7 @@
 //! The server is in the crate `kapelle`, `server`; what each route does is in `docs/api.md`.
 
 mod agent;
+mod audit;
 mod bill;
 pub mod client;
 mod event;
@@ -18,6 +19,7 @@ mod run;
 mod why;
 
 pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, Thinks, UnusableAgent};
+pub use audit::AuditEntry;
 pub use bill::{
     Account, Amount, Asked, Bill, Budgets, Limit, ModelSpending, Raise, Spending, StepSpending,
 };

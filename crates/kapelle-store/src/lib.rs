@@ -16,4 +16,4 @@ mod sqlite;
 
 pub use memory::{Fate, Faults, Memory};
 pub use nodes::{Alone, Member};
-pub use sqlite::{Damage, Progress, Sqlite, Verified};
+pub use sqlite::{Audited, Damage, Progress, Sqlite, Verified};

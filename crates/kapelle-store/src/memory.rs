@@ -5,6 +5,7 @@
 //! caller's thread, before it returns.
 
 mod account;
+mod audit;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use kapelle_core::port::audit::Noted;
 use kapelle_core::port::journal::{
     Addition, Content, Entry, Error, History, Holding, Imported, Journal, OnSettled, Part, Pruned,
     Row, RunQuery, RunRow, Settled, Shrunk, Staged, SubmitKey, Twin,
@@ -62,6 +64,7 @@ struct State {
     references: BTreeMap<(Tenant, Digest, RunId), u64>,
     ledgers: account::Ledgers,
     records: record::Kept,
+    audit: Vec<Noted>,
 }
 
 impl Memory {

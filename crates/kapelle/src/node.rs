@@ -13,15 +13,15 @@ use kapelle_agents::provider::Models;
 use kapelle_agents::web::Settings as Web;
 use kapelle_agents::{Memory as Memories, Web as Pages};
 use kapelle_core::port::agent::BadCard;
-use kapelle_core::port::{Agent, Agents, Journal, Nodes, Records, journal};
+use kapelle_core::port::{Agent, Agents, Journal, Nodes, journal};
 use kapelle_engine::{Engine, Options, Parts};
 use kapelle_store::{Alone, Member, Memory, Sqlite};
 
 use crate::cassette::Tape;
 use crate::roster::Roster;
-use crate::server::App;
 use crate::server::roots::Roots;
 use crate::server::socket::Socket;
+use crate::server::{App, Kept};
 
 /// Where runs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,9 +146,12 @@ impl Node {
         let mut socket = None;
         let mut kids = None;
         let mut opened = None;
-        let mut records: Arc<dyn Records> = Arc::new(Memory::new());
+        let mut kept = None;
         let store = match (setup.reachable, setup.place.folder()) {
-            (Reachable::Reads, Some(dir)) if setup.store.is_none() => reading(dir)?,
+            (Reachable::Reads, Some(dir)) if setup.store.is_none() => reading(dir)?.map(|store| {
+                kept = Some(Kept::of(store.clone()));
+                (store as Arc<dyn Journal>, Arc::new(Member::look(dir)) as Arc<dyn Nodes>)
+            }),
             _ => setup.store,
         };
         let (journal, nodes): Store = match (store, &setup.place) {
@@ -160,7 +163,7 @@ impl Node {
                     store.on_poisoned(end);
                 }
                 opened = Some(Arc::clone(&store));
-                records = store.clone();
+                kept = Some(Kept::of(store.clone()));
                 if setup.reachable == Reachable::Yes {
                     let bind = || Socket::bind(dir).map_err(|error| no_socket(dir, &error));
                     socket = Some(with_room(&store, bind)?);
@@ -197,7 +200,8 @@ impl Node {
         let folder = setup.place.folder().map(Path::to_path_buf);
         let own = folder.as_ref().and_then(|folder| std::path::absolute(folder).ok());
         let roots = Roots { named: setup.roots, own: own.map(|own| own.join("files")) };
-        let app = App::new(engine, folder, roster, (records, roots));
+        let kept = kept.unwrap_or_else(|| Kept::of(Arc::new(Memory::new())));
+        let app = App::new(engine, folder, roster, kept, roots);
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }
@@ -215,6 +219,7 @@ impl Node {
         if let Some(socket) = self.socket {
             socket.close().await;
         }
+        self.app.audit().flush().await;
         drained?;
         if let Some(store) = self.store {
             let closed = tokio::task::spawn_blocking(move || store.close()).await;
@@ -225,9 +230,8 @@ impl Node {
 }
 
 /// The store in `dir` for somebody who only reads; `None` if it has to be made ready first.
-fn reading(dir: &Path) -> Result<Option<Store>, journal::Error> {
-    let store = Sqlite::open_reader(dir)?;
-    Ok(store.map(|store| -> Store { (Arc::new(store), Arc::new(Member::look(dir))) }))
+fn reading(dir: &Path) -> Result<Option<Arc<Sqlite>>, journal::Error> {
+    Ok(Sqlite::open_reader(dir)?.map(Arc::new))
 }
 
 /// Where memory is kept: beside the journal, in a file of its own.

@@ -19,9 +19,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Agent, Analysis, Answer, Approval, Artifact, Bill, CheckRequest, Checked, CreatedKey, Diff,
-    Event, Fork, Json, Key, NewKey, NewRun, Page, PlanRequest, Problem, Prune, Pruned, Raise,
-    Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Why, Wish,
+    Agent, Analysis, Answer, Approval, Artifact, AuditEntry, Bill, CheckRequest, Checked,
+    CreatedKey, Diff, Event, Fork, Json, Key, NewKey, NewRun, Page, PlanRequest, Problem, Prune,
+    Pruned, Raise, Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -274,6 +274,12 @@ impl Client {
     pub async fn revoke_key(&self, id: &str) -> Result<(), Error> {
         let path = format!("/keys/{}", escape(id));
         self.send(Method::DELETE, &path, "application/json", Bytes::new()).await.map(drop)
+    }
+
+    /// `GET /audit`, newest first; `cursor` as the page before says.
+    pub async fn audit(&self, limit: u32, cursor: Option<&str>) -> Result<Page<AuditEntry>, Error> {
+        let cursor = cursor.map(|cursor| format!("&cursor={}", escape(cursor)));
+        self.get(&format!("/audit?limit={limit}{}", cursor.unwrap_or_default())).await
     }
 
     /// `GET /schemas/workflow.json`

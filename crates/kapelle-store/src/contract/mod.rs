@@ -12,6 +12,7 @@
 )]
 
 pub mod accounts;
+mod audit;
 pub mod compare;
 mod importing;
 mod promises;
@@ -28,6 +29,7 @@ use kapelle_core::{Digest, Epoch, NodeId, RunId, Shard, Tenant, Timestamp};
 use tokio::sync::oneshot;
 
 pub use accounts::*;
+pub use audit::*;
 pub use importing::*;
 pub use promises::*;
 pub use pruning::*;
@@ -78,6 +80,8 @@ macro_rules! journal_contract {
             a_record_takes_the_place_of_the_one_that_was_seen,
             records_are_told_by_name_in_pages,
             records_of_one_tenant_are_nothing_to_another,
+            what_is_noted_is_chained_and_told_newest_first,
+            notes_of_one_tenant_are_nothing_to_another,
         );
     };
     (@ $make:expr, $($promise:ident,)*) => {

@@ -23,21 +23,22 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::fault::{Fault, Phase, classify};
 use super::pages;
 use super::schema::level_of;
-use super::unusable;
-use super::write::{HISTORY, Place, end_of, last_of};
+use super::write::{AUDIT, HISTORY, Place, end_of, last_of};
+use super::{audit, unusable};
 
 /// What the file begins with. The first form had no head, and no sums: two numbers a place.
 const HEAD: &[u8; 32] = b"kapelle: how far shards go, 2\n\0\0";
-/// The places: the shards, and history.
-const PLACES: usize = HISTORY as usize + 1;
+/// The places: the shards, history, and the audit log, of which older notes say nothing.
+const PLACES: usize = AUDIT as usize + 1;
 /// A number and its sum; no disk tears it.
 const CELL: usize = 16;
 /// For each place the position of its last entry, and its epoch.
 const LEN: usize = HEAD.len() + PLACES * 2 * CELL;
 /// The length of the first form.
-const OLD_LEN: usize = PLACES * 16;
-/// The first level of tables with a note of what was pruned.
+const OLD_LEN: usize = (HISTORY as usize + 1) * 16;
+/// The first level of tables with a note of what was pruned, and the first with an audit log.
 const PRUNES: u32 = 3;
+const AUDITS: u32 = 8;
 
 /// The file of notes.
 pub(super) struct Ends {
@@ -153,10 +154,13 @@ impl Ends {
                 };
                 let [pos, epoch] = note.map(Option::unwrap_or_default);
                 if there[0] < pos || there[1] < epoch {
-                    missing.push(format!(
-                        "shard {place} ends with entry {} of {pos}, and its epoch is {} of {epoch}",
-                        there[0], there[1]
-                    ));
+                    missing.push(match place {
+                        AUDIT => format!("the audit log ends with entry {} of {pos}", there[0]),
+                        _ => format!(
+                            "shard {place} ends with entry {} of {pos}, and its epoch is {} of {epoch}",
+                            there[0], there[1]
+                        ),
+                    });
                 }
             }
             Ok(missing)
@@ -179,7 +183,8 @@ impl Ends {
             content.resize(OLD_LEN, 0);
             let (numbers, _) = content.as_chunks::<8>();
             let notes = numbers.chunks(2).map(|note| [note[0], note[1]].map(u64::from_le_bytes));
-            return Ok(notes.map(|note| note.map(Some)).collect());
+            let since = [[Some(0); 2]; PLACES - (HISTORY as usize + 1)];
+            return Ok(notes.map(|note| note.map(Some)).chain(since).collect());
         }
         content.resize(LEN, 0);
         let (cells, _) = content[HEAD.len()..].as_chunks::<CELL>();
@@ -249,8 +254,12 @@ fn number(place: Place, kind: usize, noted: &[u8; CELL]) -> Option<u64> {
 
 /// How far the database goes: the position of a place's last entry, and its epoch.
 fn place_of(conn: &Connection, place: Place) -> rusqlite::Result<[u64; 2]> {
+    let level = level_of(conn)?;
+    if place == AUDIT {
+        return Ok([if level < AUDITS { 0 } else { audit::last(conn)?.0 }, 0]);
+    }
     // Before that level nothing was ever pruned.
-    let end = if level_of(conn)? < PRUNES { last_of } else { end_of };
+    let end = if level < PRUNES { last_of } else { end_of };
     Ok([end(conn, place)?, epoch_of(conn, place)?])
 }
 

@@ -13,6 +13,7 @@
 //! answered is on disk. What an error means is decided in `fault`, once.
 
 mod account;
+mod audit;
 mod checkpoint;
 mod ends;
 mod fault;
@@ -32,6 +33,7 @@ mod verify;
 mod write;
 mod writer;
 
+pub use audit::Audited;
 pub(crate) use space::is_full;
 pub use verify::{Damage, Progress, Verified};
 

@@ -149,6 +149,16 @@ CREATE TABLE record (
     PRIMARY KEY (tenant, kind, id)
 ) STRICT, WITHOUT ROWID;
 ",
+    // Its rows are chained, which vouches for them.
+    "
+CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_tenant ON audit (tenant, seq);
+",
 ];
 
 /// Marks a database as ours: `Kapl`.

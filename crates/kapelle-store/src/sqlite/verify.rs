@@ -94,6 +94,8 @@ impl Sqlite {
         self.rows(&mut found).await?;
         self.chains(&mut found, &mut told).await?;
         self.payloads(&mut found, &mut told).await?;
+        let audited = self.walk(None).await?.fault;
+        found.damage.extend(audited.map(|fault| self.damage(&fault)));
         Ok(found)
     }
 
@@ -295,7 +297,7 @@ impl Sqlite {
     }
 
     /// Reads; what makes no sense is an answer too, and told as a text.
-    async fn tried<T: Send + 'static>(
+    pub(super) async fn tried<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Result<T, Arc<str>>, Error> {

@@ -22,11 +22,13 @@ use crate::check::{self, Head};
 const HEADS_MAX: usize = 100_000;
 /// How far a place's number is from the positions of its entries.
 pub(super) const POS_BITS: u32 = 48;
-/// Where entries are: their shard's number, below 256, or [`HISTORY`].
+/// Where entries are: their shard's number, below 256, or [`HISTORY`]; or [`AUDIT`].
 pub(super) type Place = u16;
 /// Where the entries of all runs are that were taken in from elsewhere: no shard's, so whoever owns
 /// those goes on undisturbed.
 pub(super) const HISTORY: Place = 256;
+/// The audit log, which has no entries of runs but ends somewhere too.
+pub(super) const AUDIT: Place = 257;
 
 /// Why a transaction cannot go on.
 pub(super) enum Stop {

@@ -100,6 +100,11 @@ pub(super) enum Wish {
         done: bool,
         answer: oneshot::Sender<Result<bool, Error>>,
     },
+    Note {
+        tenant: Tenant,
+        body: Box<str>,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 impl Wish {
@@ -115,7 +120,9 @@ impl Wish {
             Self::Claim { won, answer, .. } => {
                 answer.send(result.map(|()| won)).ok();
             }
-            Self::Release { answer, .. } | Self::Settle { answer, .. } => {
+            Self::Release { answer, .. }
+            | Self::Settle { answer, .. }
+            | Self::Note { answer, .. } => {
                 answer.send(result).ok();
             }
             Self::Sweep { removed, answer, .. } => answer(result.map(|()| removed)),
@@ -163,6 +170,7 @@ impl Wish {
             }
             Self::Settle { tenant, call, used, .. } => transaction.settle(tenant, call, *used)?,
             Self::Record { change, done, .. } => *done = transaction.change(change)?,
+            Self::Note { tenant, body, .. } => transaction.note(tenant, body)?,
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod agent_folders;
 mod agents;
 mod artifacts;
+mod audit;
 mod bench;
 mod bill;
 mod check;
@@ -102,6 +103,9 @@ enum Command {
     /// Make, list and revoke the keys that a server asks for
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Show who did what and who was refused, and check that nobody changed that
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Look for what is wrong with store, disk, clock, limits and tools, and say how to mend it
     Doctor(doctor::Args),
     /// Measure how fast this machine runs steps
@@ -196,6 +200,7 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Agents(command) => agents::perform(command, settings).await,
         Command::Why(args) => why::why(&args, settings).await,
         Command::Keys(command) => keys::perform(command, settings).await,
+        Command::Audit(command) => audit::perform(command, settings).await,
         Command::Serve(args) => serve::serve(&args, settings).await,
         Command::Doctor(args) => doctor::doctor(&args, settings).await,
         Command::Bench(args) => bench::bench(args, settings).await,

@@ -47,6 +47,7 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     }
     let guard = Guard {
         keys,
+        audit: node.app.audit().clone(),
         at: port.at(),
         hosts: config.hosts.clone(),
         origins: config.allow_origins.clone(),

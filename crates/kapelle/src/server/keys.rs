@@ -8,6 +8,7 @@ use kapelle_core::{Tenant, Timestamp, parse_duration};
 
 use super::App;
 use super::body::Body;
+use super::door::audit;
 use super::door::keys::Key;
 use super::door::permission::{Permissions, ROLES};
 use super::problem::Problem;
@@ -24,6 +25,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<api::CreatedKey>), Problem> {
     let key = key_of(&app, new)?;
     let (id, key) = app.keys().create(key).await?;
+    audit::made("made", &id);
     Ok((StatusCode::CREATED, Json(api::CreatedKey { id: id.into(), key })))
 }
 

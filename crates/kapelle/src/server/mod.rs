@@ -7,6 +7,7 @@
 
 mod agents;
 pub(crate) mod artifacts;
+mod audit;
 pub(crate) mod bill;
 mod body;
 mod control;
@@ -34,13 +35,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kapelle_api as api;
-use kapelle_core::port::{Agents, Records};
+use kapelle_core::port::{Agents, Audit, Records};
 use kapelle_core::{RunId, Tenant};
 use kapelle_engine::{Engine, Error};
 use tokio_util::sync::CancellationToken;
 
 use crate::roster::Roster;
 use door::Caller;
+use door::audit::Recorder;
 use door::keys::Keys;
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
@@ -54,6 +56,18 @@ pub(crate) struct App {
     caller: Arc<Caller>,
 }
 
+/// What a store keeps beside its runs.
+pub(crate) struct Kept {
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) audit: Arc<dyn Audit>,
+}
+
+impl Kept {
+    pub(crate) fn of<T: Records + Audit + 'static>(store: Arc<T>) -> Self {
+        Self { records: store.clone(), audit: store }
+    }
+}
+
 struct Inner {
     engine: Engine,
     /// The folder of the store, if it is one.
@@ -64,6 +78,7 @@ struct Inner {
     records: Arc<dyn Records>,
     /// Whose turn it is under an `Idempotency-Key`.
     turns: once::Turns,
+    audit: Arc<Recorder>,
     /// Where runs from the network begin.
     roots: Roots,
     /// The runs that this node was asked to work on.
@@ -77,11 +92,14 @@ impl App {
         engine: Engine,
         store: Option<PathBuf>,
         roster: Roster,
-        (records, roots): (Arc<dyn Records>, Roots),
+        kept: Kept,
+        roots: Roots,
     ) -> Self {
-        let keys = Arc::new(Keys::new(records.clone()));
+        let Kept { records, audit } = kept;
+        let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
         let (turns, asked, leaving) = Default::default();
-        let inner = Inner { engine, store, roster, keys, records, turns, roots, asked, leaving };
+        let inner =
+            Inner { engine, store, roster, keys, audit, records, turns, roots, asked, leaving };
         let inner = Arc::new(inner);
         Self { inner, caller: Arc::new(Caller::owner()) }
     }
@@ -110,6 +128,10 @@ impl App {
 
     fn turns(&self) -> &once::Turns {
         &self.inner.turns
+    }
+
+    pub(crate) fn audit(&self) -> &Arc<Recorder> {
+        &self.inner.audit
     }
 
     pub(crate) fn roster(&self) -> &Roster {

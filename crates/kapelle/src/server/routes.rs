@@ -14,15 +14,17 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use kapelle_engine::EXPORT_MAX;
 
 use super::door::Caller;
-use super::door::guard::{Guard, look};
+use super::door::audit::{Asked, Weight};
+use super::door::guard::{Guard, Peer, look};
 use super::door::permission::Permission::{
-    self, AgentRead, BudgetRaise, RunApprove, SystemAdmin, TaskCancel, TaskRead, TaskSubmit,
+    self, AgentRead, AgentWork, BudgetRaise, RunApprove, SystemAdmin, TaskCancel, TaskRead,
+    TaskSubmit,
 };
 use super::once::Once::{self, Begun, ByEngine, Unheeded};
 use super::once::once as only_once;
 use super::openapi::{self, Operation, Told};
 use super::{
-    App, agents, artifacts, bill, control, diff, events, keys, plans, problem, prune, runs,
+    App, agents, artifacts, audit, bill, control, diff, events, keys, plans, problem, prune, runs,
 };
 use super::{healthz, readyz, transfer, why};
 
@@ -56,6 +58,8 @@ pub(super) struct Route {
     pub(super) tell: fn(&mut Operation),
     /// The longest body, in bytes.
     body_max: usize,
+    /// What it is to the audit log.
+    weight: Weight,
     handler: MethodRouter<App>,
 }
 
@@ -70,7 +74,13 @@ fn to<T: 'static, U, H: Handler<T, App> + Told<U>>(
     let (needs, handler, tell) = (needs.into(), on(filter, handler), H::tell);
     let once = if method == Method::POST { Once::Kept } else { Once::Unheeded };
     let (refuses, gives, body_max) = (&[][..], None, BODY_MAX);
-    Route { method, path, needs, summary, refuses, gives, once, tell, body_max, handler }
+    let weight = match needs {
+        None => Weight::Open,
+        Some(_) if method == Method::GET => Weight::Reads,
+        Some(AgentWork) => Weight::Works,
+        Some(_) => Weight::Changes,
+    };
+    Route { method, path, needs, summary, refuses, gives, once, tell, body_max, weight, handler }
 }
 
 impl Route {
@@ -84,6 +94,11 @@ impl Route {
 
     fn giving(self, media_type: &'static str) -> Self {
         Self { gives: Some(media_type), ..self }
+    }
+
+    /// It changes nothing, though its method says so.
+    fn reading(self) -> Self {
+        Self { weight: Weight::Reads, ..self }
     }
 
     /// All codes with which it refuses, but for those of all routes.
@@ -202,6 +217,7 @@ fn of_the_rest() -> Vec<Route> {
             "Everything that is wrong with a workflow or a plan",
         )
         .once(Unheeded)
+        .reading()
         .with_body_of(PLAN_BODY_MAX),
         to(
             POST,
@@ -211,6 +227,7 @@ fn of_the_rest() -> Vec<Route> {
             "Waves, critical path and duration of a plan",
         )
         .once(Unheeded)
+        .reading()
         .refusing(PLAN)
         .with_body_of(PLAN_BODY_MAX),
         to(GET, "/agents", AgentRead, agents::list, "List agents"),
@@ -226,6 +243,13 @@ fn of_the_rest() -> Vec<Route> {
         to(GET, "/keys", SystemAdmin, keys::list, "List keys"),
         to(DELETE, "/keys/{key}", SystemAdmin, keys::revoke, "Make a key open nothing any more")
             .refusing(&["key_not_found"]),
+        to(
+            GET,
+            "/audit",
+            SystemAdmin,
+            audit::list,
+            "Who did what, and who was refused: newest first",
+        ),
         to(GET, "/schemas/workflow.json", None, plans::schema, "The JSON Schema of workflow files"),
         to(GET, "/openapi.json", None, openapi::document, "This description"),
         to(GET, "/readyz", None, readyz, "Whether the node takes work").refusing(&["draining"]),
@@ -243,20 +267,27 @@ pub(crate) fn guarded(app: App, guard: Arc<Guard>) -> Router {
 /// A router over all of them.
 pub(crate) fn router(app: App) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| {
-        let Route { method, path, needs, once, body_max, handler, .. } = route;
+        let Route { method, path, needs, once, body_max, weight, handler, .. } = route;
         let check = move |app: App, request: Request, next: Next| {
-            let method = method.clone();
+            let asked = Asked {
+                method: method.clone(),
+                route: Some(path),
+                needs,
+                peer: request.extensions().get::<Peer>().map(|peer| peer.0),
+                path: request.uri().clone(),
+            };
             async move {
-                match app.caller().check(needs) {
-                    Ok(()) => {
-                        let done = only_once(app, request, next, (once, body_max)).await;
-                        done.unwrap_or_else(problem::Problem::into_response)
+                let (audit, caller) = (app.audit().clone(), app.caller.clone());
+                let answer = async {
+                    match caller.check(needs) {
+                        Ok(()) => {
+                            let done = only_once(app, request, next, (once, body_max)).await;
+                            done.unwrap_or_else(problem::Problem::into_response)
+                        }
+                        Err(problem) => problem.into_response(),
                     }
-                    Err(problem) => {
-                        tracing::info!(%method, path, caller = %app.caller().name, "refused");
-                        problem.into_response()
-                    }
-                }
+                };
+                audit.heard((&caller, weight), asked, answer).await
             }
         };
         let limit = DefaultBodyLimit::max(body_max);

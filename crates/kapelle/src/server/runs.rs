@@ -14,6 +14,7 @@ use kapelle_engine::{Error, Fork, NewRun, Submitted};
 use serde::Deserialize;
 
 use super::body::{Body, Query};
+use super::door::audit;
 use super::events::failure_of;
 use super::once::key_of;
 use super::problem::{Problem, node_of};
@@ -94,6 +95,7 @@ fn submitted(
     }
     let status = if submitted.existing { StatusCode::OK } else { StatusCode::CREATED };
     let (id, existing) = (submitted.run.to_string(), submitted.existing);
+    audit::made(if existing { "existing" } else { "made" }, &id);
     Ok((status, Json(api::Submitted { id, existing })))
 }
 

@@ -7,11 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt as _;
+
+use super::door::guard::Peer;
 
 /// How long the head of a request may take.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -80,26 +85,35 @@ async fn accept(
             next = next => next,
             _ = leaving.changed() => return,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Too many open files, or one that went away at once.
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         let (router, leaving) = (router.clone(), leaving.clone());
         tokio::spawn(async move {
-            answer(stream, router, leaving).await;
+            answer(stream, peer, router, leaving).await;
             drop(place);
         });
     }
 }
 
 /// Answers on a connection until it ends. Errors of single connections are theirs.
-async fn answer(stream: TcpStream, router: Router, mut leaving: watch::Receiver<bool>) {
+async fn answer(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut leaving: watch::Receiver<bool>,
+) {
     stream.set_nodelay(true).ok();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     http.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX).half_close(false);
-    let service = TowerToHyperService::new(router);
+    let peer = Peer(peer.ip().to_canonical());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     tokio::select! {
         _ = connection.as_mut() => return,

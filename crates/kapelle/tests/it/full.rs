@@ -63,8 +63,10 @@ output: "{{ steps.last.output }}"
         let mut first = folder.start(&on_it("run . --json --wait"));
         let run = run_of(&first.wait_for("approval_requested", Some("begin")));
         fill_up(disk, "filler");
+        // A log that is copied and emptied has room for a small one.
+        folder.write("large.yaml", &large(99));
         for _ in 0..2 {
-            let new = folder.run(&on_it("run new.yaml")).expect(6);
+            let new = folder.run(&on_it("run large.yaml")).expect(6);
             let names = format!("no space left for `{}/store/", disk.display());
             assert!(new.err.contains(&names) && new.err.contains("; free some"), "{}", new.err);
         }

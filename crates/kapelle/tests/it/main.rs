@@ -11,6 +11,7 @@ mod cassette;
 mod check;
 mod code_review;
 mod doctor;
+mod doors;
 mod fake_model;
 mod fault;
 mod fault_round;

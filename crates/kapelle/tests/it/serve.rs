@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use crate::support::{Folder, Running};
 
 /// A server in the background, killed when this is dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Server {
-    fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &Folder) -> Self {
         Self::start_at(folder, "127.0.0.1:0")
     }
 
@@ -29,17 +29,17 @@ impl Server {
         Self { child, url }
     }
 
-    fn client(&self, key: Option<&str>) -> Client {
+    pub(crate) fn client(&self, key: Option<&str>) -> Client {
         Client::url(&self.url, key)
     }
 
     /// Where it listens.
-    fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         self.url.trim_start_matches("http://").to_owned()
     }
 
     /// Tells it to leave, and waits until it has; its exit code.
-    fn leave(mut self) -> Option<i32> {
+    pub(crate) fn leave(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().code()

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use kapelle_core::{Tenant, Timestamp};
 
 use super::Caller;
+use super::audit::{Asked, Outcome, Recorder};
 use super::keys::Keys;
 use super::permission::Permissions;
 use crate::server::problem::Problem;
@@ -18,6 +19,7 @@ use crate::server::problem::Problem;
 /// What a door in the network knows.
 pub(crate) struct Guard {
     pub(crate) keys: Arc<Keys>,
+    pub(crate) audit: Arc<Recorder>,
     /// Where it listens.
     pub(crate) at: SocketAddr,
     /// Other names that it is called by.
@@ -28,6 +30,10 @@ pub(crate) struct Guard {
     pub(crate) open: bool,
 }
 
+/// Where whoever asks is, if it is in the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// Lets nobody pass who is not known, but to what is open to all.
 pub(crate) async fn look(
     State(guard): State<Arc<Guard>>,
@@ -35,13 +41,25 @@ pub(crate) async fn look(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    match guard.caller(parts.uri.authority(), &parts.headers).await {
+    let asked = Asked {
+        method: parts.method.clone(),
+        route: None,
+        needs: None,
+        peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
+        path: parts.uri.clone(),
+    };
+    let (caller, answer) = match guard.caller(parts.uri.authority(), &parts.headers).await {
         Ok(caller) => {
-            parts.extensions.insert(caller);
-            next.run(Request::from_parts(parts, body)).await
+            parts.extensions.insert(caller.clone());
+            (caller, next.run(Request::from_parts(parts, body)).await)
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => (Arc::new(Caller::nobody()), problem.into_response()),
+    };
+    let outcome = Outcome::of(&answer);
+    if caller.is_nobody() && outcome.is_refusal() {
+        guard.audit.refused(&caller, asked, outcome).await;
     }
+    answer
 }
 
 impl Guard {

@@ -4,6 +4,7 @@
 //! credential alone, never from a request. What a route needs is said where the route is
 //! ([`super::routes`]); there is no route without it.
 
+pub(crate) mod audit;
 pub(crate) mod guard;
 pub(crate) mod keys;
 pub(crate) mod permission;

@@ -18,10 +18,11 @@ use crate::server::{guarded, routes};
 /// A node in memory, and a door to it at `at`.
 async fn door(at: &str, open: bool) -> (Node, Router) {
     let node = Node::open(Setup::plain(Place::Memory, Reachable::No)).await.unwrap();
-    let keys = node.app.keys().clone();
+    let (keys, audit) = (node.app.keys().clone(), node.app.audit().clone());
     let at = at.parse().unwrap();
     let (hosts, origins) = (vec!["box.example".to_owned()], vec!["https://a.example".to_owned()]);
-    let router = guarded(node.app.clone(), Arc::new(Guard { keys, at, hosts, origins, open }));
+    let router =
+        guarded(node.app.clone(), Arc::new(Guard { keys, audit, at, hosts, origins, open }));
     (node, router)
 }
 

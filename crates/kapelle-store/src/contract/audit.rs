@@ -1,0 +1,38 @@
+//! What is promised of the audit log.
+
+use kapelle_core::Tenant;
+use kapelle_core::port::audit::{Audit, Noted};
+
+use super::tenant;
+
+pub async fn what_is_noted_is_chained_and_told_newest_first(log: &impl Audit) {
+    assert_eq!(log.notes(&tenant(), None, 10).await.unwrap(), []);
+    let mut wanted = Vec::new();
+    let mut last = (0, [0; 32]);
+    for n in 1..=5 {
+        let body = format!("{{\"n\":{n}}}").into_boxed_str();
+        log.note(&tenant(), body.clone()).await.unwrap();
+        let noted = Noted::after((last.0, &last.1), tenant(), body);
+        last = (noted.seq, noted.hash);
+        wanted.insert(0, noted);
+    }
+    assert_eq!(log.notes(&tenant(), None, 10).await.unwrap(), wanted);
+    assert_eq!(log.notes(&tenant(), None, 2).await.unwrap(), wanted[..2]);
+    assert_eq!(log.notes(&tenant(), Some(4), 10).await.unwrap(), wanted[2..]);
+    assert!(wanted[0].follows((4, &wanted[1].hash)));
+    let other = Noted { body: "{}".into(), ..wanted[0].clone() };
+    assert!(!other.follows((4, &wanted[1].hash)) && !wanted[0].follows((3, &wanted[1].hash)));
+}
+
+pub async fn notes_of_one_tenant_are_nothing_to_another(log: &impl Audit) {
+    let other = Tenant::new("other");
+    log.note(&tenant(), "ours".into()).await.unwrap();
+    log.note(&other, "theirs".into()).await.unwrap();
+    log.note(&tenant(), "ours again".into()).await.unwrap();
+    let ours = log.notes(&tenant(), None, 10).await.unwrap();
+    let theirs = log.notes(&other, None, 10).await.unwrap();
+    assert_eq!(ours.iter().map(|noted| noted.seq).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!((theirs.len(), &*theirs[0].body), (1, "theirs"));
+    // The chain is one.
+    assert!(theirs[0].follows((1, &ours[1].hash)) && ours[0].follows((2, &theirs[0].hash)));
+}
