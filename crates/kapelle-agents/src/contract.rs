@@ -34,6 +34,8 @@ pub fn call(action: &str, input: Json, root: &str) -> Call {
         output: None,
         root: root.into(),
         definition: None,
+        deadline: Timestamp(1_700_000_060_000_000),
+        goes_on: false,
     }
 }
 

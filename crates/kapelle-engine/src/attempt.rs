@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use kapelle_core::port::agent::{Answer, Failure, FailureKind};
+use kapelle_core::port::agent::{Answer, Failure, FailureKind, NOT_BEGUN};
 use kapelle_core::run::{Command, Produced};
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::{AttemptDesk, Kept};
-use crate::shards::{Of, Offer, Start, Tell};
+use crate::shards::{Of, Offer, Start, Tell, Ticket};
 use crate::shell::Shared;
 
 /// How long an agent has to end once it is cancelled.
@@ -26,8 +26,12 @@ pub(crate) async fn perform(
     let Start { agent, call, effects, .. } = start;
     let (step, token) = (call.step.clone(), cancelled.clone());
     let desk = AttemptDesk::new(shared.clone(), of, step, effects, token, agent.clone());
-    let (command, kept) = match shared.agents().performer(&agent, call.definition.as_deref()) {
+    let agents = shared.agents();
+    let agents = agents.of(&call.tenant);
+    let (command, kept) = match agents.performer(&agent, call.definition.as_deref()) {
         Some(registered) => {
+            let (begun, tenant) = (std::time::Instant::now(), call.tenant.clone());
+            shared.tallies.begin(&tenant, &agent, shared.clock.now());
             let work = registered.agent.perform(call, &desk);
             // A panic is a failed attempt; nothing of the agent's is used after it.
             let work = AssertUnwindSafe(work).catch_unwind();
@@ -35,28 +39,36 @@ pub(crate) async fn perform(
                 ended = work => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
                 () = given_up(&cancelled) => Err(overdue()),
             };
+            let whose = (&tenant, &*agent);
+            shared.tallies.end(whose, ended.is_ok(), begun.elapsed(), shared.clock.now());
             report(&desk, ended).await
         }
         None => (failed(&desk.of, missing(&agent)), Kept::default()),
     };
-    offer(&desk.of, command, kept)
+    offer(&desk.of, command, kept, desk.take_ticket())
 }
 
 /// What to tell the run of an attempt that was stopped before it began.
 pub(crate) fn not_begun(start: &Start) -> Offer {
-    let failure = Failure::new(FailureKind::Lost, "not_begun", "it was stopped before it began");
+    let failure = Failure::new(FailureKind::Lost, NOT_BEGUN, "it was stopped before it began");
     let of = start.of();
-    offer(&of, failed(&of, failure), Kept::default())
+    offer(&of, failed(&of, failure), Kept::default(), None)
 }
 
-fn offer(of: &Of, command: Command, kept: Kept) -> Offer {
+/// Whether the agent says that nobody had begun the attempt: what it had taken is free for another one.
+pub(crate) fn was_not_begun(offer: &Offer) -> bool {
+    let Offer::Tell(tell) = offer else { return false };
+    matches!(&tell.command, Command::Failed { failure, .. } if &*failure.code == NOT_BEGUN)
+}
+
+fn offer(of: &Of, command: Command, kept: Kept, ticket: Option<Ticket>) -> Offer {
     Offer::Tell(Box::new(Tell {
         tenant: of.tenant.clone(),
         run: of.run,
         command,
         payloads: kept.payloads,
         references: kept.references,
-        ticket: None,
+        ticket,
     }))
 }
 

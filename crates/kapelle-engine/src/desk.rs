@@ -25,7 +25,7 @@ use kapelle_core::{
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Progressed;
-use crate::shards::{Of, Offer, Reply, Tell};
+use crate::shards::{Of, Offer, Reply, Tell, Ticket};
 use crate::shell::Shared;
 
 /// The code of a failure by which others have reserved what a call needs.
@@ -46,6 +46,8 @@ pub(crate) struct AttemptDesk {
     kept: Arc<Mutex<Kept>>,
     /// It has said how far it is.
     spoke: AtomicBool,
+    /// Under which number it is told what becomes of its report.
+    ticket: Mutex<Option<Ticket>>,
 }
 
 impl Drop for AttemptDesk {
@@ -81,8 +83,13 @@ impl AttemptDesk {
         cancelled: CancellationToken,
         agent: Box<str>,
     ) -> Self {
-        let (ordinal, kept, spoke) = Default::default();
-        Self { shared, of, cancelled, step, memo, agent, ordinal, kept, spoke }
+        let (ordinal, kept, spoke, ticket) = Default::default();
+        Self { shared, of, cancelled, step, memo, agent, ordinal, kept, spoke, ticket }
+    }
+
+    /// Under which number it is told what becomes of the report, if somebody wants to know.
+    pub(crate) fn take_ticket(&self) -> Option<Ticket> {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What the answer's commit has to contain besides it.
@@ -107,16 +114,12 @@ impl AttemptDesk {
             })
             .await;
         match reply {
-            Reply::Done { .. } => Ok(()),
             Reply::Refused(Refusal::OverBudget(exceeded)) => Err(over_budget(&exceeded)),
             Reply::Refused(Refusal::Undelivered(why)) => {
                 Err(Failure::new(FailureKind::Refused, UNDELIVERED, why))
             }
             Reply::Refused(refusal) => Err(gone(&refusal.to_string())),
-            Reply::NotOwner => Err(gone("another node owns the run")),
-            Reply::Store(error) => Err(gone(&error.0.to_string())),
-            Reply::NotFound | Reply::Twin(_) | Reply::Mail(_) => Err(gone("there is no such run")),
-            Reply::Damaged(why) => Err(gone(&why)),
+            reply => taken(reply),
         }
     }
 
@@ -353,6 +356,20 @@ impl AttemptDesk {
     }
 }
 
+/// Whether what an attempt reports is on disk.
+fn taken(reply: Reply) -> Result<(), Failure> {
+    match reply {
+        Reply::Done { .. } => Ok(()),
+        Reply::Refused(refusal) => {
+            Err(Failure::new(FailureKind::Lost, refusal.code(), refusal.to_string()))
+        }
+        Reply::NotOwner => Err(gone("another node owns the run")),
+        Reply::Store(error) => Err(gone(&error.0.to_string())),
+        Reply::NotFound | Reply::Twin(_) | Reply::Mail(_) => Err(gone("there is no such run")),
+        Reply::Damaged(why) => Err(gone(&why)),
+    }
+}
+
 /// Whether a call has to be the one that was known in its place.
 fn is_binding(known: &kapelle_core::run::Effect) -> bool {
     match known.state {
@@ -484,6 +501,12 @@ impl Desk for AttemptDesk {
             return Err(invalid(message));
         }
         crate::reader::read_all(content).await.map_err(|error| invalid(error.to_string()))
+    }
+
+    fn receipt(&self) -> BoxFuture<'static, Result<(), Failure>> {
+        let (ticket, answer) = self.shared.ticket();
+        *self.ticket.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+        Box::pin(async move { taken(answer.await.unwrap_or(Reply::NotOwner)) })
     }
 }
 

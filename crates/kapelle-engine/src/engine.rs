@@ -1,5 +1,6 @@
 //! The engine of a node: opens a store, takes runs, works on them, shows them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -17,7 +18,9 @@ use crate::feed::Vigil;
 use crate::reader::{Plans, Reader};
 use crate::shards::{Offer, Reply, Tell};
 use crate::shell::{Msg, Shared, Shell};
+use crate::slots::Slot;
 use crate::submit::PreparedPlan;
+use crate::tally::Tally;
 use crate::watch::{Seen, watch};
 
 /// What an engine is put together from.
@@ -392,6 +395,22 @@ impl Engine {
     /// Has other agents at hand from here on; attempts that go on are not touched.
     pub fn set_agents(&self, agents: Agents) {
         self.inner.shared.set_agents(agents);
+    }
+
+    /// Somebody offers to do work of the agent `name` for `tenant`: one attempt begins for them, as soon as
+    /// there is one that waits for that. `more` is 1, or -1 for one who has left without any.
+    pub fn offer(&self, tenant: &Tenant, name: &str, more: i64) {
+        let (shared, slot) = (&self.inner.shared, Slot::offered(tenant, name));
+        shared.slots.offer(&slot, more);
+        if more > 0 {
+            shared.send_all(|| Msg::Offered(slot.clone()));
+        }
+    }
+
+    /// What each agent has done for `tenant` since the node began.
+    #[must_use]
+    pub fn tally(&self, tenant: &Tenant) -> BTreeMap<Box<str>, Tally> {
+        self.inner.shared.tallies.of(tenant)
     }
 
     /// Who works on the store.

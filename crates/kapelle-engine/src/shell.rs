@@ -22,7 +22,8 @@ use crate::reader::Reader;
 use crate::shards::{
     Action, LoadError, Loaded, Offer, Outside, Published, Reply, Shards, Start, Ticket, sleep,
 };
-use crate::slots::Slots;
+use crate::slots::{Slot, Slots};
+use crate::tally::Tallies;
 
 /// What a loop is told.
 pub(crate) enum Msg {
@@ -33,7 +34,9 @@ pub(crate) enum Msg {
     Loaded(Tenant, RunId, Box<Result<Loaded, LoadError>>),
     Value(Digest, Result<(Arc<Json>, u64), Arc<str>>),
     /// An attempt has ended, and this is what it reports.
-    Finished(Key, Box<str>, Offer),
+    Finished(Key, Slot, Offer),
+    /// Somebody offers to do the work of an agent.
+    Offered(Slot),
     /// A slot may be free.
     Wake,
     /// Begin nothing new; answer once nothing goes on.
@@ -53,6 +56,7 @@ pub(crate) struct Shared {
     agents: RwLock<Arc<Agents>>,
     pub(crate) accounts: Accounts,
     pub(crate) slots: Slots,
+    pub(crate) tallies: Tallies,
     pub(crate) clock: Clock,
     pub(crate) feed: Arc<Feed>,
     pub(crate) loops: Vec<Sender<Msg>>,
@@ -78,6 +82,7 @@ impl Shared {
             accounts,
             slots: Slots::new(slots, &agents),
             agents: RwLock::new(Arc::new(agents)),
+            tallies: Tallies::default(),
             clock: Clock::new(),
             feed: Arc::default(),
             loops,
@@ -112,15 +117,21 @@ impl Shared {
 
     /// Offers something to the loop of a shard and waits for what comes of it.
     pub(crate) async fn ask(&self, shard: Shard, offer: impl FnOnce(Ticket) -> Offer) -> Reply {
-        let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
-        let (sender, answer) = oneshot::channel();
-        self.tickets().insert(ticket, sender);
+        let (ticket, answer) = self.ticket();
         self.send(shard, Msg::Offer(offer(ticket)));
         answer.await.unwrap_or(Reply::NotOwner)
     }
 
     pub(crate) fn asked(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, Tenant>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for an answer, and where it will be told.
+    pub(crate) fn ticket(&self) -> (Ticket, oneshot::Receiver<Reply>) {
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let (sender, answer) = oneshot::channel();
+        self.tickets().insert(ticket, sender);
+        (ticket, answer)
     }
 
     fn tickets(&self) -> std::sync::MutexGuard<'_, BTreeMap<Ticket, oneshot::Sender<Reply>>> {
@@ -264,11 +275,12 @@ impl Shell {
                 self.shards.loaded(run, tenant, *loaded, self.shared.clock.now());
             }
             Msg::Value(digest, value) => self.shards.value_loaded(digest, value),
-            Msg::Finished(key, agent, offer) => {
+            Msg::Finished(key, slot, offer) => {
                 self.live.remove(&key);
-                self.end(&agent, offer);
+                self.end(&slot, offer);
                 self.start_held(key.0, key.1);
             }
+            Msg::Offered(slot) => self.shards.offered(slot),
             Msg::Wake => {}
             Msg::Rest(done) => {
                 self.shards.rest();
@@ -285,12 +297,16 @@ impl Shell {
     }
 
     /// Passes on what an attempt reports; its slot is free.
-    fn end(&mut self, agent: &str, offer: Offer) {
+    fn end(&mut self, slot: &Slot, offer: Offer) {
         if let Offer::Tell(tell) = &offer {
-            self.shared.slots.note(agent, &tell.command, self.shared.clock.now());
+            self.shared.slots.note(slot, &tell.command, self.shared.clock.now());
         }
+        let begun = !crate::attempt::was_not_begun(&offer);
         self.shards.offer(offer);
-        self.shared.slots.give(agent);
+        if !begun {
+            return self.give_unused(slot);
+        }
+        self.shared.slots.give(slot);
         // Only another loop has to be told: this one turns anyway.
         if self.shared.loops.len() > 1 {
             self.shared.send_all(|| Msg::Wake);
@@ -319,10 +335,7 @@ impl Shell {
                 Action::StopAll { run } => {
                     self.stop(of_step(run, StepNo(0), StepNo(u32::MAX)));
                 }
-                Action::GiveSlot { agent } => {
-                    self.shared.slots.give_unused(&agent);
-                    self.shared.send_all(|| Msg::Wake);
-                }
+                Action::GiveSlot { slot } => self.give_unused(&slot),
                 Action::LoadRun { tenant, run, later } => self.load_run(tenant, run, later),
                 Action::LoadValue { tenant, digest } => self.load_value(tenant, digest),
                 Action::Lost(shard) => drop(self.shared.lost.send(shard)),
@@ -341,14 +354,23 @@ impl Shell {
         }
     }
 
+    fn give_unused(&self, slot: &Slot) {
+        self.shared.slots.give_unused(slot);
+        self.shared.send_all(|| match slot {
+            Slot::Own(_) => Msg::Wake,
+            Slot::Offered(_) => Msg::Offered(slot.clone()),
+        });
+    }
+
     /// Tells attempts to stop; one that has not begun is over at once.
     fn stop(&mut self, keys: RangeInclusive<Key>) {
         for (_, token) in self.live.range(keys.clone()) {
             token.cancel();
         }
         let held: Vec<Key> = self.held.range(keys).map(|(key, _)| *key).collect();
-        for start in held.iter().filter_map(|key| self.held.remove(key)) {
-            self.shared.slots.give_unused(&start.agent);
+        for key in held {
+            let Some(start) = self.held.remove(&key) else { continue };
+            self.give_unused(&start.slot);
             self.shards.offer(crate::attempt::not_begun(&start));
             self.own.send(Msg::Wake).ok();
         }
@@ -370,22 +392,23 @@ impl Shell {
             self.held.insert(key, start);
             return;
         }
-        let agent = start.agent.clone();
+        let slot = start.slot.clone();
         let agents = self.shared.agents();
-        let performer = agents.performer(&agent, start.call.definition.as_deref());
+        let agents = agents.of(&start.tenant);
+        let performer = agents.performer(&start.agent, start.call.definition.as_deref());
         let immediate = performer.is_some_and(|of| of.agent.is_immediate());
         let token = CancellationToken::new();
         let work = crate::attempt::perform(self.shared.clone(), start, token.clone());
         let mut work = Box::pin(work);
         // What ends at its first poll needs no task and no way there and back.
         if immediate && let Some(offer) = work.as_mut().now_or_never() {
-            return self.end(&agent, offer);
+            return self.end(&slot, offer);
         }
         self.live.insert(key, token);
         let own = self.own.clone();
         drop(self.shared.runtime.spawn(async move {
             let offer = work.await;
-            own.send(Msg::Finished(key, agent, offer)).ok();
+            own.send(Msg::Finished(key, slot, offer)).ok();
         }));
     }
 

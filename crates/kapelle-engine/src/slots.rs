@@ -1,14 +1,14 @@
 //! How many attempts go on at once: a node's counters, shared by its loops. An agent in trouble gets
-//! no new ones for a while.
+//! no new ones for a while; one whose work others do gets one for each of them that asks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use kapelle_core::Timestamp;
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::Failure;
 use kapelle_core::run::{Command, SUSPECT_FOR};
+use kapelle_core::{Tenant, Timestamp};
 
 use crate::allowance::Allowance;
 use crate::breaker::{Breaker, is_trouble};
@@ -32,6 +32,9 @@ struct Inner {
     allowances: BTreeMap<Box<str>, Allowance>,
     /// Agents whose calls have nothing to do with each other.
     many: Vec<Box<str>>,
+    /// How many wait for work of an agent, less those for whom it is on its way. Below none: it is for
+    /// some who have left meanwhile.
+    offers: BTreeMap<Box<str>, i64>,
     /// The suspect that has begun last, and until when it counts as one.
     suspect: (Weak<()>, Timestamp),
 }
@@ -43,6 +46,44 @@ struct Own {
     max: u32,
 }
 
+/// What an attempt takes while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    /// One of the node's, for this agent.
+    Own(Box<str>),
+    /// None of the node's: somebody offers to work as this agent of this tenant.
+    Offered(Box<str>),
+}
+
+impl Slot {
+    /// What an attempt of the agent `name` takes in a run of `tenant`.
+    #[must_use]
+    pub fn of(agents: &Agents, tenant: &Tenant, name: &str) -> Self {
+        match agents.of(tenant).get(name) {
+            Some(agent) if agent.agent.is_remote() => Self::offered(tenant, name),
+            _ => Self::Own(name.into()),
+        }
+    }
+
+    /// What an attempt takes that others are to work on.
+    #[must_use]
+    pub fn offered(tenant: &Tenant, name: &str) -> Self {
+        Self::Offered(format!("{tenant}/{name}").into())
+    }
+
+    /// The name under which it is counted.
+    const fn name(&self) -> &str {
+        let (Self::Own(name) | Self::Offered(name)) = self;
+        name
+    }
+}
+
+impl From<&str> for Slot {
+    fn from(agent: &str) -> Self {
+        Self::Own(agent.into())
+    }
+}
+
 /// What came of asking for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
@@ -52,6 +93,8 @@ pub enum Taken {
     No,
     /// The agent is left alone until then.
     NotBefore(Timestamp),
+    /// Nobody offers to do it.
+    NoOffer,
 }
 
 /// What a step that nodes may have died of keeps while it is at work; dropped, the next one may begin.
@@ -67,6 +110,7 @@ impl Slots {
             troubled: BTreeMap::new(),
             allowances: BTreeMap::new(),
             many: Vec::new(),
+            offers: BTreeMap::new(),
             suspect: Default::default(),
         };
         let slots = Self { inner: Mutex::new(inner), troubled: AtomicBool::new(false) };
@@ -88,12 +132,17 @@ impl Slots {
         inner.many = many.map(|agent| agent.agent.card().name.clone()).collect();
     }
 
-    /// Takes a slot for `agent`, if there is one; `again` for a retry, which is to be within what the
-    /// agent is allowed of them. That is spent also if the attempt does not begin after all.
-    pub fn take(&self, agent: &str, again: bool, now: Timestamp) -> Taken {
+    /// Takes a slot, if there is one; `again` for a retry, which is to be within what the agent is
+    /// allowed of them. That is spent also if the attempt does not begin after all.
+    pub fn take(&self, slot: &Slot, again: bool, now: Timestamp) -> Taken {
         let mut inner = self.lock();
-        if inner.free == 0 || inner.by_agent.get(agent).is_some_and(|own| own.taken >= own.max) {
-            return Taken::No;
+        let agent = slot.name();
+        match slot {
+            Slot::Offered(_) if inner.offers.get(agent).is_none_or(|left| *left <= 0) => {
+                return Taken::NoOffer;
+            }
+            Slot::Own(_) if inner.is_full(agent) => return Taken::No,
+            Slot::Own(_) | Slot::Offered(_) => {}
         }
         if let Some(breaker) = inner.troubled.get_mut(agent)
             && let Err(until) = breaker.pass(now)
@@ -104,23 +153,46 @@ impl Slots {
             inner.pass_unused(agent);
             return Taken::NotBefore(until);
         }
-        if let Some(own) = inner.by_agent.get_mut(agent) {
-            own.taken += 1;
+        match slot {
+            Slot::Offered(_) => inner.offer(agent, -1),
+            Slot::Own(_) => {
+                if let Some(own) = inner.by_agent.get_mut(agent) {
+                    own.taken += 1;
+                }
+                inner.free -= 1;
+            }
         }
-        inner.free -= 1;
         Taken::Yes
     }
 
-    /// Gives it back.
-    pub fn give(&self, agent: &str) {
-        self.lock().give(agent);
+    /// Gives it back. What was offered is used up.
+    pub fn give(&self, slot: &Slot) {
+        if let Slot::Own(agent) = slot {
+            self.lock().give(agent);
+        }
     }
 
     /// Gives it back for an attempt that has not begun.
-    pub fn give_unused(&self, agent: &str) {
+    pub fn give_unused(&self, slot: &Slot) {
         let mut inner = self.lock();
-        inner.give(agent);
-        inner.pass_unused(agent);
+        match slot {
+            Slot::Offered(agent) => inner.offer(agent, 1),
+            Slot::Own(agent) => inner.give(agent),
+        }
+        inner.pass_unused(slot.name());
+    }
+
+    /// So many more offer to do the work of `slot`, or so many less.
+    pub fn offer(&self, slot: &Slot, more: i64) {
+        if let Slot::Offered(agent) = slot {
+            self.lock().offer(agent, more);
+        }
+    }
+
+    /// Whether somebody offers to do the work of `slot`.
+    #[must_use]
+    pub fn is_offered(&self, slot: &Slot) -> bool {
+        self.lock().offers.get(slot.name()).is_some_and(|left| *left > 0)
     }
 
     /// Lets a suspect begin, if no other one is at work that has begun so lately; else says when to
@@ -136,18 +208,22 @@ impl Slots {
         Ok(alone)
     }
 
-    /// Takes note of what an attempt of `agent` reports.
-    pub fn note(&self, agent: &str, report: &Command, now: Timestamp) {
+    /// Takes note of what an attempt of `slot` reports.
+    pub fn note(&self, slot: &Slot, report: &Command, now: Timestamp) {
+        let Slot::Own(agent) = slot else { return };
         match report {
             Command::Answered { .. } if self.troubled.load(Ordering::Relaxed) => self.well(agent),
-            Command::Failed { failure, .. } => self.note_failure(agent, failure, now),
+            Command::Failed { failure, .. } => self.note_failure(slot, failure, now),
             _ => {}
         }
     }
 
-    /// Takes note of how an attempt of `agent` failed.
-    pub fn note_failure(&self, agent: &str, failure: &Failure, now: Timestamp) {
-        if is_trouble(failure) {
+    /// Takes note of how an attempt of `slot` failed. Of those who come and go no one is to blame for
+    /// another.
+    pub fn note_failure(&self, slot: &Slot, failure: &Failure, now: Timestamp) {
+        if let Slot::Own(agent) = slot
+            && is_trouble(failure)
+        {
             self.badly(agent, now);
         }
     }
@@ -179,6 +255,18 @@ impl Slots {
 }
 
 impl Inner {
+    fn is_full(&self, agent: &str) -> bool {
+        self.free == 0 || self.by_agent.get(agent).is_some_and(|own| own.taken >= own.max)
+    }
+
+    fn offer(&mut self, agent: &str, more: i64) {
+        let left = self.offers.entry(agent.into()).or_default();
+        *left += more;
+        if *left == 0 {
+            self.offers.remove(agent);
+        }
+    }
+
     /// Whether the agent's calls have nothing to do with each other.
     fn is_many(&self, agent: &str) -> bool {
         self.many.iter().any(|many| **many == *agent)

@@ -123,7 +123,7 @@ impl Engine {
         let PreparedPlan { compiled, value, payload, digest: _ } = plan;
         let (inputs, inputs_payload) = Value::of(inputs, INLINE_MAX);
         let mut payloads: Vec<Payload> = payload.into_iter().chain(inputs_payload).collect();
-        let agents = self.definitions(&compiled, &mut payloads);
+        let agents = self.definitions(&tenant, &compiled, &mut payloads);
         let workflow = compiled.plan.workflow.clone();
         let created = Created { workflow, plan: value, inputs, root, task_id, agents };
         let ticket = Ticket(0);
@@ -134,10 +134,12 @@ impl Engine {
     /// What the agents of a plan are now, as far as that may change.
     fn definitions(
         &self,
+        tenant: &Tenant,
         plan: &Compiled,
         payloads: &mut Vec<Payload>,
     ) -> BTreeMap<Box<str>, Value> {
         let agents = self.agents();
+        let agents = agents.of(tenant);
         let definitions = plan.agents().filter_map(|name| {
             let definition = agents.get(name)?.agent.definition()?;
             let (value, payload) = Value::of(definition, INLINE_MAX);

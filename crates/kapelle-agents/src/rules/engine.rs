@@ -217,6 +217,8 @@ fn asking(call: &Call, question: &Question) -> Call {
         output: Some(Arc::new(question.schema.clone())),
         root: call.root.clone(),
         definition: None,
+        deadline: call.deadline,
+        goes_on: false,
     }
 }
 

@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::violation::{tell_all, violations};
-use crate::{Artifact, Attempt, Digest, Json, RunId, StepId, Tenant};
+use crate::{Artifact, Attempt, Digest, Json, RunId, StepId, Tenant, Timestamp};
+
+/// The code of a lost attempt that nobody had begun.
+pub const NOT_BEGUN: &str = "not_begun";
 
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,6 +47,13 @@ pub trait Agent: Send + Sync {
 
     /// Whether a call is itself what happens outside, and no effect in it has that on record.
     fn is_outside(&self) -> bool {
+        false
+    }
+
+    /// Whether others do its work, who come and ask for it. An attempt then begins when one of them is
+    /// there, and takes nothing of what the node has for attempts; and it can go on when the node that
+    /// began it is gone: the next one waits for its end.
+    fn is_remote(&self) -> bool {
         false
     }
 
@@ -127,6 +137,10 @@ pub struct Call {
     pub root: Box<str>,
     /// What the agent is to be in this run, if it has a definition.
     pub definition: Option<Arc<Json>>,
+    /// When it is given up.
+    pub deadline: Timestamp,
+    /// Another node began it, and whoever works on it knows its input, which is not here.
+    pub goes_on: bool,
 }
 
 /// How an agent's work ended well.
@@ -386,6 +400,10 @@ pub trait Desk: Send + Sync {
 
     /// The content of an artifact of this tenant, at most `max` bytes.
     async fn get(&self, digest: Digest, max: u64) -> Result<bytes::Bytes, Failure>;
+
+    /// Resolves once what the attempt reports at its end is on disk; with a failure, whose code is that
+    /// of the refusal, if it was not taken.
+    fn receipt(&self) -> BoxFuture<'static, Result<(), Failure>>;
 }
 
 /// An artifact that is being written.
@@ -412,6 +430,8 @@ pub struct Progress {
 #[derive(Clone, Default)]
 pub struct Agents {
     by_name: BTreeMap<Box<str>, Arc<Registered>>,
+    /// What they are to tenants that have some of their own: all, their own first.
+    tenants: BTreeMap<Tenant, Self>,
 }
 
 /// An agent, with its schemas compiled.
@@ -433,19 +453,34 @@ pub struct BadCard {
 impl Agents {
     /// Adds an agent; one of the same name is replaced.
     pub fn register(&mut self, agent: Arc<dyn Agent>) -> Result<(), BadCard> {
-        let card = agent.card();
-        let mut inputs = BTreeMap::new();
-        for action in &card.actions {
-            let validator = jsonschema::validator_for(&action.input).map_err(|error| BadCard {
-                agent: card.name.clone(),
-                action: action.name.clone(),
-                message: error.to_string(),
-            })?;
-            inputs.insert(action.name.clone(), validator);
-        }
-        let name = card.name.clone();
-        self.by_name.insert(name, Arc::new(Registered { agent, inputs }));
+        self.put(Arc::new(Registered::new(agent)?));
         Ok(())
+    }
+
+    fn put(&mut self, agent: Arc<Registered>) {
+        self.by_name.insert(agent.agent.card().name.clone(), agent);
+    }
+
+    /// Adds an agent that `tenant` alone sees, once all others are there; it goes before one of its name.
+    pub fn register_for(&mut self, tenant: &Tenant, agent: Arc<Registered>) {
+        if !self.tenants.contains_key(tenant) {
+            self.tenants.insert(tenant.clone(), self.of_all());
+        }
+        if let Some(of) = self.tenants.get_mut(tenant) {
+            of.put(agent);
+        }
+    }
+
+    /// The same without those that only some see.
+    #[must_use]
+    pub fn of_all(&self) -> Self {
+        Self { by_name: self.by_name.clone(), tenants: BTreeMap::new() }
+    }
+
+    /// The agents that `tenant` sees.
+    #[must_use]
+    pub fn of(&self, tenant: &Tenant) -> &Self {
+        self.tenants.get(tenant).unwrap_or(self)
     }
 
     /// The agent of this name.
@@ -477,6 +512,21 @@ impl Agents {
 }
 
 impl Registered {
+    /// An agent with the schemas of its actions.
+    pub fn new(agent: Arc<dyn Agent>) -> Result<Self, BadCard> {
+        let card = agent.card();
+        let mut inputs = BTreeMap::new();
+        for action in &card.actions {
+            let validator = jsonschema::validator_for(&action.input).map_err(|error| BadCard {
+                agent: card.name.clone(),
+                action: action.name.clone(),
+                message: error.to_string(),
+            })?;
+            inputs.insert(action.name.clone(), validator);
+        }
+        Ok(Self { agent, inputs })
+    }
+
     /// The verb that `wanted` names, or the only one there is.
     #[must_use]
     pub fn action(&self, wanted: Option<&str>) -> Option<&Action> {
@@ -500,6 +550,12 @@ impl Registered {
         let validator = self.inputs.get(action);
         validator.map_or_else(Vec::new, |validator| violations(validator, schema, input))
     }
+}
+
+/// Why something is no JSON Schema, if it is none.
+#[must_use]
+pub fn no_schema(schema: &Json) -> Option<String> {
+    jsonschema::validator_for(schema).err().map(|error| tell_all(&error))
 }
 
 /// What is wrong with `value` by a JSON Schema, a line each, with its field. Empty if nothing is.
@@ -546,7 +602,8 @@ mod tests {
     #[test]
     fn an_agent_is_a_service_that_takes_its_time_unless_it_says_otherwise() {
         let agent = echo("echo", &["say"], &json!(true));
-        assert!(agent.is_one_service() && !agent.is_immediate() && !agent.is_outside());
+        assert!(agent.is_one_service() && !agent.is_immediate());
+        assert!(!agent.is_outside() && !agent.is_remote());
         assert_eq!(agent.definition(), None);
         assert_eq!(agent.on_unknown("say", &json!({})), OnUnknown::Retry);
     }
@@ -565,6 +622,22 @@ mod tests {
         assert_eq!(verb(many, None), None);
         assert_eq!(verb(many, Some("sing")).as_deref(), Some("sing"));
         assert_eq!(verb(one, Some("sing")), None);
+    }
+
+    #[test]
+    fn a_tenant_sees_its_own_agents_before_those_of_all() {
+        let (acme, other) = (Tenant::new("acme"), Tenant::new("other"));
+        let mut agents = Agents::default();
+        agents.register(echo("one", &["say"], &json!(true))).unwrap();
+        agents.register(echo("two", &["say"], &json!(true))).unwrap();
+        for (name, verb) in [("two", "sing"), ("three", "say")] {
+            let own = Registered::new(echo(name, &[verb], &json!(true))).unwrap();
+            agents.register_for(&acme, Arc::new(own));
+        }
+        assert_eq!(agents.of(&acme).names().collect::<Vec<_>>(), ["one", "three", "two"]);
+        assert!(agents.of(&acme).get("two").unwrap().action(Some("sing")).is_some());
+        assert_eq!(agents.of(&other).names().collect::<Vec<_>>(), ["one", "two"]);
+        assert!(agents.of(&other).get("two").unwrap().action(Some("sing")).is_none());
     }
 
     #[test]
@@ -588,6 +661,8 @@ mod tests {
         );
         let no_schema = wrong_with(&json!({"type": 7}), &json!(1)).join("; ");
         assert!(no_schema.starts_with("the schema is no JSON Schema: `type`"), "{no_schema}");
+        assert_eq!(super::no_schema(&input), None);
+        assert!(super::no_schema(&json!({"type": 7})).unwrap().starts_with("`type`"));
     }
 
     #[test]

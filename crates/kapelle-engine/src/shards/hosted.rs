@@ -8,7 +8,7 @@ use kapelle_core::port::journal::{Addition, Entry, LEVEL, Row, RunRow, SubmitKey
 use kapelle_core::run::{Effects, Event, Run, Status, Takeover};
 use kapelle_core::{Attempt, Digest, Epoch, Json, Payload, RunId, StepNo, Tenant, Timestamp};
 
-use crate::slots::Alone;
+use crate::slots::{Alone, Slot};
 
 /// About how many bytes an event takes.
 const EVENT_BYTES: usize = 256;
@@ -31,6 +31,8 @@ pub(crate) struct Hosted {
     pub(super) sent: BTreeMap<Digest, Arc<Json>>,
     /// The time of the timer that the loop has noted.
     pub(super) noted_timer: Option<Timestamp>,
+    /// For whom it waits, and its place in that line.
+    pub(super) awaited: BTreeMap<Slot, u64>,
     pub(super) staged: Staged,
     /// Part of it is in the append that is under way.
     pub(super) in_flight: bool,
@@ -64,6 +66,8 @@ pub struct Start {
     pub step: StepNo,
     /// Who does it.
     pub agent: Box<str>,
+    /// What it has taken for that.
+    pub slot: Slot,
     /// With what.
     pub call: Call,
     /// What earlier attempts did with their outside calls.
@@ -132,6 +136,7 @@ impl Hosted {
             pins: BTreeMap::new(),
             sent: BTreeMap::new(),
             noted_timer: None,
+            awaited: BTreeMap::new(),
             staged: Staged::default(),
             in_flight: false,
             committed: row_status.is_some(),

@@ -24,6 +24,7 @@ pub use hosted::Start;
 pub use load::{Fold, LoadError, Loaded};
 pub use turn::{Outside, sleep};
 
+use crate::slots::Slot;
 use crate::values::Cache;
 
 /// Names a waiting client: its answer carries the same number.
@@ -164,8 +165,8 @@ pub enum Action {
     },
     /// Give back a slot that was taken for an attempt that will not start.
     GiveSlot {
-        /// Of which agent.
-        agent: Box<str>,
+        /// Which.
+        slot: Slot,
     },
     /// Read a run, then call [`Shards::loaded`].
     LoadRun {
@@ -234,6 +235,11 @@ pub struct Shards {
     /// When something can be asked for again that was refused until then: an agent that is left alone,
     /// or the place of a suspect.
     next_ask: Option<Timestamp>,
+    /// Runs that begin something once somebody offers to do it, in the order in which they came.
+    awaited: BTreeSet<(Slot, u64, RunId)>,
+    next_in_line: u64,
+    /// Somebody has offered to do these since the last turn.
+    offered: BTreeSet<Slot>,
     timers: BTreeSet<(Timestamp, RunId)>,
     /// Who waits for a value.
     loading: BTreeMap<Digest, BTreeSet<(RunId, Option<StepNo>)>>,
@@ -292,6 +298,9 @@ impl Shards {
             starved: VecDeque::new(),
             is_starved: BTreeSet::new(),
             next_ask: None,
+            awaited: BTreeSet::new(),
+            next_in_line: 0,
+            offered: BTreeSet::new(),
             timers: BTreeSet::new(),
             loading: BTreeMap::new(),
             values: Cache::new(values_max),
@@ -321,9 +330,17 @@ impl Shards {
         self.queue.push_back(offer);
     }
 
+    /// Somebody offers to do what `slot` says; what waits for that begins in the next turn.
+    pub fn offered(&mut self, slot: Slot) {
+        if !self.resting {
+            self.offered.insert(slot);
+        }
+    }
+
     /// Begins nothing any more; what goes on is seen to its end.
     pub fn rest(&mut self) {
         self.resting = true;
+        self.offered.clear();
     }
 
     /// Whether an append is under way.
@@ -337,6 +354,7 @@ impl Shards {
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
             || !self.hungry.is_empty()
+            || !self.offered.is_empty()
             || (self.may_append() && !self.touched.is_empty())
     }
 
@@ -413,10 +431,13 @@ impl Shards {
         if let Some(outdated) = self.reading.get_mut(&run) {
             *outdated = true;
         }
-        if let Some(Place::Here(hosted)) = self.runs.remove(&run)
-            && let Some(at) = hosted.noted_timer
-        {
-            self.timers.remove(&(at, run));
+        if let Some(Place::Here(hosted)) = self.runs.remove(&run) {
+            if let Some(at) = hosted.noted_timer {
+                self.timers.remove(&(at, run));
+            }
+            for (slot, place) in hosted.awaited {
+                self.awaited.remove(&(slot, place, run));
+            }
         }
         self.touched.remove(&run);
     }

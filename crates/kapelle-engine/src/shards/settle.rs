@@ -184,7 +184,7 @@ impl Shards {
             if part.shard == shard {
                 part.given_up = true;
                 for start in part.runs.iter_mut().flat_map(|taken| taken.starts.drain(..)) {
-                    self.actions.push(Action::GiveSlot { agent: start.agent });
+                    self.actions.push(Action::GiveSlot { slot: start.slot });
                 }
             }
         }
@@ -260,7 +260,7 @@ impl Shards {
     /// Gives back the slots of attempts that will not start.
     fn drop_starts(&mut self, taken: Taken) {
         for start in taken.starts {
-            self.actions.push(Action::GiveSlot { agent: start.agent });
+            self.actions.push(Action::GiveSlot { slot: start.slot });
         }
     }
 
@@ -268,16 +268,18 @@ impl Shards {
         let Some(hosted) = self.here(run) else { return };
         let staged = std::mem::take(&mut hosted.staged);
         for start in staged.starts {
-            self.actions.push(Action::GiveSlot { agent: start.agent });
+            self.actions.push(Action::GiveSlot { slot: start.slot });
         }
     }
 }
 
-/// Whether it is an agent's report of an effect, not a client's wish.
+/// Whether it is an agent's report, not a client's wish.
 pub(super) const fn is_report(command: &Command) -> bool {
     matches!(
         command,
-        Command::RecordEffect { .. }
+        Command::Answered { .. }
+            | Command::Failed { .. }
+            | Command::RecordEffect { .. }
             | Command::StartEffect { .. }
             | Command::Send { .. }
             | Command::Ask { .. }

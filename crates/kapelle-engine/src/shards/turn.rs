@@ -15,7 +15,7 @@ use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value}
 use super::hosted::{Hosted, Start};
 use super::settle::{Flight, FlightPart};
 use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticket, Turned};
-use crate::slots::{Alone, Slots, Taken};
+use crate::slots::{Alone, Slot, Slots, Taken};
 use crate::values::Cache;
 
 /// At most so many offers are decided in one turn: the next ones while these are being written.
@@ -55,14 +55,16 @@ impl Shards {
     pub fn turn(&mut self, outside: &Outside<'_>) -> Turned {
         for _ in 0..OFFERS_MAX {
             let Some(offer) = self.queue.pop_front() else { break };
-            self.take(offer, outside.now);
+            self.take(offer, outside);
         }
         self.fire_timers(outside);
         self.begin_all(outside);
+        self.begin_offered(outside);
         Turned { append: self.gather(), actions: std::mem::take(&mut self.actions) }
     }
 
-    fn take(&mut self, offer: Offer, now: Timestamp) {
+    fn take(&mut self, offer: Offer, outside: &Outside<'_>) {
+        let now = outside.now;
         match offer {
             Offer::Submit(submission) => self.submit(*submission, now),
             Offer::Tell(tell) => {
@@ -284,7 +286,7 @@ impl Shards {
             let at = hosted.time(now);
             hosted.run.wake(at);
             let events = hosted.run.decide(Command::Tick, at).unwrap_or_default();
-            note_timeouts(&hosted.run, &events, outside);
+            note_timeouts(hosted, &events, outside);
             hosted.record(events, at);
             self.touch(run);
         }
@@ -317,9 +319,46 @@ impl Shards {
         }
     }
 
+    /// A run begins a step once somebody offers to do what `slot` says; those that came first go first.
+    fn await_offer(&mut self, id: RunId, slot: Slot) {
+        let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return };
+        if let std::collections::btree_map::Entry::Vacant(free) = hosted.awaited.entry(slot) {
+            self.next_in_line += 1;
+            self.awaited.insert((free.key().clone(), self.next_in_line, id));
+            free.insert(self.next_in_line);
+        }
+    }
+
+    /// Begins steps for those who have offered to do them.
+    fn begin_offered(&mut self, outside: &Outside<'_>) {
+        let mut left = if self.resting { 0 } else { BEGINS_MAX };
+        while left > 0
+            && let Some(slot) = self.offered.pop_first()
+        {
+            while left > 0 && outside.slots.is_offered(&slot) {
+                let Some(id) = self.next_awaiting(&slot) else { break };
+                self.begin_run(id, outside, &mut left);
+            }
+            if left == 0 {
+                self.offered.insert(slot);
+            }
+        }
+    }
+
+    /// The run that has waited longest for an offer, taken out of the line.
+    fn next_awaiting(&mut self, slot: &Slot) -> Option<RunId> {
+        let first = (slot.clone(), 0, RunId::from_bytes([0; 16]));
+        let next = self.awaited.range(first..).next().filter(|(of, ..)| of == slot)?.clone();
+        self.awaited.remove(&next);
+        if let Some(hosted) = self.here(next.2) {
+            hosted.awaited.remove(slot);
+        }
+        Some(next.2)
+    }
+
     /// Begins steps of one run as long as there are slots.
     fn begin_run(&mut self, id: RunId, outside: &Outside<'_>, left: &mut usize) {
-        let mut closed: BTreeSet<Lane> = BTreeSet::new();
+        let (mut closed, mut starved) = (BTreeSet::<Lane>::new(), false);
         while *left > 0 {
             let Some(hosted) = self.here(id).filter(|hosted| hosted.working) else { return };
             if hosted.run.is_ending() {
@@ -329,24 +368,30 @@ impl Shards {
             let open = |lane| !closed.contains(&lane);
             let Some(step) = hosted.run.next(open, &hosted.parked) else { break };
             let lane = hosted.run.lane(step);
-            let alone = match admit(&hosted.run, lane, outside) {
-                Ok(alone) => alone,
+            let (slot, alone) = match admit(hosted, lane, outside) {
+                Ok(admitted) => admitted,
                 Err(until) => {
-                    until.into_iter().for_each(|at| self.ask_again(at));
+                    match until {
+                        Later::At(at) => {
+                            self.ask_again(at);
+                            starved = true;
+                        }
+                        Later::Given => starved = true,
+                        Later::Offered(slot) => self.await_offer(id, slot),
+                    }
                     closed.insert(lane);
                     continue;
                 }
             };
             *left -= 1;
-            let started = self.begin_step(id, step, alone, outside);
-            if !started
-                && let Some(agent) = lane.agent()
-                && let Some(hosted) = self.here(id)
-            {
-                outside.slots.give_unused(hosted.run.plan().agent(agent));
+            match self.begin_step(id, step, (slot, alone), outside) {
+                // All loops hear that it is to be had again.
+                Some(slot @ Slot::Offered(_)) => self.actions.push(Action::GiveSlot { slot }),
+                Some(slot) => outside.slots.give_unused(&slot),
+                None => {}
             }
         }
-        if !closed.is_empty() && self.is_starved.insert(id) {
+        if starved && self.is_starved.insert(id) {
             self.starved.push_back(id);
         }
         self.note_timer(id);
@@ -357,31 +402,32 @@ impl Shards {
         self.next_ask = Some(self.next_ask.map_or(at, |next| next.min(at)));
     }
 
-    /// Begins one step; whether an attempt started.
+    /// Begins one step; gives back the slot if no attempt started.
     fn begin_step(
         &mut self,
         id: RunId,
         step: StepNo,
-        alone: Option<Alone>,
+        (slot, alone): (Option<Slot>, Option<Alone>),
         outside: &Outside<'_>,
-    ) -> bool {
-        let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return false };
+    ) -> Option<Slot> {
+        let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return slot };
         let at = hosted.time(outside.now);
         let values = AtHand { hosted, cache: &self.values };
-        let world = World { now: at, values: &values, agents: outside.agents };
+        let agents = outside.agents.of(&hosted.tenant);
+        let world = World { now: at, values: &values, agents };
         match hosted.run.begin(step, &world) {
             Ok(begun) => {
-                let started = stage_begun(hosted, step, begun, alone, at);
+                let unused = stage_begun(hosted, step, begun, (slot, alone), at);
                 if hosted.parked.is_empty() && !hosted.end_parked {
                     hosted.pins.clear();
                 }
                 self.mark(id);
-                started
+                unused
             }
             Err(missing) => {
                 hosted.parked.insert(step);
                 self.load_values(id, Some(step), missing.0);
-                false
+                slot
             }
         }
     }
@@ -393,7 +439,8 @@ impl Shards {
         }
         let at = hosted.time(outside.now);
         let values = AtHand { hosted, cache: &self.values };
-        let world = World { now: at, values: &values, agents: outside.agents };
+        let agents = outside.agents.of(&hosted.tenant);
+        let world = World { now: at, values: &values, agents };
         match hosted.run.end(&world) {
             Ok(begun) => {
                 hosted.keep(begun.payloads);
@@ -489,51 +536,70 @@ pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
 }
 
 /// Takes note of agents that did not answer in time: they report nothing themselves.
-fn note_timeouts(run: &Run, events: &[Event], outside: &Outside<'_>) {
+fn note_timeouts(hosted: &Hosted, events: &[Event], outside: &Outside<'_>) {
+    let run = &hosted.run;
     for event in events {
         if let Event::StepRetrying { step, failure, .. } | Event::StepFailed { step, failure, .. } =
             event
             && failure.kind == FailureKind::Timeout
             && let Some(number) = run.lane(*step).agent()
         {
-            outside.slots.note_failure(run.plan().agent(number), failure, outside.now);
+            let slot = Slot::of(outside.agents, &hosted.tenant, run.plan().agent(number));
+            outside.slots.note_failure(&slot, failure, outside.now);
         }
     }
 }
 
-/// Takes what a step in `lane` needs to begin. Otherwise: when to ask again, if time alone will do.
-fn admit(run: &Run, lane: Lane, outside: &Outside<'_>) -> Result<Option<Alone>, Option<Timestamp>> {
+/// When a step may begin that cannot begin now.
+enum Later {
+    /// Then.
+    At(Timestamp),
+    /// When a slot is given back.
+    Given,
+    /// When somebody offers to do it.
+    Offered(Slot),
+}
+
+/// What a step in `lane` needs to begin, taken.
+fn admit(
+    hosted: &Hosted,
+    lane: Lane,
+    outside: &Outside<'_>,
+) -> Result<(Option<Slot>, Option<Alone>), Later> {
     let alone = match lane {
-        Lane::Alone(_) => Some(outside.slots.take_alone(outside.now)?),
+        Lane::Alone(_) => Some(outside.slots.take_alone(outside.now).map_err(Later::At)?),
         _ => None,
     };
-    let Some(agent) = lane.agent().map(|number| run.plan().agent(number)) else { return Ok(alone) };
-    match outside.slots.take(agent, matches!(lane, Lane::Again(_)), outside.now) {
-        Taken::Yes => Ok(alone),
-        Taken::No => Err(None),
-        Taken::NotBefore(at) => Err(Some(at)),
+    let Some(number) = lane.agent() else { return Ok((None, alone)) };
+    let slot = Slot::of(outside.agents, &hosted.tenant, hosted.run.plan().agent(number));
+    match outside.slots.take(&slot, matches!(lane, Lane::Again(_)), outside.now) {
+        Taken::Yes => Ok((Some(slot), alone)),
+        Taken::No => Err(Later::Given),
+        Taken::NotBefore(at) => Err(Later::At(at)),
+        Taken::NoOffer => Err(Later::Offered(slot)),
     }
 }
 
-/// Stages what beginning a step came to; whether an attempt starts with it.
+/// Stages what beginning a step came to; gives back the slot if no attempt starts with it.
 fn stage_begun(
     hosted: &mut Hosted,
     step: StepNo,
     begun: Begun,
-    alone: Option<Alone>,
+    (slot, alone): (Option<Slot>, Option<Alone>),
     at: Timestamp,
-) -> bool {
+) -> Option<Slot> {
     let started = begun.events.iter().find_map(|event| match event {
-        Event::StepStarted { attempt, generation, agent, .. } => {
-            Some((*attempt, *generation, agent.clone()))
+        Event::StepStarted { attempt, generation, agent, deadline, .. } => {
+            Some((*attempt, *generation, agent.clone(), *deadline))
         }
         _ => None,
     });
     hosted.keep(begun.payloads);
     hosted.record(begun.events, at);
-    let (Some((attempt, generation, agent)), Some(call)) = (started, begun.call) else {
-        return false;
+    let (Some((attempt, generation, agent, deadline)), Some(call)) = (started, begun.call) else {
+        return slot;
     };
+    let slot = slot?;
     let id = hosted.run.id();
     let name = hosted.run.name(step).expect("it has just begun").clone();
     let call = Call {
@@ -550,11 +616,13 @@ fn stage_begun(
         output: hosted.run.spec(step).output.clone().map(Arc::new),
         root: hosted.run.root().into(),
         definition: call.definition,
+        deadline,
+        goes_on: false,
     };
     let effects = hosted.run.effects(step);
     let tenant = hosted.tenant.clone();
-    hosted.staged.starts.push(Start { step, agent, call, effects, tenant, alone });
-    true
+    hosted.staged.starts.push(Start { step, agent, slot, call, effects, tenant, alone });
+    None
 }
 
 /// How long the shell may sleep: until the next timer, if nothing else happens.

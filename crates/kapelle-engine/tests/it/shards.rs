@@ -9,15 +9,15 @@ use futures_util::FutureExt as _;
 use kapelle_core::plan::Plan;
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::{
-    Action as Verb, Agent, Answer, Call, Card, Desk, Failure, FailureKind, OnUnknown,
+    Action as Verb, Agent, Answer, Call, Card, Desk, Failure, FailureKind, OnUnknown, Registered,
 };
 use kapelle_core::port::journal::{Error, Journal, Part, Settled};
 use kapelle_core::run::{Command, Compiled, Created, Produced, SUSPECT_FOR, StepStatus, Takeover};
 use kapelle_core::{Attempt, Epoch, Json, NodeId, RunId, Shard, StepNo, Tenant, Timestamp, Value};
-use kapelle_engine::Slots;
 use kapelle_engine::shards::{
     Action, Fold, Loaded, Offer, Outside, Reply, Shards, Start, Submission, Tell, Ticket,
 };
+use kapelle_engine::{Slot, Slots, Taken};
 use kapelle_store::Memory;
 use serde_json::json;
 
@@ -28,6 +28,9 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 type Told = Option<Result<Vec<Settled>, Error>>;
 
 struct Worker(Card);
+
+/// The same, but others do its work.
+struct Remote(Worker);
 
 #[async_trait]
 impl Agent for Worker {
@@ -44,20 +47,38 @@ impl Agent for Worker {
     }
 }
 
-fn agents() -> Agents {
+#[async_trait]
+impl Agent for Remote {
+    fn card(&self) -> &Card {
+        self.0.card()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    async fn perform(&self, call: Call, desk: &dyn Desk) -> Result<Answer, Failure> {
+        self.0.perform(call, desk).await
+    }
+}
+
+fn card() -> Card {
     let action = Verb {
         name: "do".into(),
         description: "works".into(),
         input: json!(true),
         output: json!(true),
     };
-    let card = Card {
+    Card {
         name: "worker".into(),
         description: "works".into(),
         actions: vec![action],
         concurrency_max: None,
-    };
-    let mut agents = Agents::default();
+    }
+}
+
+fn agents() -> Agents {
+    let (card, mut agents) = (card(), Agents::default());
     agents.register(Arc::new(Worker(card))).unwrap();
     agents
 }
@@ -284,11 +305,43 @@ fn a_damaged_run_of_a_shard_that_was_given_up_is_not_kept() {
 }
 
 #[test]
+fn a_step_that_others_do_begins_for_those_who_offer_and_takes_no_slot() {
+    let mut node = Node::new(&Memory::new());
+    let (acme, other) = (Tenant::default(), Tenant::new("other"));
+    let remote = || Arc::new(Registered::new(Arc::new(Remote(Worker(card())))).unwrap());
+    node.agents.register_for(&acme, remote());
+    node.agents.register_for(&other, remote());
+    (1..=3).for_each(|n| node.submit(run(n)));
+    assert_eq!(starts(node.commit()).len(), 0, "nobody offers");
+    let offer = |node: &mut Node, tenant: &Tenant, more| {
+        let slot = Slot::offered(tenant, "worker");
+        node.slots.offer(&slot, more);
+        node.shards.offered(slot);
+    };
+    offer(&mut node, &other, 1);
+    assert!(node.turn().1.is_none(), "an offer of somebody else");
+    offer(&mut node, &acme, 1);
+    let begun: Vec<_> = starts(node.commit()).iter().map(|start| start.call.run).collect();
+    assert_eq!(begun, [run(1)], "whoever came first");
+    offer(&mut node, &acme, 1);
+    offer(&mut node, &acme, -1);
+    assert!(node.turn().1.is_none(), "whoever offered has left");
+    // What was offered and is given back is had by the next one.
+    offer(&mut node, &acme, 1);
+    let (_, append) = node.turn();
+    drop(append);
+    let given = node.shards.disown(SHARD);
+    assert!(given.iter().any(|action| matches!(action, Action::GiveSlot { .. })), "{given:?}");
+    let free = (0..).take_while(|_| node.slots.take(&"x".into(), false, NOW) == Taken::Yes).count();
+    assert_eq!(free, 4, "of the node's own slots all are left");
+}
+
+#[test]
 fn an_agent_in_trouble_is_left_alone_and_its_steps_wait() {
     let mut node = Node::new(&Memory::new());
     let failure = Failure::new(FailureKind::Unavailable, "down", "it is down");
     let down = Command::Failed { step: StepNo(0), attempt: Attempt(1), failure };
-    (0..10).for_each(|_| node.slots.note("worker", &down, NOW));
+    (0..10).for_each(|_| node.slots.note(&"worker".into(), &down, NOW));
     node.submit(run(1));
     node.submit(run(2));
     assert_eq!(starts(node.commit()).len(), 0);
@@ -297,7 +350,7 @@ fn an_agent_in_trouble_is_left_alone_and_its_steps_wait() {
 
     node.now = at;
     assert_eq!(starts(node.commit()).len(), 1, "one goes through");
-    node.slots.note("worker", &answered(), at);
+    node.slots.note(&"worker".into(), &answered(), at);
     let again = node.shards.next_timer().unwrap();
     assert_eq!(again, at.after(Duration::from_secs(1)), "the other one is asked about again");
     node.now = again;

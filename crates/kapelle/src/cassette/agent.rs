@@ -237,6 +237,10 @@ impl Desk for TapedDesk<'_> {
     async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
         self.desk.get(digest, max).await
     }
+
+    fn receipt(&self) -> BoxFuture<'static, Result<(), Failure>> {
+        self.desk.receipt()
+    }
 }
 
 /// An artifact whose content is kept for the cassette too.

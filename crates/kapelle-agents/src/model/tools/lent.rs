@@ -248,6 +248,10 @@ impl Desk for Within<'_> {
     async fn get(&self, digest: Digest, max: u64) -> Result<Bytes, Failure> {
         self.desk.get(digest, max).await
     }
+
+    fn receipt(&self) -> BoxFuture<'static, Result<(), Failure>> {
+        self.desk.receipt()
+    }
 }
 
 fn no_place(what: &str) -> Failure {

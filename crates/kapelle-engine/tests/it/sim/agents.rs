@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kapelle_core::port::agent::{Failure, FailureKind, Safety};
 use kapelle_core::run::{Command, EffectId, EffectState, Effects, Outcome, Produced};
 use kapelle_core::{Attempt, Digest, INLINE_MAX, Json, Payload, RunId, StepNo, Tenant, Value};
-use kapelle_engine::Alone;
 use kapelle_engine::shards::{Offer, Reply, Start, Tell};
+use kapelle_engine::{Alone, Slot};
 use serde_json::json;
 
 use super::Planted;
@@ -23,6 +23,7 @@ pub(super) struct Live {
     attempt: Attempt,
     tenant: Tenant,
     agent: Box<str>,
+    slot: Slot,
     memo: Effects,
     /// How many outside calls it makes, and which one is next.
     calls: u32,
@@ -57,7 +58,7 @@ impl World<'_> {
     pub(super) fn start(&mut self, of: LifeRef, start: Start) {
         let checked = self.model.started(start.call.run, &start);
         self.check(checked);
-        let Start { step, agent, call, effects, tenant, alone } = start;
+        let Start { step, agent, slot, call, effects, tenant, alone } = start;
         let (run, attempt) = (call.run, call.attempt);
         self.note(|| format!("{of} starts {run} {step:?}#{attempt} key {}", call.key));
         if !self.started.insert((run, step.0, attempt.0)) {
@@ -74,6 +75,7 @@ impl World<'_> {
             attempt,
             tenant,
             agent,
+            slot,
             memo: effects,
             calls,
             next: 1,
@@ -320,7 +322,7 @@ impl World<'_> {
         if let Some(life) = self.life(of)
             && let Some(live) = life.attempts.remove(&handle)
         {
-            life.slots.give(&live.agent);
+            life.slots.give(&live.slot);
         }
         self.poke(of, 0);
     }

@@ -90,11 +90,13 @@ impl Life {
     pub(super) fn check_rest(&self) -> Checked {
         // An agent that is left alone lets one attempt through at a time: each is asked for so much later.
         let late = |n: u64| Timestamp(i64::MAX / 2).after(Duration::from_secs(3_600 * n));
-        let takes = |agent| {
-            (0..).take_while(|n| self.slots.take(agent, false, late(*n)) == Taken::Yes).count()
+        let takes = |agent: &str| {
+            (0..)
+                .take_while(|n| self.slots.take(&agent.into(), false, late(*n)) == Taken::Yes)
+                .count()
         };
         let free = takes("free");
-        (0..free).for_each(|_| self.slots.give("free"));
+        (0..free).for_each(|_| self.slots.give(&"free".into()));
         let narrow = takes("narrow");
         if free != self.slots_max as usize || narrow != NARROW as usize {
             return Err(format!(
@@ -320,9 +322,9 @@ impl World<'_> {
                     self.stop(of, |live| live.is(run, Some((step, attempt))));
                 }
                 Action::StopAll { run } => self.stop(of, |live| live.is(run, None)),
-                Action::GiveSlot { agent } => {
+                Action::GiveSlot { slot } => {
                     if let Some(life) = self.life(of) {
-                        life.slots.give_unused(&agent);
+                        life.slots.give_unused(&slot);
                     }
                     self.poke(of, MS);
                 }
