@@ -26,6 +26,57 @@ pub struct Agent {
     /// What a model is as this agent, if it is from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinks: Option<Thinks>,
+    /// What it can do, in words of whoever registered it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// What it knows about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// `ok`; `absent`: it was registered, and none of its workers was heard of for as long as its lease.
+    #[serde(default)]
+    pub health: String,
+    /// What its workers promise, if workers do its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
+    /// What it has done for those who ask since the node began.
+    #[serde(default)]
+    pub activity: Activity,
+}
+
+/// The workers of a registered agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Workers {
+    /// How long one of them may be silent while it works, in milliseconds.
+    pub lease_ms: u64,
+    /// How many wait for work now.
+    pub waiting: u64,
+    /// How many attempts they work on now.
+    pub working: u64,
+    /// When the last word of one came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<String>,
+    /// When it was registered.
+    pub registered_at: String,
+}
+
+/// What an agent has done since the node began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Activity {
+    /// `working` or `idle`.
+    pub status: String,
+    /// Attempts that go on.
+    pub running: u64,
+    /// Attempts that ended well.
+    pub completed: u64,
+    /// Attempts that ended badly.
+    pub failed: u64,
+    /// How long those that ended took, together, in milliseconds.
+    pub ms: u64,
+    /// When the last one began or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<String>,
 }
 
 /// What a model is that works as an agent.

@@ -17,8 +17,12 @@ mod plan;
 mod problem;
 mod run;
 mod why;
+mod worker;
 
-pub use agent::{Action, Agent, AgentWarning, CheckedAgent, CheckedAgents, Thinks, UnusableAgent};
+pub use agent::{
+    Action, Activity, Agent, AgentWarning, CheckedAgent, CheckedAgents, Thinks, UnusableAgent,
+    Workers,
+};
 pub use audit::AuditEntry;
 pub use bill::{
     Account, Amount, Asked, Bill, Budgets, Limit, ModelSpending, Raise, Spending, StepSpending,
@@ -34,6 +38,10 @@ pub use run::{
     RunSummary, RunsQuery, Step, Submitted, Told, Wish,
 };
 pub use why::{Attempt, Chosen, Cost, Help, Line, ModelCall, Why};
+pub use worker::{
+    AgentPatch, AgentsQuery, Alert, Assignment, Beat, Completion, Heard, NewAction, NewAgent,
+    NewArtifact, NewEffect, NewFailure, Recorded, Settled, WorkQuery,
+};
 
 /// Whether a number says nothing, so that it need not be told.
 fn is_zero<N: Default + PartialEq>(number: &N) -> bool {

@@ -13,6 +13,7 @@ mod library;
 mod node;
 mod roster;
 mod server;
+mod workers;
 
 pub use library::{Builder, Error, Kapelle, Running, agent_fn, open, open_on};
 

@@ -22,6 +22,7 @@ use crate::roster::Roster;
 use crate::server::roots::Roots;
 use crate::server::socket::Socket;
 use crate::server::{App, Kept};
+use crate::workers::registry::Registry;
 
 /// Where runs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub(crate) struct Setup {
     pub(crate) roots: Vec<PathBuf>,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
+    /// Whether workers come to it.
+    pub(crate) has_workers: bool,
     /// What to do as soon as the store must not be touched any more.
     pub(crate) on_poisoned: Option<fn(&journal::Error)>,
 }
@@ -112,6 +115,7 @@ impl Setup {
             tape: None,
             roots: Vec::new(),
             reachable,
+            has_workers: true,
             on_poisoned: None,
         }
     }
@@ -195,13 +199,16 @@ impl Node {
             kapelle_agents::Options { launcher, kids, egress, web, memory, models, tools };
         let built_in = built_in_agents(setup.launcher.is_some(), built_in);
         let roster = Roster::new(built_in, setup.agents, setup.shelf, (asked, called), setup.tape);
-        let agents = roster.agents()?;
+        let kept = kept.unwrap_or_else(|| Kept::of(Arc::new(Memory::new())));
+        let registry = Registry::new(kept.records.clone(), setup.has_workers);
+        registry.read().await?;
+        let mut agents = roster.agents()?;
+        registry.add_to(&mut agents);
         let engine = Engine::open(Parts { journal, nodes, agents }, setup.options).await?;
         let folder = setup.place.folder().map(Path::to_path_buf);
         let own = folder.as_ref().and_then(|folder| std::path::absolute(folder).ok());
         let roots = Roots { named: setup.roots, own: own.map(|own| own.join("files")) };
-        let kept = kept.unwrap_or_else(|| Kept::of(Arc::new(Memory::new())));
-        let app = App::new(engine, folder, roster, kept, roots);
+        let app = App::new(engine, folder, (roster, registry), kept, roots);
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }

@@ -7,6 +7,7 @@
 mod events;
 mod sse;
 mod transport;
+mod worker;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -199,6 +199,8 @@ impl Settings {
         let models = if plays { config.asked_by_nobody() } else { config.asked() };
         let models = models.map_err(|error| Stop::new(Exit::Config, error))?;
         let reserved = Arc::new(self.reserved());
+        // Workers come to those that stay.
+        let has_workers = options.adopt == Adopt::All;
         let setup = Setup {
             place,
             store: None,
@@ -213,6 +215,7 @@ impl Settings {
             tape,
             roots: self.config.server.roots.clone(),
             reachable,
+            has_workers,
             on_poisoned: Some(end_at_once),
         };
         Ok(Node::open(setup).await?)

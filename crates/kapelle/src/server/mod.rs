@@ -22,6 +22,7 @@ pub(crate) mod openapi;
 mod plans;
 mod problem;
 mod prune;
+mod registry;
 pub(crate) mod roots;
 mod routes;
 mod runs;
@@ -29,6 +30,7 @@ pub(crate) mod socket;
 pub(crate) mod tcp;
 mod transfer;
 mod why;
+mod work;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ use kapelle_engine::{Engine, Error};
 use tokio_util::sync::CancellationToken;
 
 use crate::roster::Roster;
+use crate::workers::registry::Registry;
 use door::Caller;
 use door::audit::Recorder;
 use door::keys::Keys;
@@ -73,6 +76,10 @@ struct Inner {
     /// The folder of the store, if it is one.
     store: Option<PathBuf>,
     roster: Roster,
+    /// Agents whose work others do.
+    registry: Registry,
+    /// One renewal of the agents at a time.
+    renewing: Mutex<()>,
     keys: Arc<Keys>,
     /// What a node keeps beside its runs.
     records: Arc<dyn Records>,
@@ -91,16 +98,27 @@ impl App {
     pub(crate) fn new(
         engine: Engine,
         store: Option<PathBuf>,
-        roster: Roster,
+        (roster, registry): (Roster, Registry),
         kept: Kept,
         roots: Roots,
     ) -> Self {
         let Kept { records, audit } = kept;
         let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
-        let (turns, asked, leaving) = Default::default();
-        let inner =
-            Inner { engine, store, roster, keys, audit, records, turns, roots, asked, leaving };
-        let inner = Arc::new(inner);
+        let (renewing, turns, asked, leaving) = Default::default();
+        let inner = Arc::new(Inner {
+            engine,
+            store,
+            roster,
+            registry,
+            renewing,
+            keys,
+            records,
+            turns,
+            audit,
+            roots,
+            asked,
+            leaving,
+        });
         Self { inner, caller: Arc::new(Caller::owner()) }
     }
 
@@ -138,17 +156,31 @@ impl App {
         &self.inner.roster
     }
 
-    /// The agents as their files are now.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// The agents as their files and registrations are now.
     pub(crate) async fn agents(&self) -> Arc<Agents> {
+        // What cannot be read now is as it was.
+        let registered = self.registry().read().await.unwrap_or_default();
         let app = self.clone();
         // Thousands of files take a while, and others wait for this thread.
-        let look = move || {
-            if let Some(agents) = app.roster().changed() {
-                app.engine().set_agents(agents);
-            }
+        let look = move || match app.roster().changed() {
+            Some(agents) => app.renew(Some(agents)),
+            None if registered => app.renew(None),
+            None => {}
         };
         tokio::task::spawn_blocking(look).await.ok();
         self.engine().agents()
+    }
+
+    /// Has the engine know the agents of all, `changed` or as they were, and those that are registered.
+    pub(crate) fn renew(&self, changed: Option<Agents>) {
+        let _one = self.inner.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = changed.unwrap_or_else(|| self.engine().agents().of_all());
+        self.registry().add_to(&mut agents);
+        self.engine().set_agents(agents);
     }
 
     pub(crate) fn engine(&self) -> &Engine {

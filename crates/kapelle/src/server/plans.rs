@@ -81,15 +81,15 @@ async fn read(
     file: Option<String>,
     plan: Option<serde_json::Value>,
 ) -> Result<(Option<Plan>, Vec<core::Problem>), Problem> {
-    let agents = app.agents().await;
+    let (agents, tenant) = (app.agents().await, app.tenant().clone());
     // A large file takes a while, and others wait for this thread.
     let work = move || match (workflow, plan) {
         (Some(text), None) => {
             let name = file.as_deref().unwrap_or("workflow");
-            let read = Workflow::read(name, text.as_bytes(), Some(&agents));
+            let read = Workflow::read(name, text.as_bytes(), Some(agents.of(&tenant)));
             Ok((read.workflow.map(|workflow| workflow.plan), read.problems))
         }
-        (None, Some(json)) => Ok(read_plan(json, &agents)?),
+        (None, Some(json)) => Ok(read_plan(json, agents.of(&tenant))?),
         _ => Err(Problem::invalid("bad_body", "give either `workflow` or `plan`")),
     };
     let done = tokio::task::spawn_blocking(work).await;

@@ -37,6 +37,7 @@ const CODES: &[(u16, &[&str])] = &[
             "run_not_found",
             "step_not_found",
             "agent_not_found",
+            "attempt_not_found",
             "artifact_not_found",
             "key_not_found",
             "route_not_found",
@@ -62,18 +63,22 @@ const CODES: &[(u16, &[&str])] = &[
             "effect_recorded",
             "over_budget",
             "undelivered",
+            "agent_conflict",
+            "too_many_agents",
         ],
     ),
     (410, &["run_pruned"]),
     (413, &["body_too_large"]),
     (421, &["elsewhere", "strange_host"]),
     (422, &["key_reused"]),
+    (429, &["too_many_waiting"]),
     (500, &["run_damaged"]),
     (
         503,
         &[
             "draining",
             "outcome_unknown",
+            "attempt_unsettled",
             "store_busy",
             "store_newer",
             "store_poisoned",
@@ -142,6 +147,16 @@ impl Problem {
 
     /// There is no such thing.
     pub(super) fn not_found(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(code, detail.into())
+    }
+
+    /// It goes against what there is.
+    pub(super) fn conflict(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(code, detail.into())
+    }
+
+    /// It may be done in a moment.
+    pub(super) fn later(code: &str, detail: impl Into<String>) -> Self {
         Self::new(code, detail.into())
     }
 

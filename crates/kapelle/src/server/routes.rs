@@ -17,8 +17,8 @@ use super::door::Caller;
 use super::door::audit::{Asked, Weight};
 use super::door::guard::{Guard, Peer, look};
 use super::door::permission::Permission::{
-    self, AgentRead, AgentWork, BudgetRaise, RunApprove, SystemAdmin, TaskCancel, TaskRead,
-    TaskSubmit,
+    self, AgentRead, AgentWork, AgentWrite, BudgetRaise, RunApprove, SystemAdmin, TaskCancel,
+    TaskRead, TaskSubmit,
 };
 use super::once::Once::{self, Begun, ByEngine, Unheeded};
 use super::once::once as only_once;
@@ -26,10 +26,12 @@ use super::openapi::{self, Operation, Told};
 use super::{
     App, agents, artifacts, audit, bill, control, diff, events, keys, plans, problem, prune, runs,
 };
-use super::{healthz, readyz, transfer, why};
+use super::{healthz, readyz, registry, transfer, why, work};
 
 /// The longest body of a request that may hold a workflow, in bytes.
 const PLAN_BODY_MAX: usize = 32 << 20;
+/// The longest body that registers an agent, in bytes.
+const REGISTRATION_MAX: usize = 64 << 10;
 /// The longest body of any other request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
@@ -39,6 +41,17 @@ const PLAN: &[&str] = &["invalid", "bad_plan", "root_not_allowed", "task_conflic
 const RUN: &[&str] = &["run_not_found", "ambiguous_id", "run_pruned", "run_damaged"];
 const CHANGE: &[&str] = &["draining", "outcome_unknown", "store_full"];
 const COMMAND: &[&str] = &["elsewhere", "run_ended", "run_stopping", "stale_attempt"];
+
+/// What any word about an attempt is refused with.
+const ATTEMPT: &[&str] = &[
+    "attempt_not_found",
+    "stale_attempt",
+    "attempt_unsettled",
+    "elsewhere",
+    "effect_recorded",
+    "run_ended",
+    "run_stopping",
+];
 
 /// A route.
 pub(super) struct Route {
@@ -101,6 +114,11 @@ impl Route {
         Self { weight: Weight::Reads, ..self }
     }
 
+    /// It changes what there is, though it is for those who work.
+    fn changing(self) -> Self {
+        Self { weight: Weight::Changes, ..self }
+    }
+
     /// All codes with which it refuses, but for those of all routes.
     pub(super) fn codes(&self) -> impl Iterator<Item = &'static str> {
         let about_run = self.path.contains("{run}");
@@ -118,11 +136,12 @@ impl Route {
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
+const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
 
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {
-    [of_runs(), of_the_rest()].into_iter().flatten().collect()
+    [of_runs(), of_agents(), of_the_rest()].into_iter().flatten().collect()
 }
 
 fn of_runs() -> Vec<Route> {
@@ -190,6 +209,67 @@ fn of_runs() -> Vec<Route> {
     ]
 }
 
+fn of_agents() -> Vec<Route> {
+    vec![
+        to(GET, "/agents", AgentRead, agents::list, "List agents"),
+        // A key that may do an agent's work may register that agent: the handler looks.
+        to(
+            POST,
+            "/agents",
+            AgentWork,
+            registry::register,
+            "Register an agent whose work workers do",
+        )
+        .changing()
+        .refusing(&["invalid", "agent_conflict", "too_many_agents"])
+        .with_body_of(REGISTRATION_MAX),
+        to(
+            GET,
+            "/agents/{name}",
+            AgentRead,
+            agents::show,
+            "An agent, with the schemas of its actions",
+        )
+        .refusing(&["agent_not_found"]),
+        to(PATCH, "/agents/{name}", AgentWrite, registry::update, "Change a registered agent")
+            .refusing(&["invalid", "agent_not_found", "agent_conflict"])
+            .with_body_of(REGISTRATION_MAX),
+        to(DELETE, "/agents/{name}", AgentWrite, registry::unregister, "Remove a registered agent")
+            .refusing(&["agent_not_found"]),
+        to(GET, "/agents/{name}/work", AgentWork, work::work, "Wait for something to do")
+            .refusing(&["agent_not_found", "too_many_waiting", "draining"]),
+        to(
+            POST,
+            "/attempts/{attempt}/heartbeat",
+            AgentWork,
+            work::heartbeat,
+            "A worker lives; whether it is still wanted",
+        )
+        .once(Unheeded)
+        .refusing(ATTEMPT),
+        to(
+            POST,
+            "/attempts/{attempt}/effects",
+            AgentWork,
+            work::effect,
+            "Have an outside call on record",
+        )
+        .refusing(ATTEMPT)
+        .with_body_of(PLAN_BODY_MAX),
+        to(
+            POST,
+            "/attempts/{attempt}/complete",
+            AgentWork,
+            work::complete,
+            "An attempt ended well",
+        )
+        .refusing(ATTEMPT)
+        .with_body_of(PLAN_BODY_MAX),
+        to(POST, "/attempts/{attempt}/fail", AgentWork, work::fail, "An attempt ended badly")
+            .refusing(ATTEMPT),
+    ]
+}
+
 fn of_the_rest() -> Vec<Route> {
     let export_max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
     vec![
@@ -230,15 +310,6 @@ fn of_the_rest() -> Vec<Route> {
         .reading()
         .refusing(PLAN)
         .with_body_of(PLAN_BODY_MAX),
-        to(GET, "/agents", AgentRead, agents::list, "List agents"),
-        to(
-            GET,
-            "/agents/{name}",
-            AgentRead,
-            agents::show,
-            "An agent, with the schemas of its actions",
-        )
-        .refusing(&["agent_not_found"]),
         to(POST, "/keys", SystemAdmin, keys::create, "Make a key").once(Unheeded),
         to(GET, "/keys", SystemAdmin, keys::list, "List keys"),
         to(DELETE, "/keys/{key}", SystemAdmin, keys::revoke, "Make a key open nothing any more")

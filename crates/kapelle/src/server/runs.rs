@@ -44,7 +44,7 @@ pub(super) async fn create(
     plan.manual |= new.manual;
     if let Some(max_parallel) = new.max_parallel {
         plan.max_parallel = max_parallel;
-        let problems = plan::check(&mut plan, Some(&app.engine().agents()));
+        let problems = plan::check(&mut plan, Some(app.engine().agents().of(app.tenant())));
         if problems.iter().any(kapelle_core::problem::Problem::is_error) {
             return Err(Problem::findings(&problems));
         }

@@ -49,3 +49,4 @@ mod support;
 mod terminal;
 mod web;
 mod why;
+mod workers;

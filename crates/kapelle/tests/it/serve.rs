@@ -20,7 +20,7 @@ impl Server {
         Self::start_at(folder, "127.0.0.1:0")
     }
 
-    fn start_at(folder: &Folder, at: &str) -> Self {
+    pub(crate) fn start_at(folder: &Folder, at: &str) -> Self {
         let mut command = folder.command(&format!("serve --listen {at}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -53,7 +53,7 @@ impl Drop for Server {
     }
 }
 
-fn workflow(text: &str) -> NewRun {
+pub(crate) fn workflow(text: &str) -> NewRun {
     NewRun { workflow: Some(text.to_owned()), ..NewRun::default() }
 }
 
