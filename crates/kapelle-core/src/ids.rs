@@ -89,6 +89,13 @@ impl RunId {
         &self.0
     }
 
+    /// When it was made, to the millisecond.
+    #[must_use]
+    pub fn made_at(&self) -> Timestamp {
+        let ms = self.0[..6].iter().fold(0_i64, |ms, byte| ms << 8 | i64::from(*byte));
+        Timestamp(ms * 1000)
+    }
+
     /// The shard that holds the run.
     #[must_use]
     pub const fn shard(&self) -> Shard {

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use kapelle_core::port::agent::{Answer, Failure, FailureKind, NOT_BEGUN};
@@ -26,11 +26,12 @@ pub(crate) async fn perform(
     let Start { agent, call, effects, .. } = start;
     let (step, token) = (call.step.clone(), cancelled.clone());
     let desk = AttemptDesk::new(shared.clone(), of, step, effects, token, agent.clone());
+    let began = Instant::now();
     let agents = shared.agents();
     let agents = agents.of(&call.tenant);
     let (command, kept) = match agents.performer(&agent, call.definition.as_deref()) {
         Some(registered) => {
-            let (begun, tenant) = (std::time::Instant::now(), call.tenant.clone());
+            let (begun, tenant) = (Instant::now(), call.tenant.clone());
             shared.tallies.begin(&tenant, &agent, shared.clock.now());
             let work = registered.agent.perform(call, &desk);
             // A panic is a failed attempt; nothing of the agent's is used after it.
@@ -45,6 +46,13 @@ pub(crate) async fn perform(
         }
         None => (failed(&desk.of, missing(&agent)), Kept::default()),
     };
+    if let Some(meter) = shared.meter() {
+        let failed = match &command {
+            Command::Failed { failure, .. } => Some(failure.kind),
+            _ => None,
+        };
+        meter.performed(&agent, began.elapsed(), failed);
+    }
     offer(&desk.of, command, kept, desk.take_ticket())
 }
 

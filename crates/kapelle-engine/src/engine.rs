@@ -15,6 +15,7 @@ use kapelle_core::{Json, Payload, RunId, Tenant, Value};
 use crate::accounts::{Account, Accounts, Limits};
 use crate::claims::Claims;
 use crate::feed::Vigil;
+use crate::meter::{Load, Meter};
 use crate::reader::{Plans, Reader};
 use crate::shards::{Offer, Reply, Tell};
 use crate::shell::{Msg, Shared, Shell};
@@ -384,6 +385,23 @@ impl Engine {
     #[must_use]
     pub fn journal(&self) -> &Arc<dyn Journal> {
         &self.inner.shared.reader.journal
+    }
+
+    /// Has `meter` count what this engine does from here on; the first one stays.
+    pub fn count_with(&self, meter: Arc<dyn Meter>) {
+        self.inner.shared.count_with(meter);
+    }
+
+    /// How much there is to do at this moment.
+    pub async fn load(&self) -> Load {
+        let mut all = Load::default();
+        for inbox in &self.inner.shared.loops {
+            let (to, load) = tokio::sync::oneshot::channel();
+            if inbox.send(Msg::Measure(to)).is_ok() {
+                all += load.await.unwrap_or_default();
+            }
+        }
+        all
     }
 
     /// The agents at hand.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use kapelle_core::port::Agents;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::feed::{Feed, Live};
+use crate::meter::{Commit, Load, Meter};
 use crate::reader::Reader;
 use crate::shards::{
     Action, LoadError, Loaded, Offer, Outside, Published, Reply, Shards, Start, Ticket, sleep,
@@ -39,6 +40,8 @@ pub(crate) enum Msg {
     Offered(Slot),
     /// A slot may be free.
     Wake,
+    /// Say how much there is.
+    Measure(oneshot::Sender<Load>),
     /// Begin nothing new; answer once nothing goes on.
     Rest(oneshot::Sender<()>),
     /// Tell all attempts to stop.
@@ -67,6 +70,7 @@ pub(crate) struct Shared {
     waiting: Mutex<BTreeMap<Ticket, oneshot::Sender<Reply>>>,
     next_ticket: AtomicU64,
     draining: AtomicBool,
+    meter: OnceLock<Arc<dyn Meter>>,
 }
 
 impl Shared {
@@ -92,7 +96,18 @@ impl Shared {
             waiting: Mutex::default(),
             next_ticket: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            meter: OnceLock::new(),
         }
+    }
+
+    /// Who counts, if anybody does.
+    pub(crate) fn meter(&self) -> Option<&Arc<dyn Meter>> {
+        self.meter.get()
+    }
+
+    pub(crate) fn count_with(&self, meter: Arc<dyn Meter>) {
+        // The first one stays.
+        self.meter.set(meter).ok();
     }
 
     pub(crate) fn agents(&self) -> Arc<Agents> {
@@ -159,6 +174,17 @@ pub(crate) struct Shell {
     resting: Vec<oneshot::Sender<()>>,
 }
 
+fn commit_of(parts: &[Part]) -> Commit {
+    let entries = || parts.iter().flat_map(|part| &part.runs).map(|addition| &addition.entry);
+    Commit {
+        took: Duration::ZERO,
+        runs: entries().count(),
+        events: entries().map(|entry| u64::from(entry.count)).sum(),
+        bytes: entries().map(|entry| entry.body.len() as u64).sum(),
+        is_well: false,
+    }
+}
+
 /// The attempts of a run's steps from `first` to `last`.
 const fn of_step(run: RunId, first: StepNo, last: StepNo) -> RangeInclusive<Key> {
     (run, first, Attempt(0))..=(run, last, Attempt(u32::MAX))
@@ -195,6 +221,7 @@ impl Shell {
         let runtime = self.shared.runtime.clone();
         let _context = runtime.enter();
         while self.listen() {
+            let began = Instant::now();
             let agents = self.shared.agents();
             let outside = Outside {
                 now: self.shared.clock.now(),
@@ -209,6 +236,9 @@ impl Shell {
                 let here = alone && self.live.is_empty() && !self.shards.is_busy();
                 self.append(parts, here);
             }
+            if let Some(meter) = self.shared.meter() {
+                meter.turned(began.elapsed());
+            }
             if self.is_at_rest() {
                 for done in self.resting.drain(..) {
                     done.send(()).ok();
@@ -219,7 +249,15 @@ impl Shell {
 
     fn append(&self, parts: Vec<Part>, here: bool) {
         let own = self.own.clone();
-        let settled = Box::new(move |result| drop(own.send(Msg::Settled(result))));
+        let counted =
+            self.shared.meter().map(|meter| (meter.clone(), commit_of(&parts), Instant::now()));
+        let settled = Box::new(move |result: Result<Vec<Settled>, Error>| {
+            if let Some((meter, commit, since)) = counted {
+                let (took, is_well) = (since.elapsed(), result.is_ok());
+                meter.committed(Commit { took, is_well, ..commit });
+            }
+            drop(own.send(Msg::Settled(result)));
+        });
         let journal = &self.shared.reader.journal;
         if here { journal.append_here(parts, settled) } else { journal.append(parts, settled) }
     }
@@ -282,6 +320,10 @@ impl Shell {
             }
             Msg::Offered(slot) => self.shards.offered(slot),
             Msg::Wake => {}
+            Msg::Measure(to) => {
+                let attempts = self.live.len() + self.held.len();
+                to.send(Load { attempts, ..self.shards.load() }).ok();
+            }
             Msg::Rest(done) => {
                 self.shards.rest();
                 self.resting.push(done);
@@ -345,6 +387,9 @@ impl Shell {
 
     fn publish(&self, published: &Published) {
         let run = published.run;
+        if let Some(meter) = self.shared.meter() {
+            meter.happened(published);
+        }
         self.shared.feed.tell(run, || Live::More);
         if let Some(Event::RunCompleted { verdict, output, detail }) = published.events.last() {
             let (verdict, output, detail) = (*verdict, output.clone(), detail.clone());

@@ -19,12 +19,13 @@ const CARGO_TOOLS: [Tool; 1] = [("nextest", "cargo-nextest", "0.9.143")];
 const MUTANTS: Tool = ("mutants", "cargo-mutants", "27.1.0");
 
 /// A program the tests call, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("git", "git"),
     ("strace", "strace"),
     ("unshare", "util-linux"),
     ("faketime", "faketime"),
     ("python3", "python3"),
+    ("prometheus", "prometheus"),
 ];
 
 /// The packages of Python that tests use, each with its version and hashes.

@@ -293,6 +293,13 @@ impl Client {
         self.get("/healthz").await
     }
 
+    /// `GET /metrics`: text for Prometheus.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let answer = self.send(Method::GET, "/metrics", "text/plain", Bytes::new()).await?;
+        let text = self.read(answer.into_body()).await?;
+        String::from_utf8(text).map_err(|_| self.malformed("no text"))
+    }
+
     async fn open_events(&self, run: &str, after: u64) -> Result<Body, Error> {
         let path = format!("/runs/{}/events?after={after}", escape(run));
         let response = self.send(Method::GET, &path, "text/event-stream", Bytes::new()).await?;
@@ -355,7 +362,12 @@ impl Client {
         Err(Error::Problem(Box::new(problem)))
     }
 
-    async fn read_json<T: DeserializeOwned>(&self, mut body: Body) -> Result<T, Error> {
+    async fn read_json<T: DeserializeOwned>(&self, body: Body) -> Result<T, Error> {
+        let bytes = self.read(body).await?;
+        serde_json::from_slice(&bytes).map_err(|_| self.malformed("no JSON of the expected shape"))
+    }
+
+    async fn read(&self, mut body: Body) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         while let Some(piece) = body.try_next().await? {
             if bytes.len() + piece.len() > ANSWER_MAX {
@@ -363,7 +375,7 @@ impl Client {
             }
             bytes.extend_from_slice(&piece);
         }
-        serde_json::from_slice(&bytes).map_err(|_| self.malformed("no JSON of the expected shape"))
+        Ok(bytes)
     }
 
     fn malformed(&self, what: &'static str) -> Error {

@@ -24,6 +24,7 @@ pub use hosted::Start;
 pub use load::{Fold, LoadError, Loaded};
 pub use turn::{Outside, sleep};
 
+use crate::meter::Load;
 use crate::slots::Slot;
 use crate::values::Cache;
 
@@ -265,6 +266,22 @@ pub struct Shards {
 struct Reloading {
     working: bool,
     adopting: Option<Takeover>,
+}
+
+impl Shards {
+    /// What there is now; attempts are the shell's.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let is_open =
+            |place: &&Place| matches!(place, Place::Here(hosted) if hosted.run.ended().is_none());
+        Load {
+            runs: self.runs.values().filter(is_open).count(),
+            queued: self.queue.len(),
+            hungry: self.hungry.len() + self.starved.len(),
+            attempts: 0,
+            appends: self.in_flight.len(),
+        }
+    }
 }
 
 /// Where a run is.

@@ -17,6 +17,7 @@ pub(crate) mod door;
 mod events;
 mod keys;
 mod local;
+mod metrics;
 mod once;
 pub(crate) mod openapi;
 mod plans;
@@ -90,6 +91,8 @@ struct Inner {
     roots: Roots,
     /// The runs that this node was asked to work on.
     asked: Mutex<BTreeSet<RunId>>,
+    /// What is counted.
+    metrics: Arc<metrics::Metrics>,
     /// Streams come to their end: whoever reads them goes on elsewhere.
     leaving: CancellationToken,
 }
@@ -105,6 +108,8 @@ impl App {
         let Kept { records, audit } = kept;
         let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
         let (renewing, turns, asked, leaving) = Default::default();
+        let metrics = Arc::new(metrics::Metrics::new());
+        engine.count_with(metrics.clone());
         let inner = Arc::new(Inner {
             engine,
             store,
@@ -117,6 +122,7 @@ impl App {
             audit,
             roots,
             asked,
+            metrics,
             leaving,
         });
         Self { inner, caller: Arc::new(Caller::owner()) }
@@ -150,6 +156,10 @@ impl App {
 
     pub(crate) fn audit(&self) -> &Arc<Recorder> {
         &self.inner.audit
+    }
+
+    fn metrics(&self) -> &metrics::Metrics {
+        &self.inner.metrics
     }
 
     pub(crate) fn roster(&self) -> &Roster {

@@ -3,6 +3,7 @@
 //! **Invariant:** a route cannot be without a word on who may take it: [`to`] asks for one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -17,14 +18,15 @@ use super::door::Caller;
 use super::door::audit::{Asked, Weight};
 use super::door::guard::{Guard, Peer, look};
 use super::door::permission::Permission::{
-    self, AgentRead, AgentWork, AgentWrite, BudgetRaise, RunApprove, SystemAdmin, TaskCancel,
-    TaskRead, TaskSubmit,
+    self, AgentRead, AgentWork, AgentWrite, BudgetRaise, RunApprove, SystemAdmin, SystemRead,
+    TaskCancel, TaskRead, TaskSubmit,
 };
 use super::once::Once::{self, Begun, ByEngine, Unheeded};
 use super::once::once as only_once;
 use super::openapi::{self, Operation, Told};
 use super::{
-    App, agents, artifacts, audit, bill, control, diff, events, keys, plans, problem, prune, runs,
+    App, agents, artifacts, audit, bill, control, diff, events, keys, metrics, plans, problem,
+    prune, runs,
 };
 use super::{healthz, readyz, registry, transfer, why, work};
 
@@ -324,6 +326,8 @@ fn of_the_rest() -> Vec<Route> {
         to(GET, "/schemas/workflow.json", None, plans::schema, "The JSON Schema of workflow files"),
         to(GET, "/openapi.json", None, openapi::document, "This description"),
         to(GET, "/readyz", None, readyz, "Whether the node takes work").refusing(&["draining"]),
+        to(GET, "/metrics", SystemRead, metrics::metrics, "What this node counts, for Prometheus")
+            .giving("text/plain"),
         to(GET, "/healthz", None, healthz, "Whether the node is there"),
     ]
 }
@@ -349,6 +353,8 @@ pub(crate) fn router(app: App) -> Router {
             };
             async move {
                 let (audit, caller) = (app.audit().clone(), app.caller.clone());
+                let (began, metrics) = (Instant::now(), app.inner.metrics.clone());
+                let method = asked.method.clone();
                 let answer = async {
                     match caller.check(needs) {
                         Ok(()) => {
@@ -358,7 +364,9 @@ pub(crate) fn router(app: App) -> Router {
                         Err(problem) => problem.into_response(),
                     }
                 };
-                audit.heard((&caller, weight), asked, answer).await
+                let answer = audit.heard((&caller, weight), asked, answer).await;
+                metrics.answered(path, &method, answer.status(), began.elapsed());
+                answer
             }
         };
         let limit = DefaultBodyLimit::max(body_max);

@@ -30,6 +30,7 @@ mod leak;
 mod library;
 mod live;
 mod memory;
+mod metrics;
 mod model;
 mod pages;
 mod peers;

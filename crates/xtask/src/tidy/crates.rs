@@ -35,7 +35,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 8] = [
 
 /// Dependencies that cost build time or tie us to something, and the crates they are confined to.
 /// Tests may use them anywhere.
-const OWNERS: [(&str, &[&str]); 23] = [
+const OWNERS: [(&str, &[&str]); 24] = [
     ("anyhow", &["kapelle", "xtask"]),
     ("axum", &["kapelle", "kapelle-fake"]),
     ("blake3", &["kapelle-core", "kapelle-store", "kapelle-fake"]),
@@ -46,6 +46,7 @@ const OWNERS: [(&str, &[&str]); 23] = [
     ("jiff", &["kapelle-core", "kapelle-agents", "kapelle-fake", "kapelle"]),
     ("jsonschema", &["kapelle-core", "kapelle-fake"]),
     ("minijinja", &["kapelle-core"]),
+    ("prometheus-client", &["kapelle"]),
     ("reqwest", &["kapelle-agents", "kapelle-api"]),
     ("rusqlite", &["kapelle-store", "kapelle-agents"]),
     ("rust-stemmers", &["kapelle-agents"]),
