@@ -10,6 +10,7 @@ use super::exit::{Exit, Stop};
 use super::out;
 use super::session::Settings;
 use crate::server::door::guard::Guard;
+use crate::server::door::limits::Limits;
 use crate::server::tcp::Port;
 
 /// How long answers that are under way have once all work has ended.
@@ -51,11 +52,12 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
         at: port.at(),
         hosts: config.hosts.clone(),
         origins: config.allow_origins.clone(),
+        limits: Arc::new(Limits::new(config.rates())),
         open: args.without_keys,
     };
     let router = crate::server::guarded(node.app.clone(), Arc::new(guard));
     out::line(&format!("listening on http://{}", port.at()))?;
-    let serving = port.serve(router, config.connections);
+    let serving = port.serve(router, config.bounds());
     let done = tokio::select! {
         _ = terminate.recv() => Ok(Exit::Done),
         _ = interrupt.recv() => Ok(Exit::Done),

@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::duration;
+use crate::server::door::limits::Rates;
+use crate::server::tcp::Bounds;
 
 /// How a node is reached from the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +24,15 @@ pub(crate) struct Server {
     pub(crate) roots: Vec<PathBuf>,
     /// How many connections are open at once.
     pub(crate) connections: u32,
+    /// How many requests a second each key, and each address, may make; 0: as many as it likes.
+    pub(crate) requests_per_second: u32,
+    /// The same for those that pause, resume, cancel, approve and answer.
+    pub(crate) control_per_second: u32,
+    /// How many a second of each address are refused for want of a key before it is told to wait.
+    pub(crate) unknown_per_second: u32,
+    /// How long is waited for the next piece of a body.
+    #[serde(with = "duration")]
+    pub(crate) body_patience: Duration,
 }
 
 impl Default for Server {
@@ -29,14 +43,42 @@ impl Default for Server {
             allow_origins: Vec::new(),
             roots: Vec::new(),
             connections: 12_000,
+            requests_per_second: 50_000,
+            control_per_second: 1_000,
+            unknown_per_second: 100,
+            body_patience: Duration::from_secs(10),
         }
     }
 }
 
 impl Server {
+    pub(crate) fn rates(&self) -> Rates {
+        Rates {
+            requests: self.requests_per_second,
+            control: self.control_per_second,
+            unknown: self.unknown_per_second,
+        }
+    }
+
+    pub(crate) const fn bounds(&self) -> Bounds {
+        Bounds { connections: self.connections, patience: self.body_patience }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         if !(1..=100_000).contains(&self.connections) {
             return Err(format!("`server.connections` is 1 to 100000, not {}", self.connections));
+        }
+        for (name, rate) in [
+            ("requests", self.requests_per_second),
+            ("control", self.control_per_second),
+            ("unknown", self.unknown_per_second),
+        ] {
+            if rate > 1_000_000 {
+                return Err(format!("`server.{name}_per_second` is at most 1000000, not {rate}"));
+            }
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&self.body_patience) {
+            return Err("`server.body_patience` is 100ms to 10m".to_owned());
         }
         if let Some(odd) = self.roots.iter().find(|root| !root.is_absolute()) {
             return Err(format!("`server.roots`: `{}` is no absolute folder", odd.display()));

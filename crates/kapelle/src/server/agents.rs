@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use kapelle_agents::files::AgentFile;
 use kapelle_agents::files::tools::rule;
 use kapelle_api as api;
@@ -11,7 +10,7 @@ use kapelle_core::Timestamp;
 use kapelle_core::port::agent::Registered;
 
 use super::App;
-use super::body::Query;
+use super::body::{Path, Query};
 use super::problem::Problem;
 use crate::workers::Whose;
 use crate::workers::registry::Registration;

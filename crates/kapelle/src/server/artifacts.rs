@@ -6,7 +6,6 @@ use std::path::{Component, Path as FilePath, PathBuf};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -16,6 +15,7 @@ use kapelle_core::port::journal::Content;
 use kapelle_core::run::Run;
 
 use super::App;
+use super::body::Path;
 use super::problem::Problem;
 
 /// How many bytes are read at once.

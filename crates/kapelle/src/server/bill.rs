@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::Path;
 use kapelle_agents::model::MODEL_EFFECT;
 use kapelle_api as api;
 use kapelle_core::plan::Budget;
@@ -14,7 +13,7 @@ use kapelle_core::{Digest, Json, StepNo, canonical};
 use kapelle_engine::Account;
 
 use super::App;
-use super::body::Body;
+use super::body::{Body, Path};
 use super::control::{said, step_id, tell};
 use super::problem::Problem;
 

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use super::slow::TooSlow;
 
 /// A body of JSON. No body is an empty object.
 pub(super) struct Body<T>(pub(super) T);
@@ -45,11 +46,31 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 }
 
 fn unread(rejection: BytesRejection) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+    if is_slow(&rejection) {
+        Problem::too_slow()
+    } else if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         Problem::too_large("the body is longer than this route takes")
     } else {
         Problem::invalid("bad_body", rejection.body_text())
     }
+}
+
+/// The names in a path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        let path = path.map_err(|error| Problem::invalid("bad_path", error.body_text()))?;
+        Ok(Self(path.0))
+    }
+}
+
+/// Whether a body could not be read since it came too slowly.
+pub(super) fn is_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
 }
 
 /// A query of a known shape.

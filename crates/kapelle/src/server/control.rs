@@ -5,14 +5,13 @@
 //! was asked to.
 
 use axum::Json;
-use axum::extract::Path;
 use kapelle_api as api;
 use kapelle_core::run::{Command, Refusal, Resolved};
 use kapelle_core::{INLINE_MAX, Payload, RunId, StepId, Value};
 use kapelle_engine::Error;
 
 use super::App;
-use super::body::Body;
+use super::body::{Body, Path};
 use super::problem::Problem;
 
 /// No new attempts; what runs goes on to its end.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::Path;
 use futures_util::StreamExt as _;
 use kapelle_api as api;
 use kapelle_core::run::{Event, Run, StepView};
@@ -13,6 +12,7 @@ use kapelle_core::{Timestamp, Value};
 use kapelle_engine::{Seen, SeenEvent};
 use serde_json::{Map, json};
 
+use super::body::Path;
 use super::events::failure_of;
 use super::problem::Problem;
 use super::{App, credentials};

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +21,7 @@ use serde::Deserialize;
 use super::App;
 use super::artifacts::{artifact_of, of_run};
 use super::bill;
-use super::body::Query;
+use super::body::{Path, Query};
 use super::problem::Problem;
 
 /// How often a quiet stream shows that it lives.

@@ -1,13 +1,12 @@
 //! `/keys`: making, listing and revoking keys.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use kapelle_api as api;
 use kapelle_core::{Tenant, Timestamp, parse_duration};
 
 use super::App;
-use super::body::Body;
+use super::body::{Body, Path};
 use super::door::audit;
 use super::door::keys::Key;
 use super::door::permission::{Permissions, ROLES};

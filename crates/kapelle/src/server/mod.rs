@@ -27,6 +27,7 @@ mod registry;
 pub(crate) mod roots;
 mod routes;
 mod runs;
+mod slow;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 mod transfer;

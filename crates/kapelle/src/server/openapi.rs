@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use kapelle_api as api;
@@ -14,7 +13,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::App;
-use super::body::{Body, Query, Raw};
+use super::body::{Body, Path, Query, Raw};
 use super::once::{KEY_MAX, Once};
 use super::problem::{self, Problem};
 use super::routes::{Route, routes};
@@ -70,7 +69,11 @@ told!(A, B, C, D, E);
 impl Taken for App {}
 impl Taken for HeaderMap {}
 // Its names stand in the path itself.
-impl<T> Taken for Path<T> {}
+impl<T> Taken for Path<T> {
+    fn tell(operation: &mut Operation) {
+        operation.codes.insert("bad_path");
+    }
+}
 
 impl<T: JsonSchema> Taken for Query<T> {
     fn tell(operation: &mut Operation) {
@@ -92,14 +95,14 @@ impl<T: JsonSchema> Taken for Body<T> {
     fn tell(operation: &mut Operation) {
         let schema = operation.schemas.subschema_for::<T>();
         operation.request = Some(json!({ "application/json": { "schema": schema } }));
-        operation.codes.extend(["bad_body", "body_too_large"]);
+        operation.codes.extend(["bad_body", "body_too_large", "body_too_slow"]);
     }
 }
 
 impl Taken for Raw {
     fn tell(operation: &mut Operation) {
         operation.request = Some(json!({ "application/octet-stream": {} }));
-        operation.codes.extend(["bad_body", "body_too_large"]);
+        operation.codes.extend(["bad_body", "body_too_large", "body_too_slow"]);
     }
 }
 

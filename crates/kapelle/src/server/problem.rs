@@ -21,6 +21,7 @@ const CODES: &[(u16, &[&str])] = &[
         &[
             "invalid",
             "bad_body",
+            "bad_path",
             "bad_query",
             "bad_digest",
             "bad_plan",
@@ -44,6 +45,7 @@ const CODES: &[(u16, &[&str])] = &[
         ],
     ),
     (405, &["method_not_allowed"]),
+    (408, &["body_too_slow"]),
     (
         409,
         &[
@@ -71,7 +73,7 @@ const CODES: &[(u16, &[&str])] = &[
     (413, &["body_too_large"]),
     (421, &["elsewhere", "strange_host"]),
     (422, &["key_reused"]),
-    (429, &["too_many_waiting"]),
+    (429, &["too_many_requests", "too_many_waiting"]),
     (500, &["run_damaged"]),
     (
         503,
@@ -89,11 +91,12 @@ const CODES: &[(u16, &[&str])] = &[
 ];
 
 /// Codes with which any route can refuse.
-pub(super) const EVERYWHERE: [&str; 8] = [
+pub(super) const EVERYWHERE: [&str; 9] = [
     "unauthenticated",
     "not_permitted",
     "strange_origin",
     "strange_host",
+    "too_many_requests",
     "store_busy",
     "store_newer",
     "store_poisoned",
@@ -214,6 +217,17 @@ impl Problem {
     pub(super) fn strange_origin() -> Self {
         let detail = "pages of this origin may not ask: add it to `server.allow_origins`";
         Self::new("strange_origin", detail.to_owned())
+    }
+
+    /// Somebody asks more than may be asked.
+    pub(super) fn too_many(who: &str) -> Self {
+        let detail = format!("{who} too often: wait a second (`server.requests_per_second`)");
+        Self::new("too_many_requests", detail)
+    }
+
+    /// The request does not come to its end.
+    pub(super) fn too_slow() -> Self {
+        Self::new("body_too_slow", "the body came too slowly: send it again, faster")
     }
 
     /// The request is longer than it may be.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use kapelle_api as api;
 use kapelle_core::port::agent::{OnUnknown, no_schema};
@@ -12,7 +11,7 @@ use kapelle_core::{Timestamp, parse_duration};
 
 use super::App;
 use super::agents::shown;
-use super::body::Body;
+use super::body::{Body, Path};
 use super::door::permission::Permission::AgentWrite;
 use super::problem::Problem;
 use crate::workers::Whose;

@@ -17,6 +17,7 @@ use kapelle_engine::EXPORT_MAX;
 use super::door::Caller;
 use super::door::audit::{Asked, Weight};
 use super::door::guard::{Guard, Peer, look};
+use super::door::limits::{Lane, Limits};
 use super::door::permission::Permission::{
     self, AgentRead, AgentWork, AgentWrite, BudgetRaise, RunApprove, SystemAdmin, SystemRead,
     TaskCancel, TaskRead, TaskSubmit,
@@ -336,14 +337,21 @@ fn of_the_rest() -> Vec<Route> {
 pub(crate) fn guarded(app: App, guard: Arc<Guard>) -> Router {
     // Whoever the guard does not name is nobody.
     let app = app.on_behalf_of(Arc::new(Caller::nobody()));
-    router(app).layer(from_fn_with_state(guard, look))
+    limited(app, Some(guard.limits.clone())).layer(from_fn_with_state(guard, look))
 }
 
 /// A router over all of them.
 pub(crate) fn router(app: App) -> Router {
+    limited(app, None)
+}
+
+/// The same, where so many requests are taken of each who asks.
+fn limited(app: App, limits: Option<Arc<Limits>>) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| {
         let Route { method, path, needs, once, body_max, weight, handler, .. } = route;
+        let (limits, lane) = (limits.clone(), Lane::of(needs));
         let check = move |app: App, request: Request, next: Next| {
+            let limits = limits.clone();
             let asked = Asked {
                 method: method.clone(),
                 route: Some(path),
@@ -353,6 +361,14 @@ pub(crate) fn router(app: App) -> Router {
             };
             async move {
                 let (audit, caller) = (app.audit().clone(), app.caller.clone());
+                // Who may not come in has a limit at the door.
+                let comes_in = needs.is_none() || !caller.is_nobody();
+                if let (Some(limits), Some(peer)) = (limits, asked.peer)
+                    && comes_in
+                    && let Err(problem) = limits.take(lane, &caller, peer)
+                {
+                    return problem.into_response();
+                }
                 let (began, metrics) = (Instant::now(), app.inner.metrics.clone());
                 let method = asked.method.clone();
                 let answer = async {

@@ -1,7 +1,6 @@
 //! `/runs`: creating, listing and looking at runs.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use kapelle_api as api;
 use kapelle_core::RunId;
@@ -13,7 +12,7 @@ use kapelle_core::run::{
 use kapelle_engine::{Error, Fork, NewRun, Submitted};
 use serde::Deserialize;
 
-use super::body::{Body, Query};
+use super::body::{Body, Path, Query};
 use super::door::audit;
 use super::events::failure_of;
 use super::once::key_of;

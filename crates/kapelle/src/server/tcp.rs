@@ -1,5 +1,6 @@
 //! A door in the network: connections that are bounded in number, and heads of requests in time and size.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -7,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,6 +21,8 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::door::guard::Peer;
+use super::problem::Problem;
+use super::slow::{Paced, Read};
 
 /// How long the head of a request may take.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +36,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Port {
     listener: TcpListener,
     at: SocketAddr,
+}
+
+/// What a port takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How many connections at once.
+    pub(crate) connections: u32,
+    /// How long it waits for something of a body.
+    pub(crate) patience: Duration,
 }
 
 /// A port that is answered on, until it is closed.
@@ -52,12 +67,12 @@ impl Port {
         self.at
     }
 
-    /// Answers from here on, on so many connections at once.
-    pub(crate) fn serve(self, router: Router, connections: u32) -> Serving {
+    /// Answers from here on.
+    pub(crate) fn serve(self, router: Router, bounds: Bounds) -> Serving {
         let (leave, leaving) = watch::channel(false);
-        let room = Arc::new(Semaphore::new(connections as usize));
-        tokio::spawn(accept(self.listener, router, room.clone(), leaving));
-        Serving { leave, room, connections }
+        let room = Arc::new(Semaphore::new(bounds.connections as usize));
+        tokio::spawn(accept(self.listener, (router, bounds.patience), room.clone(), leaving));
+        Serving { leave, room, connections: bounds.connections }
     }
 }
 
@@ -71,7 +86,7 @@ impl Serving {
 
 async fn accept(
     listener: TcpListener,
-    router: Router,
+    (router, patience): (Router, Duration),
     room: Arc<Semaphore>,
     mut leaving: watch::Receiver<bool>,
 ) {
@@ -92,7 +107,7 @@ async fn accept(
         };
         let (router, leaving) = (router.clone(), leaving.clone());
         tokio::spawn(async move {
-            answer(stream, peer, router, leaving).await;
+            answer((stream, peer), router, patience, leaving).await;
             drop(place);
         });
     }
@@ -100,9 +115,9 @@ async fn accept(
 
 /// Answers on a connection until it ends. Errors of single connections are theirs.
 async fn answer(
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer): (TcpStream, SocketAddr),
     router: Router,
+    patience: Duration,
     mut leaving: watch::Receiver<bool>,
 ) {
     stream.set_nodelay(true).ok();
@@ -110,14 +125,33 @@ async fn answer(
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     http.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX).half_close(false);
     let peer = Peer(peer.ip().to_canonical());
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(|body| Body::new(Paced::new(body, patience)));
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request)
+        framed(router.clone(), request)
     });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let io = TokioIo::new(Read::new(stream));
+    let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = leaving.changed() => connection.as_mut().graceful_shutdown(),
     }
     connection.await.ok();
+}
+
+/// Answers a request whose end is where everybody sees it. After a body in chunks the connection is closed: what
+/// somebody between us took for the next request is none.
+async fn framed(router: Router, request: Request<Body>) -> Result<Response, Infallible> {
+    let headers = request.headers();
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let mut answer = if chunked && headers.contains_key(header::CONTENT_LENGTH) {
+        Problem::invalid("bad_body", "a body has a length or comes in chunks, not both")
+            .into_response()
+    } else {
+        router.oneshot(request).await?
+    };
+    if chunked || answer.status() == StatusCode::REQUEST_TIMEOUT {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -21,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::App;
-use super::body::{Body, Query};
+use super::body::{Body, Path, Query};
 use super::events::failure_of;
 use super::problem::Problem;
 use super::registry::not_registered;

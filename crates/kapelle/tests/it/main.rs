@@ -18,6 +18,7 @@ mod fault_round;
 mod full;
 mod help;
 mod history;
+mod hostile;
 mod injection;
 mod kill;
 mod kill_check;

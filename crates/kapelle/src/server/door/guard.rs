@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use kapelle_core::{Tenant, Timestamp};
@@ -13,6 +13,7 @@ use kapelle_core::{Tenant, Timestamp};
 use super::Caller;
 use super::audit::{Asked, Outcome, Recorder};
 use super::keys::Keys;
+use super::limits::Limits;
 use super::permission::Permissions;
 use crate::server::problem::Problem;
 
@@ -26,6 +27,8 @@ pub(crate) struct Guard {
     pub(crate) hosts: Vec<String>,
     /// Pages of these origins may ask.
     pub(crate) origins: Vec<String>,
+    /// How much is taken of each who asks.
+    pub(crate) limits: Arc<Limits>,
     /// Whoever has no key may come in, wherever from.
     pub(crate) open: bool,
 }
@@ -48,7 +51,20 @@ pub(crate) async fn look(
         peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
         path: parts.uri.clone(),
     };
-    let (caller, answer) = match guard.caller(parts.uri.authority(), &parts.headers).await {
+    let peer = asked.peer;
+    let mut origin = None;
+    let known = match guard.place(parts.uri.authority(), &parts.headers) {
+        Ok(known) => {
+            origin = known;
+            guard.caller(&parts.headers).await
+        }
+        Err(problem) => Err(problem),
+    };
+    let asks_for_a_page = origin.is_some()
+        && parts.method == Method::OPTIONS
+        && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let (caller, answer) = match known {
+        Ok(caller) if asks_for_a_page => (caller, preflight()),
         Ok(caller) => {
             parts.extensions.insert(caller.clone());
             (caller, next.run(Request::from_parts(parts, body)).await)
@@ -56,29 +72,101 @@ pub(crate) async fn look(
         Err(problem) => (Arc::new(Caller::nobody()), problem.into_response()),
     };
     let outcome = Outcome::of(&answer);
-    if caller.is_nobody() && outcome.is_refusal() {
-        guard.audit.refused(&caller, asked, outcome).await;
+    let answer = match peer.map(|peer| guard.limits.take_unknown(peer)) {
+        _ if !caller.is_nobody() || !outcome.is_refusal() => answer,
+        Some(Err(problem)) => problem.into_response(),
+        _ => {
+            guard.audit.refused(&caller, asked, outcome).await;
+            answer
+        }
+    };
+    dressed(answer, origin)
+}
+
+/// With what tells browsers to do nothing of their own with it.
+fn dressed(mut answer: Response, origin: Option<HeaderValue>) -> Response {
+    let headers = answer.headers_mut();
+    let fixed = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // What a page or a file needs it says itself.
+    let usual = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    for (name, value) in usual {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let exposed = HeaderValue::from_static("retry-after, etag, idempotency-replayed");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     answer
 }
 
+/// What a browser is told that asks whether a page of a known origin may ask.
+fn preflight() -> Response {
+    let told = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, idempotency-key, last-event-id, if-none-match",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, told).into_response()
+}
+
+/// The one header of that name; `Err` if there are several.
+fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, ()> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next();
+    if all.next().is_some() { Err(()) } else { Ok(first) }
+}
+
 impl Guard {
-    async fn caller(
+    /// Refuses what is meant for somebody else, or comes from a strange page; the origin of a known one.
+    fn place(
         &self,
         authority: Option<&Authority>,
         headers: &HeaderMap,
-    ) -> Result<Arc<Caller>, Problem> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
-        let host = host.or_else(|| authority.cloned());
-        if !host.is_some_and(|host: Authority| self.is_called(&host)) {
+    ) -> Result<Option<HeaderValue>, Problem> {
+        let host = one(headers, header::HOST).map_err(|()| Problem::strange_host())?;
+        let host = host.map(|host| host.to_str().ok()?.parse::<Authority>().ok());
+        let hosts = [host, authority.cloned().map(Some)];
+        let mut hosts = hosts.into_iter().flatten().peekable();
+        if hosts.peek().is_none()
+            || hosts.any(|host| host.is_none_or(|host| !self.is_called(&host)))
+        {
             return Err(Problem::strange_host());
         }
-        if let Some(origin) = headers.get(header::ORIGIN)
-            && !self.origins.iter().any(|known| known.as_bytes() == origin.as_bytes())
-        {
-            return Err(Problem::strange_origin());
+        let origin = one(headers, header::ORIGIN).map_err(|()| Problem::strange_origin())?;
+        let Some(origin) = origin else { return Ok(None) };
+        // A page of our own.
+        let own = headers.get(header::HOST).is_some_and(|host| {
+            let scheme = |scheme: &[u8]| origin.as_bytes().strip_prefix(scheme);
+            let of = scheme(b"http://").or_else(|| scheme(b"https://"));
+            of == Some(host.as_bytes())
+        });
+        if own {
+            return Ok(None);
         }
-        let Some(shown) = headers.get(header::AUTHORIZATION) else {
+        let known = self.origins.iter().any(|known| known.as_bytes() == origin.as_bytes());
+        if known { Ok(Some(origin.clone())) } else { Err(Problem::strange_origin()) }
+    }
+
+    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+        let Ok(shown) = one(headers, header::AUTHORIZATION) else {
+            return Ok(Arc::new(Caller::nobody()));
+        };
+        let Some(shown) = shown else {
             return self.without_key().await;
         };
         let shown = shown.to_str().ok().and_then(|shown| shown.split_once(' '));

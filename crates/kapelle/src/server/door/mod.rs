@@ -7,6 +7,7 @@
 pub(crate) mod audit;
 pub(crate) mod guard;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod permission;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 
 use super::guard::Guard;
 use super::keys::Key;
+use super::limits::{Limits, Rates};
 use super::permission::{Permission, Permissions, ROLES};
 use crate::node::{Node, Place, Reachable, Setup};
 use crate::server::{guarded, routes};
@@ -20,9 +21,12 @@ async fn door(at: &str, open: bool) -> (Node, Router) {
     let node = Node::open(Setup::plain(Place::Memory, Reachable::No)).await.unwrap();
     let (keys, audit) = (node.app.keys().clone(), node.app.audit().clone());
     let at = at.parse().unwrap();
+    let limits = Arc::new(Limits::new(Rates { requests: 0, control: 0, unknown: 0 }));
     let (hosts, origins) = (vec!["box.example".to_owned()], vec!["https://a.example".to_owned()]);
-    let router =
-        guarded(node.app.clone(), Arc::new(Guard { keys, audit, at, hosts, origins, open }));
+    let router = guarded(
+        node.app.clone(),
+        Arc::new(Guard { keys, audit, at, hosts, origins, limits, open }),
+    );
     (node, router)
 }
 

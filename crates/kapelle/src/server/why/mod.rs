@@ -7,11 +7,11 @@ mod reasons;
 mod tale;
 
 use axum::Json;
-use axum::extract::Path;
 use kapelle_api as api;
 use kapelle_core::run::{Blocked, Run, StepStatus};
 use kapelle_core::{StepNo, Timestamp};
 
+use super::body::Path;
 use super::problem::Problem;
 use super::runs::status_of;
 use super::{App, bill};
