@@ -89,6 +89,12 @@ impl RunId {
         &self.0
     }
 
+    /// Its 32 digits without anything between them: as the id of a trace.
+    #[must_use]
+    pub fn simple(&self) -> String {
+        uuid::Uuid::from_bytes(self.0).simple().to_string()
+    }
+
     /// When it was made, to the millisecond.
     #[must_use]
     pub fn made_at(&self) -> Timestamp {

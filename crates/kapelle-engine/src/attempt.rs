@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use kapelle_core::port::agent::{Answer, Failure, FailureKind, NOT_BEGUN};
 use kapelle_core::run::{Command, Produced};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::desk::{AttemptDesk, Kept};
 use crate::shards::{Of, Offer, Start, Tell, Ticket};
@@ -23,6 +24,7 @@ pub(crate) async fn perform(
     cancelled: CancellationToken,
 ) -> Offer {
     let of = start.of();
+    let span = span(&start);
     let Start { agent, call, effects, .. } = start;
     let (step, token) = (call.step.clone(), cancelled.clone());
     let desk = AttemptDesk::new(shared.clone(), of, step, effects, token, agent.clone());
@@ -33,7 +35,7 @@ pub(crate) async fn perform(
         Some(registered) => {
             let (begun, tenant) = (Instant::now(), call.tenant.clone());
             shared.tallies.begin(&tenant, &agent, shared.clock.now());
-            let work = registered.agent.perform(call, &desk);
+            let work = registered.agent.perform(call, &desk).instrument(span.clone());
             // A panic is a failed attempt; nothing of the agent's is used after it.
             let work = AssertUnwindSafe(work).catch_unwind();
             let ended = tokio::select! {
@@ -46,14 +48,36 @@ pub(crate) async fn perform(
         }
         None => (failed(&desk.of, missing(&agent)), Kept::default()),
     };
+    let took = began.elapsed();
+    let failed = match &command {
+        Command::Failed { failure, .. } => Some(failure),
+        _ => None,
+    };
     if let Some(meter) = shared.meter() {
-        let failed = match &command {
-            Command::Failed { failure, .. } => Some(failure.kind),
-            _ => None,
-        };
-        meter.performed(&agent, began.elapsed(), failed);
+        meter.performed(&agent, took, failed.map(|failure| failure.kind));
     }
+    log(&span, took, failed);
     offer(&desk.of, command, kept, desk.take_ticket())
+}
+
+/// What the lines of a log say of whatever happens in an attempt. A trace is a run.
+fn span(start: &Start) -> Span {
+    let Start { call, agent, task_id, .. } = start;
+    let (step, trace) = (&call.step, call.run.simple());
+    tracing::info_span!(
+        "attempt", run = %call.run, %step, task_id = task_id.as_deref(), subtask_id = %step, attempt = call.attempt.0, %agent, %trace
+    )
+}
+
+fn log(span: &Span, took: Duration, failed: Option<&Failure>) {
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    match failed {
+        None => tracing::info!(parent: span, ms, "the attempt is done"),
+        Some(failure) => {
+            let (kind, code, message) = (failure.kind.as_str(), &failure.code, &failure.message);
+            tracing::info!(parent: span, ms, kind, %code, why = %message, "the attempt failed");
+        }
+    }
 }
 
 /// What to tell the run of an attempt that was stopped before it began.

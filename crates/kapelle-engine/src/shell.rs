@@ -174,6 +174,31 @@ pub(crate) struct Shell {
     resting: Vec<oneshot::Sender<()>>,
 }
 
+/// How runs begin and end, for a log.
+fn log(published: &Published) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let (run, trace) = (published.run, published.run.simple());
+    let span = tracing::info_span!("run", %run, %trace);
+    for event in &published.events {
+        match event {
+            Event::RunCreated(created) => {
+                let (task_id, workflow) = (created.task_id.as_deref(), &created.workflow);
+                tracing::info!(parent: &span, task_id, %workflow, "the run is created");
+            }
+            Event::RunPaused { by, reason } => {
+                tracing::info!(parent: &span, %by, %reason, "the run is paused");
+            }
+            Event::RunCompleted { verdict, detail, .. } => {
+                let verdict = verdict.as_str();
+                tracing::info!(parent: &span, verdict, %detail, "the run has ended");
+            }
+            _ => {}
+        }
+    }
+}
+
 fn commit_of(parts: &[Part]) -> Commit {
     let entries = || parts.iter().flat_map(|part| &part.runs).map(|addition| &addition.entry);
     Commit {
@@ -390,6 +415,7 @@ impl Shell {
         if let Some(meter) = self.shared.meter() {
             meter.happened(published);
         }
+        log(published);
         self.shared.feed.tell(run, || Live::More);
         if let Some(Event::RunCompleted { verdict, output, detail }) = published.events.last() {
             let (verdict, output, detail) = (*verdict, output.clone(), detail.clone());

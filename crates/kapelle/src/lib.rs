@@ -10,6 +10,7 @@ mod cassette;
 pub mod cli;
 mod config;
 mod library;
+mod log;
 mod node;
 mod roster;
 mod server;

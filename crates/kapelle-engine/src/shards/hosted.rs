@@ -74,6 +74,8 @@ pub struct Start {
     pub effects: Effects,
     /// Whose run it is.
     pub tenant: Tenant,
+    /// The client's own name for the run.
+    pub task_id: Option<Box<str>>,
     /// It is the one suspect that may begin, for as long as this is kept.
     pub alone: Option<Alone>,
 }

@@ -620,8 +620,8 @@ fn stage_begun(
         goes_on: false,
     };
     let effects = hosted.run.effects(step);
-    let tenant = hosted.tenant.clone();
-    hosted.staged.starts.push(Start { step, agent, slot, call, effects, tenant, alone });
+    let (tenant, task_id) = (hosted.tenant.clone(), hosted.run.task_id().map(Into::into));
+    hosted.staged.starts.push(Start { step, agent, slot, call, effects, tenant, task_id, alone });
     None
 }
 

@@ -35,7 +35,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Format};
+use crate::config::Config;
+use crate::log;
 use exit::{Exit, Stop};
 use session::{Named, Server, Settings};
 
@@ -174,13 +175,17 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let env = |name: &str| std::env::var(name).ok();
     let config = Config::load(cli.config.as_deref(), env);
     let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
-    start_log(&config.log)?;
     let mut agents = cli.agents;
     agents.extend(cli.command.workflows().iter().filter_map(|file| agent_folders::beside(file)));
     let workflows = cli.command.workflows().iter().filter(|file| file.is_file()).cloned().collect();
     let server = cli.server.map(|url| Server::named(&url, cli.command.here())).transpose()?;
     let named = Named { store: cli.store, server, config_file: cli.config, agents, workflows };
     let settings = Settings::new(config, named)?;
+    let serves = matches!(cli.command, Command::Serve(_));
+    let store = settings.place.folder().filter(|_| serves);
+    let colours = out::has_colours(&std::io::stderr());
+    log::start(&settings.config.log, || view::screen::Above, colours, store)
+        .map_err(|error| Stop::new(Exit::Config, error))?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));
@@ -209,23 +214,6 @@ async fn perform(command: Command, settings: &Settings) -> Result<Exit, Stop> {
         Command::Completions(args) => schema::completions(&args),
         Command::Node => detached::node(settings).await,
     }
-}
-
-fn start_log(log: &config::Log) -> Result<(), Stop> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.level);
-    let filter =
-        filter.map_err(|error| Stop::new(Exit::Config, format!("`log.level`: {error}")))?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| view::screen::Above)
-        .with_ansi(out::has_colours(&std::io::stderr()))
-        // It would complain on stderr, with a panic if that takes nothing: a full disk is enough.
-        .log_internal_errors(false);
-    match log.format {
-        Format::Text => lines.init(),
-        Format::Json => lines.json().init(),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -125,6 +125,7 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.node.check()?;
         self.server.check()?;
+        self.log.check()?;
         self.web.check()?;
         self.models.check()?;
         self.budgets.check()?;

@@ -262,3 +262,38 @@ fn the_command_line_asks_a_server_as_it_asks_a_store() {
     let nobody = elsewhere.run("--server http://127.0.0.1:1 runs list").expect(4);
     assert!(nobody.err.contains("cannot be reached"), "{}", nobody.err);
 }
+
+#[tokio::test]
+async fn what_a_server_does_is_in_its_log_by_run_and_step() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let client = server.client(None);
+    let two = "{id: two, tasks: [{id: well, agentName: echo, input: {value: 1}}, \
+        {id: badly, agentName: http, action: request, input: {method: GET, url: 'http://127.0.0.1:1/'}, retry: {maxAttempts: 1}}]}";
+    let new = NewRun { task_id: Some("named".to_owned()), ..workflow(two) };
+    let run = client.submit(&new).await.unwrap().id;
+    let mut events = client.events(&run, 0);
+    while events.next().await.is_some() {}
+    assert_eq!(server.leave(), Some(0));
+    let log =
+        std::fs::read_to_string(folder.path().join(".kapelle/logs/orchestrator.log")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |message: &str| {
+        lines.iter().find(|line| line["message"] == message).unwrap_or_else(|| panic!("{log}"))
+    };
+    let trace = run.replace('-', "");
+    assert_eq!(said("the run is created")["task_id"], "named");
+    assert_eq!(said("the run has ended")["verdict"], "failed");
+    for (message, step) in [("the attempt is done", "well"), ("the attempt failed", "badly")] {
+        let ids = &said(message)["span"];
+        let wanted = [
+            ("run", &*run),
+            ("step", step),
+            ("task_id", "named"),
+            ("subtask_id", step),
+            ("trace", &trace),
+        ];
+        assert!(wanted.iter().all(|(name, value)| ids[*name] == **value), "{ids}");
+    }
+}

@@ -58,7 +58,7 @@ impl World<'_> {
     pub(super) fn start(&mut self, of: LifeRef, start: Start) {
         let checked = self.model.started(start.call.run, &start);
         self.check(checked);
-        let Start { step, agent, slot, call, effects, tenant, alone } = start;
+        let Start { step, agent, slot, call, effects, tenant, alone, .. } = start;
         let (run, attempt) = (call.run, call.attempt);
         self.note(|| format!("{of} starts {run} {step:?}#{attempt} key {}", call.key));
         if !self.started.insert((run, step.0, attempt.0)) {
