@@ -24,6 +24,7 @@ cargo xtask COMMAND
   sim   [--seeds N]        the simulations, over N seeds (2,000 unless told), on all cores
   flips [--flips N] [--seed S]
                            turn N bits (10,000 unless told) of a store's files, one at a time
+  api-fuzz                 Schemathesis on the API, three seeds of 50 examples a route
   powercut [--cuts N] [--seed S] [--off] [--failing N] [--slow SECONDS]
                            cut the power under a store, as root; `--off`: without syncs
   mutants [ARG..]          change core in a thousand ways that its tests must notice: hours
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         },
         ["mutants", rest @ ..] => stages::mutants(rest),
         ["powercut", rest @ ..] => stages::powercut(rest),
+        ["api-fuzz"] => stages::api_fuzz(),
         ["soak"] => stages::soak(),
         ["bench", rest @ ..] => stages::bench(rest),
         ["help" | "--help" | "-h"] => {

@@ -28,28 +28,29 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("prometheus", "prometheus"),
 ];
 
-/// The packages of Python that tests use, each with its version and hashes.
-const REQUIREMENTS: &str = "crates/kapelle-fake/tests/python/requirements.txt";
-/// Where they are installed.
-const SDK: &str = "target/sdk";
+/// Environments of Python that tests use: where they are installed, and the packages, each with its version and hashes.
+const ENVIRONMENTS: [(&str, &str); 2] = [
+    ("target/sdk", "crates/kapelle-fake/tests/python/requirements.txt"),
+    ("target/schemathesis", "crates/kapelle/tests/python/requirements.txt"),
+];
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     programs()?;
     CARGO_TOOLS.into_iter().try_for_each(install)?;
-    sdk()
+    ENVIRONMENTS.into_iter().try_for_each(python)
 }
 
-/// Installs the official SDKs of model providers, in an environment of their own. What is there is
-/// known by the list it was made from, which is put beside it last.
-fn sdk() -> Result<()> {
-    let (list, folder) = (root().join(REQUIREMENTS), root().join(SDK));
+/// Installs packages of Python in an environment of their own. What is there is known by the list it was made
+/// from, which is put beside it last.
+fn python((folder, list): (&str, &str)) -> Result<()> {
+    let (name, list, folder) = (list, root().join(list), root().join(folder));
     let made_from = folder.join("requirements.txt");
-    let wanted = std::fs::read(&list).with_context(|| format!("{REQUIREMENTS} cannot be read"))?;
+    let wanted = std::fs::read(&list).with_context(|| format!("{name} cannot be read"))?;
     if std::fs::read(&made_from).is_ok_and(|there| there == wanted) {
         return Ok(());
     }
-    eprintln!("installing the SDKs of model providers into {SDK}");
+    eprintln!("installing the packages of {name} into {}", folder.display());
     let mut make = Command::new("python3");
     make.args(["-m", "venv", "--clear"]).arg(&folder).stdout(Stdio::null());
     if !make.status().is_ok_and(|status| status.success()) {
@@ -61,7 +62,7 @@ fn sdk() -> Result<()> {
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
     pip.args(["--require-hashes", "--only-binary", ":all:", "--requirement"]).arg(&list);
     let status = pip.status().context("pip does not start")?;
-    ensure!(status.success(), "`pip install --requirement {REQUIREMENTS}` ended with {status}");
+    ensure!(status.success(), "`pip install --requirement {name}` ended with {status}");
     std::fs::write(made_from, wanted)?;
     Ok(())
 }

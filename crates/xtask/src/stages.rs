@@ -98,6 +98,12 @@ impl<'a> Flips<'a> {
     }
 }
 
+/// What Schemathesis asks the API, three times as it falls out, in three times as many cases as CI.
+pub(crate) fn api_fuzz() -> Result<()> {
+    let mut command = tests_called("api_fuzz", &["kapelle"]);
+    run(command.env("KAPELLE_API_SEEDS", "3").env("KAPELLE_API_EXAMPLES", "50"))
+}
+
 /// Power cuts under a store, see the example of this name.
 pub(crate) fn powercut(args: &[&str]) -> Result<()> {
     let mut build = Command::new(cargo());
@@ -126,6 +132,7 @@ pub(crate) fn soak() -> Result<()> {
     run(command.env("KAPELLE_FAULT_ALL", "1"))?;
     run(tests_called("storm", &["kapelle"]).env("KAPELLE_STORM_RUNS", "200"))?;
     run(tests_called("review_kills", &["kapelle"]).env("KAPELLE_REVIEW_KILLS", "50"))?;
+    api_fuzz()?;
     fuzz::Fuzz::read(&["--seconds", "3600"]).expect("it is well put").run()?;
     powercut(&["--slow", "600"])?;
     powercut(&["--failing", "12"])?;

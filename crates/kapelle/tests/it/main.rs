@@ -4,6 +4,7 @@
 
 mod agent_files;
 mod api;
+mod api_fuzz;
 mod approve;
 mod bench;
 mod budgets;

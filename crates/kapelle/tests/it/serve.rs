@@ -33,6 +33,10 @@ impl Server {
         Client::url(&self.url, key)
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Where it listens.
     pub(crate) fn at(&self) -> String {
         self.url.trim_start_matches("http://").to_owned()
