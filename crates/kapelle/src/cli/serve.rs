@@ -10,6 +10,7 @@ use super::exit::{Exit, Stop};
 use super::out;
 use super::session::Settings;
 use crate::server::door::guard::Guard;
+use crate::server::door::jwt::Tokens;
 use crate::server::door::limits::Limits;
 use crate::server::tcp::Port;
 
@@ -31,6 +32,8 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     let at = args.listen.unwrap_or(config.listen);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let tokens = settings.config.jwt.settings().map(Tokens::open).transpose();
+    let tokens = tokens.map_err(|error| Stop::new(Exit::Config, error))?;
     // Before the store is touched: the port may be taken.
     let port = Port::bind(at).await.map_err(|error| {
         let message = format!("cannot listen at {at}: {error}; `--listen` names another address");
@@ -38,7 +41,8 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     })?;
     let node = settings.open_to_serve().await?;
     let keys = node.app.keys().clone();
-    if !at.ip().is_loopback() && !args.without_keys && !keys.are_there().await.map_err(stopped)? {
+    let needs_key = !at.ip().is_loopback() && !args.without_keys && tokens.is_none();
+    if needs_key && !keys.are_there().await.map_err(stopped)? {
         node.close(Duration::ZERO).await?;
         let create = settings.command("keys create --name NAME --role admin");
         return Err(Stop::usage(format!(
@@ -48,6 +52,7 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     }
     let guard = Guard {
         keys,
+        tokens,
         audit: node.app.audit().clone(),
         at: port.at(),
         hosts: config.hosts.clone(),

@@ -6,6 +6,7 @@
 
 mod budgets;
 mod duration;
+mod jwt;
 mod log;
 mod models;
 mod node;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use budgets::Budgets;
+pub(crate) use jwt::Jwt;
 pub(crate) use log::{Format, Log};
 pub(crate) use models::{Models, ProviderAt, models};
 pub(crate) use node::Node;
@@ -41,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     /// How it is reached from the network.
     pub(crate) server: Server,
+    /// Whose tokens open that, beside its keys.
+    pub(crate) jwt: Jwt,
     /// What it tells of its work, on stderr.
     pub(crate) log: Log,
     /// How it reads pages.
@@ -125,6 +129,7 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.node.check()?;
         self.server.check()?;
+        self.jwt.check()?;
         self.log.check()?;
         self.web.check()?;
         self.models.check()?;

@@ -7,9 +7,9 @@ use kapelle_core::{Tenant, Timestamp, parse_duration};
 
 use super::App;
 use super::body::{Body, Path};
-use super::door::audit;
 use super::door::keys::Key;
 use super::door::permission::{Permissions, ROLES};
+use super::door::{self, audit};
 use super::problem::Problem;
 
 /// The longest name of a key or a tenant, in characters.
@@ -67,12 +67,10 @@ fn key_of(app: &App, new: api::NewKey) -> Result<Key, Problem> {
 }
 
 fn tenant(name: &str) -> Result<Tenant, Problem> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if (1..=NAME_MAX).contains(&name.len()) && name.chars().all(fits) {
-        return Ok(Tenant::new(name));
-    }
-    let detail = "`tenant` has 1 to 100 letters, digits, `-`, `_` and `.`";
-    Err(Problem::invalid("bad_body", detail))
+    door::keys::tenant(name).ok_or_else(|| {
+        let detail = "`tenant` has 1 to 100 letters, digits, `-`, `_` and `.`";
+        Problem::invalid("bad_body", detail)
+    })
 }
 
 /// All keys of the tenant, by id.

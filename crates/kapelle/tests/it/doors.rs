@@ -122,3 +122,46 @@ fn an_audit_log_whose_end_was_cut_off_is_named() {
     let told = folder.run("keys list").expect(6);
     assert!(told.err.contains("the audit log ends with entry 2 of 3"), "{}", told.err);
 }
+
+#[tokio::test]
+async fn a_server_takes_tokens_of_its_issuer() {
+    let folder = Folder::new();
+    let secret = "this is known to two alone, and has 32 bytes";
+    folder.write("secret", secret);
+    let jwt = "[jwt]\nissuer = \"us\"\naudience = \"kapelle\"\nsecret_file = \"secret\"\n";
+    folder.write("kapelle.toml", jwt);
+    let server = Server::start(&folder);
+    let token = |roles: &str, tenant: &str| {
+        use base64::Engine as _;
+        let base64url =
+            |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        let claims = serde_json::json!({ "iss": "us", "aud": "kapelle", "sub": "u-1", "exp": 9e9,
+            "roles": roles, "tenant": tenant });
+        let message = [r#"{"alg":"HS256"}"#.to_owned(), claims.to_string()];
+        let message = message.map(|part| base64url(part.as_bytes())).join(".");
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+        let signed = ring::hmac::sign(&key, message.as_bytes());
+        format!("{message}.{}", base64url(signed.as_ref()))
+    };
+    let ours = server.client(Some(&token("submitter", "acme")));
+    let run = ours.submit(&one()).await.unwrap().id;
+    assert_eq!(ours.keys().await.unwrap_err().code(), Some("not_permitted"));
+    let theirs = server.client(Some(&token("admin", "other")));
+    assert_eq!(theirs.run(&run).await.unwrap_err().code(), Some("run_not_found"));
+    let nobody = server.client(None).runs(&RunsQuery::default()).await.unwrap_err();
+    assert_eq!(nobody.code(), Some("unauthenticated"));
+    let page = server.client(Some(&token("admin", "acme"))).audit(10, None).await.unwrap();
+    assert_eq!(page.items[0].who, "token acme/u-1", "{page:?}");
+    for (config, what) in [
+        ("[jwt]\nissuer = \"us\"\n", "`jwt.audience`"),
+        ("[jwt]\nissuer = \"us\"\naudience = \"x\"\n", "`jwt.jwks_file`"),
+        (
+            "[jwt]\nissuer = \"us\"\naudience = \"x\"\njwks_file = \"none\"\n",
+            "`jwt.jwks_file`: `none`",
+        ),
+    ] {
+        folder.write("bad.toml", config);
+        let refused = folder.run("--config bad.toml serve --listen 127.0.0.1:0").expect(3);
+        assert!(refused.err.contains(what), "{}", refused.err);
+    }
+}

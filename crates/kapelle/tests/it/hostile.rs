@@ -11,7 +11,7 @@ use crate::support::Folder;
 const PATIENCE: Duration = Duration::from_secs(9);
 
 /// What a server says to `bytes`, until it closes the connection or its answer is there.
-fn said(at: &str, bytes: &[u8]) -> String {
+pub(crate) fn said(at: &str, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(at).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may answer, and close, before it has read all.
@@ -49,7 +49,7 @@ fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn status(answer: &str) -> u16 {
+pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 

@@ -35,7 +35,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 8] = [
 
 /// Dependencies that cost build time or tie us to something, and the crates they are confined to.
 /// Tests may use them anywhere.
-const OWNERS: [(&str, &[&str]); 24] = [
+const OWNERS: [(&str, &[&str]); 25] = [
     ("anyhow", &["kapelle", "xtask"]),
     ("axum", &["kapelle", "kapelle-fake"]),
     ("blake3", &["kapelle-core", "kapelle-store", "kapelle-fake"]),
@@ -48,6 +48,7 @@ const OWNERS: [(&str, &[&str]); 24] = [
     ("minijinja", &["kapelle-core"]),
     ("prometheus-client", &["kapelle"]),
     ("reqwest", &["kapelle-agents", "kapelle-api"]),
+    ("ring", &["kapelle"]),
     ("rusqlite", &["kapelle-store", "kapelle-agents"]),
     ("rust-stemmers", &["kapelle-agents"]),
     ("rustix", &["kapelle-store", "kapelle-engine", "kapelle-agents", "kapelle"]),

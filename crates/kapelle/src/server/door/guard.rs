@@ -12,6 +12,7 @@ use kapelle_core::{Tenant, Timestamp};
 
 use super::Caller;
 use super::audit::{Asked, Outcome, Recorder};
+use super::jwt::Tokens;
 use super::keys::Keys;
 use super::limits::Limits;
 use super::permission::Permissions;
@@ -20,6 +21,8 @@ use crate::server::problem::Problem;
 /// What a door in the network knows.
 pub(crate) struct Guard {
     pub(crate) keys: Arc<Keys>,
+    /// Of somebody else, which open as well.
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) audit: Arc<Recorder>,
     /// Where it listens.
     pub(crate) at: SocketAddr,
@@ -172,8 +175,12 @@ impl Guard {
         let shown = shown.to_str().ok().and_then(|shown| shown.split_once(' '));
         let key = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let now = Timestamp(jiff::Timestamp::now().as_microsecond());
-        let known = match key {
-            Some((_, key)) => self.keys.caller(key.trim(), now).await?,
+        let known = match key.map(|(_, key)| key.trim()) {
+            // Keys have no points in them, and tokens two.
+            Some(token) if token.contains('.') => {
+                self.tokens.as_ref().and_then(|tokens| tokens.caller(token, now))
+            }
+            Some(key) => self.keys.caller(key, now).await?,
             None => None,
         };
         // A wrong key opens what is open to all, and nothing else: not even what is open without one.
@@ -182,7 +189,8 @@ impl Guard {
 
     /// Whoever shows no key is nobody, unless there are none: then it is somebody on this machine.
     async fn without_key(&self) -> Result<Arc<Caller>, Problem> {
-        let is_near = self.at.ip().is_loopback() && !self.keys.are_there().await?;
+        let is_near =
+            self.at.ip().is_loopback() && self.tokens.is_none() && !self.keys.are_there().await?;
         if !self.open && !is_near {
             return Ok(Arc::new(Caller::nobody()));
         }

@@ -24,6 +24,8 @@ const PREFIX: &str = "kap";
 const TRUSTED: Duration = Duration::from_millis(500);
 /// How exactly it is kept when a key was last used.
 const USED_PACE: i64 = 60_000_000;
+/// The longest name of a tenant, in characters.
+const TENANT_MAX: usize = 100;
 /// How many keys are remembered: more than this are read each time.
 const KNOWN_MAX: usize = 10_000;
 
@@ -227,6 +229,13 @@ fn key_of(record: Record) -> Result<(u64, Key), Error> {
         message: format!("it is none: {error}").into(),
     })?;
     Ok((record.version, key))
+}
+
+/// The tenant of that name, if it is one.
+pub(in crate::server) fn tenant(name: &str) -> Option<Tenant> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_one = (1..=TENANT_MAX).contains(&name.len()) && name.chars().all(fits);
+    is_one.then(|| Tenant::new(name))
 }
 
 /// The id in a key, if its check is right: most of what is no key is told without a look at the store.

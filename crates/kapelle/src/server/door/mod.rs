@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod guard;
+pub(crate) mod jwt;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod permission;

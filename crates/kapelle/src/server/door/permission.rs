@@ -103,6 +103,11 @@ impl Permissions {
         self.0 & others.0 == others.0
     }
 
+    /// What either permits.
+    pub(crate) const fn or(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     pub(crate) const fn has(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u8) != 0
     }

@@ -18,14 +18,18 @@ use crate::server::{guarded, routes};
 
 /// A node in memory, and a door to it at `at`.
 async fn door(at: &str, open: bool) -> (Node, Router) {
-    let node = Node::open(Setup::plain(Place::Memory, Reachable::No)).await.unwrap();
+    door_on(Place::Memory, at, open).await
+}
+
+async fn door_on(place: Place, at: &str, open: bool) -> (Node, Router) {
+    let node = Node::open(Setup::plain(place, Reachable::No)).await.unwrap();
     let (keys, audit) = (node.app.keys().clone(), node.app.audit().clone());
     let at = at.parse().unwrap();
     let limits = Arc::new(Limits::new(Rates { requests: 0, control: 0, unknown: 0 }));
     let (hosts, origins) = (vec!["box.example".to_owned()], vec!["https://a.example".to_owned()]);
     let router = guarded(
         node.app.clone(),
-        Arc::new(Guard { keys, audit, at, hosts, origins, limits, open }),
+        Arc::new(Guard { keys, tokens: None, audit, at, hosts, origins, limits, open }),
     );
     (node, router)
 }
@@ -128,5 +132,105 @@ async fn only_known_hosts_and_origins_are_answered() {
     for strange in ["https://b.example", "http://a.example", "null", "https://a.example.evil"] {
         assert_eq!(asked("localhost", Some(strange)).await, StatusCode::FORBIDDEN, "{strange}");
     }
+    node.close(Duration::ZERO).await.unwrap();
+}
+
+/// What is asked, and as what: WebSockets join here with the routes they come to.
+const WAYS: [&str; 2] = ["application/json", "text/event-stream"];
+
+/// A body that a route takes, so that what it is about is looked for.
+fn body_for(path: &str) -> &'static str {
+    match path.rsplit('/').next() {
+        Some("fork") => r#"{"from":"a"}"#,
+        Some("resolve") => r#"{"action":"retry"}"#,
+        Some("answer") => r#"{"answer":"x"}"#,
+        Some("budget") => r#"{"tokens":1}"#,
+        _ if path.contains("/approvals/") => r#"{"decision":"approve"}"#,
+        _ => "{}",
+    }
+}
+
+/// How a request is answered: the status, and the first piece of the body.
+async fn told(
+    router: &Router,
+    (method, path, body): (&axum::http::Method, &str, &str),
+    (key, way): (Option<&str>, &str),
+) -> (StatusCode, String) {
+    let mut asked = request(method, path, key);
+    asked.headers_mut().insert(header::ACCEPT, way.parse().unwrap());
+    *asked.body_mut() = Body::from(body.to_owned());
+    let answer = router.clone().oneshot(asked).await.unwrap();
+    let status = answer.status();
+    let body = to_bytes(answer.into_body(), 1 << 22).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Documented and not enforced (Windmill CVE-2026-22683), or enforced for one name of a thing and not for another
+/// (Temporal CVE-2026-5199): the table itself is tried.
+#[tokio::test]
+async fn what_is_another_tenants_is_as_if_it_had_never_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Folder(folder.path().join("store"));
+    let (node, router) = door_on(place, "127.0.0.1:4700", false).await;
+    let (post, get) = (axum::http::Method::POST, axum::http::Method::GET);
+    let ours = key(&node, "acme", &["admin"]).await;
+    let text = r#"{"workflow":"{id: one, tasks: [{id: a, agentName: echo, input: {value: 1}}]}"}"#;
+    let made = told(&router, (&post, "/runs", text), (Some(&ours), WAYS[0])).await;
+    assert_eq!(made.0, StatusCode::CREATED, "{}", made.1);
+    let run = serde_json::from_str::<serde_json::Value>(&made.1).unwrap();
+    let run = run["id"].as_str().unwrap().to_owned();
+    // Its stream ends with it.
+    let events = format!("/runs/{run}/events");
+    assert_eq!(told(&router, (&get, &events, ""), (Some(&ours), WAYS[1])).await.0, StatusCode::OK);
+    let key_id = ours.split('_').nth(1).unwrap().to_owned();
+    let missing = format!("{}000000000000", &run[..run.len() - 12]);
+    let at = |path: &str, run: &str, key: &str| {
+        let path = path.replace("{run}", run).replace("{other}", run).replace("{key}", key);
+        path.replace("{step}", "a").replace(['{', '}'], "")
+    };
+    let own = crate::server::router(node.app.clone());
+    let mut tried = 0;
+    for (role, permits) in ROLES {
+        let theirs = key(&node, "other", &[role]).await;
+        for route in routes::routes() {
+            let (method, may) = (&route.method, route.needs.is_none_or(|of| permits.contains(&of)));
+            let body = if *method == get { "" } else { body_for(route.path) };
+            let (path, none) =
+                (at(route.path, &run, &key_id), at(route.path, &missing, "AAAAAAAA"));
+            if path == none && *method != get {
+                continue;
+            }
+            for (door, shown) in [(&router, Some(&*theirs)), (&own, None)] {
+                for way in WAYS {
+                    let asked = told(door, (method, &path, body), (shown, way)).await;
+                    let (status, said) = &asked;
+                    let case = format!("{role} {way} {method} {path}: {status} {said}");
+                    tried += 1;
+                    if route.path == "/audit" {
+                        // It says what they asked for themselves, and not what others made.
+                        assert!(!said.contains("\"made\""), "{case}");
+                        continue;
+                    }
+                    if path == none {
+                        assert!(!said.contains(&run) && !said.contains(&key_id), "{case}");
+                        continue;
+                    }
+                    let never = told(door, (method, &none, body), (shown, way)).await;
+                    let same = said.replace(&run, &missing).replace(&key_id, "AAAAAAAA");
+                    assert_eq!((*status, same), never, "{case}");
+                    let hidden = if may || shown.is_none() { 404 } else { 403 };
+                    assert_eq!(status.as_u16(), hidden, "{case}");
+                }
+            }
+        }
+    }
+    // Whose it is finds it.
+    for path in ["", "/events", "/why", "/bill", "/artifacts", "/steps/a/why"] {
+        let path = format!("/runs/{run}{path}");
+        let found = told(&router, (&get, &path, ""), (Some(&ours), WAYS[0]));
+        assert_eq!(found.await.0, StatusCode::OK, "{path}");
+    }
+    println!("{tried} cases");
+    assert!(tried > 500, "{tried}");
     node.close(Duration::ZERO).await.unwrap();
 }
