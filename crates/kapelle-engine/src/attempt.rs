@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use kapelle_core::port::agent::{Answer, Failure, FailureKind, NOT_BEGUN};
+use kapelle_core::port::agent::{Answer, Failure, FailureKind, LEFT, NOT_BEGUN};
 use kapelle_core::run::{Command, Produced};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -91,6 +91,12 @@ pub(crate) fn not_begun(start: &Start) -> Offer {
 pub(crate) fn was_not_begun(offer: &Offer) -> bool {
     let Offer::Tell(tell) = offer else { return false };
     matches!(&tell.command, Command::Failed { failure, .. } if &*failure.code == NOT_BEGUN)
+}
+
+/// Whether the agent leaves the attempt to whoever takes the run over: others go on with it.
+pub(crate) fn was_left(offer: &Offer) -> bool {
+    let Offer::Tell(tell) = offer else { return false };
+    matches!(&tell.command, Command::Failed { failure, .. } if &*failure.code == LEFT)
 }
 
 fn offer(of: &Of, command: Command, kept: Kept, ticket: Option<Ticket>) -> Offer {

@@ -17,7 +17,7 @@ use crate::claims::Claims;
 use crate::feed::Vigil;
 use crate::meter::{Load, Meter};
 use crate::reader::{Plans, Reader};
-use crate::shards::{Offer, Reply, Tell};
+use crate::shards::{Offer, Reply, Stuck, Tell};
 use crate::shell::{Msg, Shared, Shell};
 use crate::slots::Slot;
 use crate::submit::PreparedPlan;
@@ -423,6 +423,18 @@ impl Engine {
         if more > 0 {
             shared.send_all(|| Msg::Offered(slot.clone()));
         }
+    }
+
+    /// Which runs of `tenant` wait on this node for an agent, or for those who do its work.
+    pub async fn stuck(&self, tenant: &Tenant) -> Vec<Stuck> {
+        let mut asked = Vec::new();
+        for sender in &self.inner.shared.loops {
+            let (answer, stuck) = tokio::sync::oneshot::channel();
+            sender.send(Msg::Stuck(tenant.clone(), answer)).ok();
+            asked.push(stuck);
+        }
+        let all = futures_util::future::join_all(asked).await;
+        all.into_iter().flatten().flatten().collect()
     }
 
     /// What each agent has done for `tenant` since the node began.

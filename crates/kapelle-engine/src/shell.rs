@@ -21,7 +21,8 @@ use crate::feed::{Feed, Live};
 use crate::meter::{Commit, Load, Meter};
 use crate::reader::Reader;
 use crate::shards::{
-    Action, LoadError, Loaded, Offer, Outside, Published, Reply, Shards, Start, Ticket, sleep,
+    Action, LoadError, Loaded, Offer, Outside, Published, Reply, Shards, Start, Stuck, Ticket,
+    sleep,
 };
 use crate::slots::{Slot, Slots};
 use crate::tally::Tallies;
@@ -38,6 +39,10 @@ pub(crate) enum Msg {
     Finished(Key, Slot, Offer),
     /// Somebody offers to do the work of an agent.
     Offered(Slot),
+    /// There are other agents than before.
+    Agents,
+    /// Which runs of a tenant wait for an agent, or for those who do its work?
+    Stuck(Tenant, oneshot::Sender<Vec<Stuck>>),
     /// A slot may be free.
     Wake,
     /// Say how much there is.
@@ -117,6 +122,7 @@ impl Shared {
     pub(crate) fn set_agents(&self, agents: Agents) {
         self.slots.know(&agents);
         *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
+        self.send_all(|| Msg::Agents);
     }
 
     pub(crate) fn send(&self, shard: Shard, msg: Msg) {
@@ -340,10 +346,15 @@ impl Shell {
             Msg::Value(digest, value) => self.shards.value_loaded(digest, value),
             Msg::Finished(key, slot, offer) => {
                 self.live.remove(&key);
+                if crate::attempt::was_left(&offer) {
+                    return true;
+                }
                 self.end(&slot, offer);
                 self.start_held(key.0, key.1);
             }
             Msg::Offered(slot) => self.shards.offered(slot),
+            Msg::Agents => self.shards.arrived(&self.shared.agents(), self.shared.clock.now()),
+            Msg::Stuck(tenant, answer) => drop(answer.send(self.shards.stuck(&tenant))),
             Msg::Wake => {}
             Msg::Measure(to) => {
                 let attempts = self.live.len() + self.held.len();
@@ -428,7 +439,7 @@ impl Shell {
     fn give_unused(&self, slot: &Slot) {
         self.shared.slots.give_unused(slot);
         self.shared.send_all(|| match slot {
-            Slot::Own(_) => Msg::Wake,
+            Slot::Own(_) | Slot::Held(_) => Msg::Wake,
             Slot::Offered(_) => Msg::Offered(slot.clone()),
         });
     }

@@ -53,6 +53,8 @@ pub enum Slot {
     Own(Box<str>),
     /// None of the node's: somebody offers to work as this agent of this tenant.
     Offered(Box<str>),
+    /// Nothing: somebody is at it already.
+    Held(Box<str>),
 }
 
 impl Slot {
@@ -71,9 +73,15 @@ impl Slot {
         Self::Offered(format!("{tenant}/{name}").into())
     }
 
+    /// The agent that somebody is to offer to be for this tenant.
+    pub(crate) fn agent_of(&self, tenant: &Tenant) -> Option<&str> {
+        let Self::Offered(name) = self else { return None };
+        name.strip_prefix(tenant.as_str())?.strip_prefix('/')
+    }
+
     /// The name under which it is counted.
     const fn name(&self) -> &str {
-        let (Self::Own(name) | Self::Offered(name)) = self;
+        let (Self::Own(name) | Self::Offered(name) | Self::Held(name)) = self;
         name
     }
 }
@@ -142,7 +150,7 @@ impl Slots {
                 return Taken::NoOffer;
             }
             Slot::Own(_) if inner.is_full(agent) => return Taken::No,
-            Slot::Own(_) | Slot::Offered(_) => {}
+            Slot::Own(_) | Slot::Offered(_) | Slot::Held(_) => {}
         }
         if let Some(breaker) = inner.troubled.get_mut(agent)
             && let Err(until) = breaker.pass(now)
@@ -161,6 +169,7 @@ impl Slots {
                 }
                 inner.free -= 1;
             }
+            Slot::Held(_) => {}
         }
         Taken::Yes
     }
@@ -178,6 +187,7 @@ impl Slots {
         match slot {
             Slot::Offered(agent) => inner.offer(agent, 1),
             Slot::Own(agent) => inner.give(agent),
+            Slot::Held(_) => {}
         }
         inner.pass_unused(slot.name());
     }

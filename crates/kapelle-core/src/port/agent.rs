@@ -18,6 +18,10 @@ use crate::{Artifact, Attempt, Digest, Json, RunId, StepId, Tenant, Timestamp};
 /// The code of a lost attempt that nobody had begun.
 pub const NOT_BEGUN: &str = "not_begun";
 
+/// The code of an end that is none: the node leaves, and others go on with the attempt. Nothing is
+/// written down of it; whoever takes the run over waits for its end.
+pub const LEFT: &str = "left";
+
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

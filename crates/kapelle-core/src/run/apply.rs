@@ -335,7 +335,9 @@ impl Run {
             | Status::Skipped(_)
             | Status::Dropped => {}
         }
-        self.steps[no.index()].status = status;
+        let since = self.last_at;
+        let step = &mut self.steps[no.index()];
+        (step.status, step.since) = (status, since);
     }
 
     /// What it takes to begin a step.

@@ -97,8 +97,13 @@ pub enum Command {
     },
     /// Time has passed.
     Tick,
-    /// A node took the run over, and none of its attempts is alive there.
-    Adopt(Takeover),
+    /// A node took the run over, and of its attempts only those of these steps go on: others do their work.
+    Adopt(Takeover, Vec<StepNo>),
+    /// An agent of this name is at hand that was not.
+    Arrived {
+        /// Its name.
+        agent: Box<str>,
+    },
     /// No new attempts.
     Pause {
         /// Who wants it.

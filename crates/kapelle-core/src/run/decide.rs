@@ -79,7 +79,8 @@ impl Run {
             }
             Command::Raise { step, more, by } => self.raised(step, more, by),
             Command::Tick => Ok(self.within_budget(self.tick(now))),
-            Command::Adopt(takeover) => Ok(self.adopt(takeover, now)),
+            Command::Adopt(takeover, kept) => Ok(self.adopt(takeover, &kept, now)),
+            Command::Arrived { agent } => Ok(self.arrived(&agent)),
             Command::Pause { by, reason } => self.pause(by, reason),
             Command::Resume { by } => self.resume(by),
             Command::Cancel { by, reason } => Ok(self.cancel(by, reason)),
@@ -349,14 +350,15 @@ impl Run {
         })
     }
 
-    /// What was running with another node is lost: nobody will answer for it.
-    fn adopt(&self, takeover: Takeover, now: Timestamp) -> Vec<Event> {
+    /// What was running with another node is lost, unless it is `kept`: nobody will answer for it.
+    fn adopt(&self, takeover: Takeover, kept: &[StepNo], now: Timestamp) -> Vec<Event> {
         let waiting = self.blocked.iter().filter(|step| {
             let why = &self.steps[step.index()].status;
             matches!(why, Status::Blocked(Blocked::NoAgent { .. } | Blocked::Account { .. }))
         });
         let retried = waiting.map(|step| again(*step, "another node"));
-        let lost = self.running.iter().map(|step| {
+        let left = self.running.iter().filter(|step| !kept.contains(step));
+        let lost = left.map(|step| {
             let attempt = self.steps[step.index()].attempt.unwrap_or(Attempt(1));
             if takeover.doubt {
                 let why = Blocked::InDoubt { ordinal: 0, deaths: 0 };
@@ -368,10 +370,22 @@ impl Run {
         // A wait that ran out while nobody was there would count from then on.
         let clock = self.clock.since.is_some()
             || (self.limits().iter().any(Option::is_some) && !self.retries.is_empty());
-        if !events.is_empty() || clock {
+        let goes_on = kept.iter().any(|step| self.running.contains(step));
+        if !events.is_empty() || clock || goes_on {
             events.insert(0, Event::RunAdopted);
         }
         events
+    }
+
+    /// Steps that were only waiting for that agent go on.
+    fn arrived(&self, agent: &str) -> Vec<Event> {
+        let waits = |step: &&StepNo| {
+            let why = &self.steps[step.index()].status;
+            matches!(why, Status::Blocked(Blocked::NoAgent { agent: of, lacks })
+                if **of == *agent && lacks.is_empty())
+        };
+        let waiting = self.blocked.iter().filter(waits);
+        waiting.map(|step| again(*step, "the agent is there")).collect()
     }
 
     fn pause(&self, by: Box<str>, reason: Box<str>) -> Result<Vec<Event>, Refusal> {

@@ -41,6 +41,8 @@ pub struct Step {
     pub(super) deadline: Timestamp,
     /// When its last attempt began.
     pub(super) begun_at: Timestamp,
+    /// Since when it stands where it stands: the time of the event before, at the latest.
+    pub(super) since: Timestamp,
     /// The input of its last attempt.
     pub(super) input: Option<Value>,
     /// A person let it go on (manual mode).
@@ -175,6 +177,7 @@ impl Step {
             on_unknown: OnUnknown::Retry,
             deadline: Timestamp::default(),
             begun_at: Timestamp::default(),
+            since: Timestamp::default(),
             input: None,
             released: false,
             taken: false,
@@ -195,6 +198,18 @@ impl Step {
     #[must_use]
     pub const fn deadline(&self) -> Timestamp {
         self.deadline
+    }
+
+    /// Since when it stands where it stands.
+    #[must_use]
+    pub const fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// How often its own call has definitely failed: the last part of its key.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// What is to be done when the end of its attempt is not known.

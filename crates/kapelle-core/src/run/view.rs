@@ -108,6 +108,14 @@ impl Run {
         self.running.iter().map(|no| (*no, self.steps[no.index()].attempt.unwrap_or(Attempt(1))))
     }
 
+    /// The steps that somebody has to help, and why.
+    pub fn blocked(&self) -> impl Iterator<Item = (StepNo, &Blocked)> + '_ {
+        self.blocked.iter().filter_map(|no| match &self.steps[no.index()].status {
+            StepStatus::Blocked(why) => Some((*no, why)),
+            _ => None,
+        })
+    }
+
     /// When time alone makes something happen, if it does.
     #[must_use]
     pub fn next_timer(&self) -> Option<Timestamp> {

@@ -101,7 +101,7 @@ impl Driver {
     /// Decides a command and takes note of what follows.
     pub(crate) fn tell(&mut self, command: Command) -> Result<(), Refusal> {
         // Who takes a run over says so first: what ran out meanwhile ran out for nobody.
-        if !matches!(command, Command::Adopt(_)) {
+        if !matches!(command, Command::Adopt(..)) {
             self.run.wake(self.now);
         }
         for event in self.run.decide(command, self.now)? {

@@ -109,6 +109,7 @@ fn perform(stage: &mut Driver, line: &str) -> Result<(), String> {
             }
         }
         "agents" => set_agents(stage, &words),
+        "arrived" => refused(stage.tell(Command::Arrived { agent: words[0].into() }))?,
         "values" => stage.values.away = words == ["away"],
         "event" => {
             let event = serde_json::from_str(rest).unwrap();
@@ -117,7 +118,9 @@ fn perform(stage: &mut Driver, line: &str) -> Result<(), String> {
         "crash" => {
             stage.crash();
             let (died, watched) = (words.contains(&"dead"), words.contains(&"watched"));
-            refused(stage.tell(Command::Adopt(Takeover { doubt: false, died, watched })))?;
+            let takeover = Takeover { doubt: false, died, watched };
+            let kept = words.iter().filter_map(|word| stage.run.find(word)).collect();
+            refused(stage.tell(Command::Adopt(takeover, kept)))?;
         }
         "pass" => stage.pass(span_of(words[0])),
         "tick" => {

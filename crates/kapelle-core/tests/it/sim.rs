@@ -332,8 +332,17 @@ impl World {
     /// The node dies with what it had not committed; another one goes on, if it does not die too.
     fn crash(&mut self) -> &'static str {
         self.stage.crash_before_commit(self.committed);
+        // Some go on outside, and the next node waits for their end.
+        let mut kept = Vec::new();
         for words in std::mem::take(&mut self.attempts) {
-            self.late.extend(words.into_iter().take(2));
+            let of = words.front().and_then(attempt_of);
+            match of.filter(|of| self.stage.run.running().any(|running| running == *of)) {
+                Some((step, _)) if self.dice.one_in(4) => {
+                    kept.push(step);
+                    self.attempts.push(words);
+                }
+                _ => self.late.extend(words.into_iter().take(2)),
+            }
         }
         let mut what = "crash";
         self.stage.pass(Duration::from_millis(self.dice.of(0..20_000).into()));
@@ -342,12 +351,12 @@ impl World {
             what = "crash again";
         }
         let takeover = self.takeover();
-        self.tell(Command::Adopt(takeover));
+        self.tell(Command::Adopt(takeover, kept.clone()));
         if self.dice.one_in(3) {
             self.commit("crash");
             self.stage.crash();
             let takeover = self.takeover();
-            self.tell(Command::Adopt(takeover));
+            self.tell(Command::Adopt(takeover, kept));
             what = "crash in recovery";
         }
         what
@@ -526,5 +535,18 @@ impl World {
         }
         let answer = Produced { value, json, artifacts: Vec::new(), usage: None, engine: None };
         Command::Answered { step, attempt, answer: Box::new(answer) }
+    }
+}
+
+/// Which attempt says so.
+fn attempt_of(word: &Command) -> Option<(StepNo, Attempt)> {
+    match word {
+        Command::Answered { step, attempt, .. }
+        | Command::Failed { step, attempt, .. }
+        | Command::StartEffect { step, attempt, .. }
+        | Command::RecordEffect { step, attempt, .. }
+        | Command::Send { step, attempt, .. }
+        | Command::Ask { step, attempt, .. } => Some((*step, *attempt)),
+        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kapelle_core::plan::Work;
 use kapelle_core::port::agent::Call;
 use kapelle_core::port::journal::{Addition, Entry, LEVEL, Row, RunRow, SubmitKey};
 use kapelle_core::run::{Effects, Event, Run, Status, Takeover};
@@ -31,8 +32,8 @@ pub(crate) struct Hosted {
     pub(super) sent: BTreeMap<Digest, Arc<Json>>,
     /// The time of the timer that the loop has noted.
     pub(super) noted_timer: Option<Timestamp>,
-    /// For whom it waits, and its place in that line.
-    pub(super) awaited: BTreeMap<Slot, u64>,
+    /// For whom it waits, its place in that line, and since when.
+    pub(super) awaited: BTreeMap<Slot, (u64, Timestamp)>,
     pub(super) staged: Staged,
     /// Part of it is in the append that is under way.
     pub(super) in_flight: bool,
@@ -146,6 +147,38 @@ impl Hosted {
             hash,
             row_status,
         }
+    }
+
+    /// Has this node wait for the end of an attempt that goes on.
+    pub(super) fn stage_kept(&mut self, no: StepNo) {
+        let run = &self.run;
+        let (Some(step), Work::Agent { agent, action, .. }) = (run.step(no), &run.spec(no).work)
+        else {
+            return;
+        };
+        let (id, name, agent) = (run.id(), step.id.clone(), agent.clone());
+        let call = Call {
+            tenant: self.tenant.clone(),
+            run: id,
+            workflow: run.workflow().into(),
+            key: format!("{id}/{name}/0/{}", step.generation()).into(),
+            step: name,
+            attempt: step.attempt.unwrap_or(Attempt(1)),
+            action: action.clone().unwrap_or_default(),
+            input: Json::Null,
+            prompt: None,
+            complaint: None,
+            output: run.spec(no).output.clone().map(Arc::new),
+            root: run.root().into(),
+            definition: None,
+            deadline: step.deadline(),
+            goes_on: true,
+        };
+        let (slot, effects, tenant) =
+            (Slot::Held(agent.clone()), run.effects(no), self.tenant.clone());
+        let (task_id, alone) = (run.task_id().map(Into::into), None);
+        let start = Start { step: no, agent, slot, call, effects, tenant, task_id, alone };
+        self.staged.starts.push(start);
     }
 
     /// The run's time when the loop's is `now`. It stands still while something is staged: all that

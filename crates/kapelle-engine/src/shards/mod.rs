@@ -209,6 +209,19 @@ pub struct Published {
     pub events: Vec<Event>,
 }
 
+/// A run that waits for an agent, or for those who do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Which run.
+    pub run: RunId,
+    /// For whom.
+    pub agent: Box<str>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether there is such an agent, and only nobody who does its work.
+    pub is_there: bool,
+}
+
 /// What a turn came to.
 #[derive(Debug, Default)]
 pub struct Turned {
@@ -452,7 +465,7 @@ impl Shards {
             if let Some(at) = hosted.noted_timer {
                 self.timers.remove(&(at, run));
             }
-            for (slot, place) in hosted.awaited {
+            for (slot, (place, _)) in hosted.awaited {
                 self.awaited.remove(&(slot, place, run));
             }
         }

@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kapelle_core::plan::Work;
 use kapelle_core::port::Agents;
 use kapelle_core::port::agent::{Call, FailureKind};
 use kapelle_core::port::journal::Part;
 use kapelle_core::run::{
-    Begun, Command, Created, Event, Forked, Lane, Run, TakenEnd, Takeover, Values, World,
+    Begun, Blocked, Command, Created, Event, Forked, Lane, Run, Status, TakenEnd, Takeover, Values,
+    World,
 };
 use kapelle_core::{Digest, Json, RunId, Shard, StepNo, Tenant, Timestamp, Value};
 
 use super::hosted::{Hosted, Start};
 use super::settle::{Flight, FlightPart};
-use super::{Action, Answer, Offer, Place, Reply, Shards, Submission, Tell, Ticket, Turned};
+use super::{Action, Answer, Offer, Place, Reply, Shards, Stuck, Submission, Tell, Ticket, Turned};
 use crate::slots::{Alone, Slot, Slots, Taken};
 use crate::values::Cache;
 
@@ -22,6 +24,8 @@ use crate::values::Cache;
 const OFFERS_MAX: usize = 32;
 /// At most so many steps are begun in one turn.
 const BEGINS_MAX: usize = 32;
+/// About so many runs that wait for agents are told at once.
+const STUCK_MAX: usize = 10_000;
 /// So many starved runs at least are asked again in a turn.
 const STARVED_MIN: usize = 64;
 
@@ -73,7 +77,7 @@ impl Shards {
                 self.leave_if_over(run);
             }
             Offer::Work { tenant, run, takeover, ticket } => {
-                self.work(tenant, run, takeover, ticket, now);
+                self.work(tenant, run, takeover, ticket, outside);
                 self.leave_if_over(run);
             }
             Offer::Mail { tenant, run, step, after, ticket } => {
@@ -166,7 +170,8 @@ impl Shards {
                 hosted.record(events, at);
                 if changes && !hosted.working && matches!(tell.command, Command::Cancel { .. }) {
                     // Nobody will answer for what another node had begun: the run can end now.
-                    let lost = hosted.run.decide(Command::Adopt(Takeover::default()), at);
+                    let adopt = Command::Adopt(Takeover::default(), Vec::new());
+                    let lost = hosted.run.decide(adopt, at);
                     hosted.record(lost.unwrap_or_default(), at);
                 }
                 if changes {
@@ -222,7 +227,7 @@ impl Shards {
         run: RunId,
         takeover: Takeover,
         ticket: Option<Ticket>,
-        now: Timestamp,
+        outside: &Outside<'_>,
     ) {
         let offer = || Offer::Work { tenant: tenant.clone(), run, takeover, ticket };
         if !self.find(&tenant, run, offer) {
@@ -232,9 +237,12 @@ impl Shards {
         if !hosted.working {
             hosted.working = true;
             if hosted.run.ended().is_none() {
-                let at = hosted.time(now);
-                let events = hosted.run.decide(Command::Adopt(takeover), at).unwrap_or_default();
+                let at = hosted.time(outside.now);
+                let kept = kept(hosted, outside.agents);
+                let adopt = Command::Adopt(takeover, kept.clone());
+                let events = hosted.run.decide(adopt, at).unwrap_or_default();
                 hosted.record(events, at);
+                kept.into_iter().for_each(|step| hosted.stage_kept(step));
             }
             // What it was adopted on, or has ended by, may not get to disk: then it is adopted anew.
             hosted.adopting = (!hosted.is_settled()).then_some(takeover);
@@ -242,6 +250,69 @@ impl Shards {
         let reply = Reply::Done { seq: hosted.run.seq() };
         self.answer_with(Answer { run, ticket, reply, again: None });
         self.touch(run);
+    }
+
+    /// There are other agents than before: what waited for one that is there now goes on.
+    pub fn arrived(&mut self, agents: &Agents, now: Timestamp) {
+        let ids: Vec<RunId> = self.runs.keys().copied().collect();
+        for id in ids {
+            let Some(hosted) = self.here(id).filter(|hosted| hosted.working) else { continue };
+            let of = agents.of(&hosted.tenant);
+            let names: BTreeSet<Box<str>> = hosted
+                .run
+                .blocked()
+                .filter_map(|(_, why)| match why {
+                    Blocked::NoAgent { agent, .. } if of.get(agent).is_some() => {
+                        Some(agent.clone())
+                    }
+                    _ => None,
+                })
+                .collect();
+            let at = hosted.time(now);
+            for agent in &names {
+                let arrived = Command::Arrived { agent: agent.clone() };
+                let events = hosted.run.decide(arrived, at).unwrap_or_default();
+                hosted.record(events, at);
+            }
+            // One that is gone is not waited for any more: the step is told so when it is to begin.
+            let (tenant, awaited) = (&hosted.tenant, &hosted.awaited);
+            let is_gone =
+                |slot: &Slot| slot.agent_of(tenant).is_some_and(|name| of.get(name).is_none());
+            if !names.is_empty() || awaited.keys().any(is_gone) {
+                self.touch(id);
+            }
+        }
+    }
+
+    /// What of a tenant's runs waits here for an agent, or for those who do its work.
+    #[must_use]
+    pub fn stuck(&self, tenant: &Tenant) -> Vec<Stuck> {
+        let mut stuck = Vec::new();
+        for (run, place) in &self.runs {
+            let Place::Here(hosted) = place else { continue };
+            if hosted.tenant != *tenant || !hosted.working {
+                continue;
+            }
+            for (step, why) in hosted.run.blocked() {
+                if let (Blocked::NoAgent { agent, lacks }, Some(step)) =
+                    (why, hosted.run.step(step))
+                    && lacks.is_empty()
+                {
+                    let (run, agent, since) = (*run, agent.clone(), step.since());
+                    stuck.push(Stuck { run, agent, since, is_there: false });
+                }
+            }
+            for (slot, (_, since)) in &hosted.awaited {
+                if let Some(agent) = slot.agent_of(tenant) {
+                    let (run, agent, since) = (*run, agent.into(), *since);
+                    stuck.push(Stuck { run, agent, since, is_there: true });
+                }
+            }
+            if stuck.len() >= STUCK_MAX {
+                break;
+            }
+        }
+        stuck
     }
 
     /// What a step was told leaves once it is on disk, as all answers do.
@@ -320,12 +391,12 @@ impl Shards {
     }
 
     /// A run begins a step once somebody offers to do what `slot` says; those that came first go first.
-    fn await_offer(&mut self, id: RunId, slot: Slot) {
+    fn await_offer(&mut self, id: RunId, slot: Slot, now: Timestamp) {
         let Some(Place::Here(hosted)) = self.runs.get_mut(&id) else { return };
         if let std::collections::btree_map::Entry::Vacant(free) = hosted.awaited.entry(slot) {
             self.next_in_line += 1;
             self.awaited.insert((free.key().clone(), self.next_in_line, id));
-            free.insert(self.next_in_line);
+            free.insert((self.next_in_line, now));
         }
     }
 
@@ -377,7 +448,7 @@ impl Shards {
                             starved = true;
                         }
                         Later::Given => starved = true,
-                        Later::Offered(slot) => self.await_offer(id, slot),
+                        Later::Offered(slot) => self.await_offer(id, slot, outside.now),
                     }
                     closed.insert(lane);
                     continue;
@@ -533,6 +604,20 @@ pub(super) fn ticket_of(offer: &Offer) -> Option<Ticket> {
         Offer::Work { ticket, .. } => *ticket,
         Offer::Mail { ticket, .. } => Some(*ticket),
     }
+}
+
+/// The steps of a run whose attempts go on though the node that began them is gone: others do their work.
+/// Nobody would tell them that the run is being stopped.
+fn kept(hosted: &Hosted, agents: &Agents) -> Vec<StepNo> {
+    let (run, agents) = (&hosted.run, agents.of(&hosted.tenant));
+    if run.status() == Status::Stopping {
+        return Vec::new();
+    }
+    let is_remote = |step: &StepNo| match &run.spec(*step).work {
+        Work::Agent { agent, .. } => agents.get(agent).is_some_and(|agent| agent.agent.is_remote()),
+        Work::Approval { .. } => false,
+    };
+    run.running().map(|(step, _)| step).filter(is_remote).collect()
 }
 
 /// Takes note of agents that did not answer in time: they report nothing themselves.

@@ -337,6 +337,35 @@ fn a_step_that_others_do_begins_for_those_who_offer_and_takes_no_slot() {
 }
 
 #[test]
+fn an_attempt_that_others_are_at_goes_on_with_the_node_that_takes_its_run_over() {
+    let journal = Memory::new();
+    let with_remote = || {
+        let mut node = Node::new(&journal);
+        let remote = Registered::new(Arc::new(Remote(Worker(card())))).unwrap();
+        node.agents.register_for(&Tenant::default(), Arc::new(remote));
+        node
+    };
+    let mut old = with_remote();
+    old.submit(run(1));
+    assert_eq!(starts(old.commit()).len(), 0, "nobody offers");
+    let slot = Slot::offered(&Tenant::default(), "worker");
+    old.slots.offer(&slot, 1);
+    old.shards.offered(slot);
+    assert_eq!(starts(old.commit()).len(), 1);
+    let mut new = with_remote();
+    let takeover = Takeover { died: true, ..Takeover::default() };
+    let (tenant, run, ticket) = (Tenant::default(), run(1), None);
+    new.shards.offer(Offer::Work { tenant, run, takeover, ticket });
+    let gone_on = starts(new.commit());
+    let of = |start: &Start| (start.call.goes_on, start.call.attempt, start.call.key.clone());
+    let key = format!("{run}/only/0/0").into();
+    assert_eq!(gone_on.iter().map(of).collect::<Vec<_>>(), [(true, Attempt(1), key)]);
+    new.tell(run, answered(), 1);
+    new.commit();
+    assert!(new.shards.is_empty(), "its answer is taken, and ends the run");
+}
+
+#[test]
 fn an_agent_in_trouble_is_left_alone_and_its_steps_wait() {
     let mut node = Node::new(&Memory::new());
     let failure = Failure::new(FailureKind::Unavailable, "down", "it is down");
