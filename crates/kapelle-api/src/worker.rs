@@ -286,9 +286,9 @@ pub struct Alert {
     pub message: String,
     /// Since when a step waits for that.
     pub since: String,
-    /// How many steps wait.
-    pub steps: u64,
-    /// Their runs, at most a hundred.
+    /// How many runs wait.
+    pub waiting: u64,
+    /// Their ids, at most a hundred.
     pub runs: Vec<String>,
 }
 

@@ -222,6 +222,7 @@ impl Node {
 
     /// Waits at most `grace` for what goes on, then gives up the shards and leaves.
     pub(crate) async fn close(self, grace: Duration) -> Result<(), kapelle_engine::Error> {
+        self.app.leave_workers();
         let drained = self.engine().drain(grace).await;
         if let Some(socket) = self.socket {
             socket.close().await;

@@ -5,8 +5,8 @@ use http::{Method, StatusCode};
 
 use super::{Client, Error, escape};
 use crate::{
-    Agent, AgentPatch, AgentsQuery, Assignment, Beat, Completion, Heard, NewAgent, NewEffect,
-    NewFailure, Page, Recorded, Settled, WorkQuery,
+    Agent, AgentPatch, AgentsQuery, Alert, Assignment, Beat, Completion, Heard, NewAgent,
+    NewEffect, NewFailure, Page, Recorded, Settled, WorkQuery,
 };
 
 impl Client {
@@ -21,6 +21,11 @@ impl Client {
         let query: Vec<_> =
             given.map(|(name, value)| format!("{name}={}", escape(value))).collect();
         self.get(&format!("/agents?{}", query.join("&"))).await
+    }
+
+    /// `GET /alerts`
+    pub async fn alerts(&self) -> Result<Page<Alert>, Error> {
+        self.get("/alerts").await
     }
 
     /// `POST /agents`

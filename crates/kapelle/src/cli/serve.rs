@@ -73,6 +73,7 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     // Who asks meanwhile is told that nothing new is taken; streams go on to the last event.
     let (engine, app) = (node.engine().clone(), node.app.clone());
     let close = async {
+        app.leave_workers();
         engine.drain(grace).await?;
         app.leave();
         serving.close(LAST_ANSWERS).await;

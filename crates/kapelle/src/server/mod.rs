@@ -6,6 +6,7 @@
 //! Shapes are in `kapelle_api`; what each route does is in `docs/api.md`.
 
 mod agents;
+mod alerts;
 pub(crate) mod artifacts;
 mod audit;
 pub(crate) mod bill;
@@ -136,6 +137,11 @@ impl App {
 
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Leaves what workers are at to whoever takes the runs over, and gives out nothing more.
+    pub(crate) fn leave_workers(&self) {
+        self.registry().hub().leave();
     }
 
     /// Ends all streams, now and later.

@@ -26,8 +26,8 @@ use super::once::Once::{self, Begun, ByEngine, Unheeded};
 use super::once::once as only_once;
 use super::openapi::{self, Operation, Told};
 use super::{
-    App, agents, artifacts, audit, bill, control, diff, events, keys, metrics, plans, problem,
-    prune, runs,
+    App, agents, alerts, artifacts, audit, bill, control, diff, events, keys, metrics, plans,
+    problem, prune, runs,
 };
 use super::{healthz, readyz, registry, transfer, why, work};
 
@@ -214,6 +214,7 @@ fn of_runs() -> Vec<Route> {
 
 fn of_agents() -> Vec<Route> {
     vec![
+        to(GET, "/alerts", TaskRead, alerts::list, "Agents that runs wait for"),
         to(GET, "/agents", AgentRead, agents::list, "List agents"),
         // A key that may do an agent's work may register that agent: the handler looks.
         to(

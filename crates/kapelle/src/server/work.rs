@@ -62,6 +62,7 @@ pub(super) async fn work(
                 let detail = "as many wait for work of this agent as may: come again in a moment";
                 return Err(Problem::later("too_many_waiting", detail));
             }
+            Err(NoPlace::Leaving) => return Err(Error::Draining.into()),
             Err(NoPlace::Unknown) => {
                 app.agents().await;
                 if app.registry().get(&whose).is_none() {

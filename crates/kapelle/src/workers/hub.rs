@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) cancelled: bool,
     /// It has ended here, or was given up.
     pub(crate) over: bool,
+    /// Whoever takes the run over goes on with it.
+    pub(crate) left: bool,
 }
 
 impl Attempt {
@@ -97,7 +99,7 @@ impl Attempt {
     /// A worker takes it; whether it is still to be had.
     fn take(&self) -> bool {
         let taken = self.with(|state| {
-            let free = state.heard.is_none() && !state.over && !state.cancelled;
+            let free = state.heard.is_none() && !state.over && !state.cancelled && !state.left;
             if free {
                 state.heard = Some(Instant::now());
             }
@@ -146,6 +148,8 @@ struct Inner {
     attempts: HashMap<AttemptId, Arc<Attempt>>,
     lines: HashMap<Whose, Line>,
     next: u64,
+    /// This node gives out nothing more.
+    leaving: bool,
 }
 
 /// Who waits for work of an agent, or which work for them: never both.
@@ -163,6 +167,8 @@ pub(crate) enum NoPlace {
     Unknown,
     /// Enough wait already.
     Full,
+    /// This node leaves.
+    Leaving,
 }
 
 impl Hub {
@@ -172,11 +178,12 @@ impl Hub {
         let (run, step) = (call.run, call.step.clone());
         let id = AttemptId { run, attempt: call.attempt, step };
         // Somebody is at it who has taken it from the node before.
-        let state = State { heard: call.goes_on.then(Instant::now), ..State::default() };
+        let heard_at = call.goes_on.then(Instant::now);
         let goes_on = call.goes_on;
+        let mut inner = self.lock();
+        let state = State { heard: heard_at, left: inner.leaving, ..State::default() };
         let state = Mutex::new(state);
         let attempt = Arc::new(Attempt { id, whose, call, lease, words, state });
-        let mut inner = self.lock();
         inner.attempts.insert(attempt.id.clone(), attempt.clone());
         match inner.lines.get_mut(&attempt.whose) {
             Some(line) if !goes_on => line.hand_out(attempt.clone()),
@@ -205,6 +212,9 @@ impl Hub {
         let (sender, work) = oneshot::channel();
         let number = {
             let mut inner = self.lock();
+            if inner.leaving {
+                return Err(NoPlace::Leaving);
+            }
             inner.next += 1;
             let number = inner.next;
             let line = inner.lines.get_mut(&whose).ok_or(NoPlace::Unknown)?;
@@ -251,6 +261,17 @@ impl Hub {
             attempt.with(|state| state.cancelled = true);
             attempt.words.try_send(Word::Changed).ok();
         }
+    }
+
+    /// This node leaves: what workers are at goes on, what nobody has taken is begun elsewhere.
+    pub(crate) fn leave(&self) {
+        let mut inner = self.lock();
+        inner.leaving = true;
+        inner.lines.values_mut().for_each(|line| line.waiting.clear());
+        inner.attempts.values().for_each(|attempt| {
+            attempt.with(|state| state.left = true);
+            attempt.words.try_send(Word::Changed).ok();
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::agent::{
-    Agent, Answer, BoxFuture, Call, Card, Desk, Failure, FailureKind, NOT_BEGUN, OnUnknown,
+    Agent, Answer, BoxFuture, Call, Card, Desk, Failure, FailureKind, LEFT, NOT_BEGUN, OnUnknown,
 };
 use kapelle_core::{Artifact, Json};
 use tokio::sync::oneshot;
@@ -90,8 +90,11 @@ async fn end_of(mut begun: Begun<'_>, desk: &dyn Desk) -> Result<Answer, Failure
     loop {
         let attempt = begun.attempt.clone();
         let state = attempt.state();
-        if state.cancelled && state.heard.is_none() {
+        if (state.cancelled || state.left) && state.heard.is_none() {
             return Err(not_begun());
+        }
+        if state.left {
+            return Err(left());
         }
         let until = state.heard.map(|heard| heard + attempt.lease);
         if until.is_some_and(|until| until <= Instant::now()) {
@@ -127,6 +130,10 @@ async fn ended(ending: Ending, desk: &dyn Desk) -> Result<Answer, Failure> {
 fn lost(attempt: &Attempt) -> Failure {
     let message = format!("its worker was not heard of for {:?}", attempt.lease);
     Failure::new(FailureKind::Lost, "worker_lost", message).uncertain()
+}
+
+fn left() -> Failure {
+    Failure::new(FailureKind::Lost, LEFT, "the node leaves, its worker goes on").uncertain()
 }
 
 fn not_begun() -> Failure {

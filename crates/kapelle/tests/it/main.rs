@@ -53,4 +53,5 @@ mod support;
 mod terminal;
 mod web;
 mod why;
+mod worker_kills;
 mod workers;

@@ -167,7 +167,7 @@ async fn a_silent_worker_is_replaced_under_the_same_key_and_its_late_words_chang
     let folder = Folder::new();
     let server = Server::start(&folder);
     let client = server.client(None);
-    client.register_agent(&coder("300ms")).await.unwrap();
+    client.register_agent(&coder("1s")).await.unwrap();
     let run = client.submit(&workflow(ONE)).await.unwrap().id;
     let silent = work(&client).await;
     let fetched = NewEffect {

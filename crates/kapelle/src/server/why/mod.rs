@@ -11,6 +11,7 @@ use kapelle_api as api;
 use kapelle_core::run::{Blocked, Run, StepStatus};
 use kapelle_core::{StepNo, Timestamp};
 
+use super::alerts::no_worker;
 use super::body::Path;
 use super::problem::Problem;
 use super::runs::status_of;
@@ -96,7 +97,12 @@ async fn loaded(app: &App, run: &str) -> Result<Run, Problem> {
 
 async fn told<'a>(app: &App, run: &'a Run, tale: &'a Tale) -> Result<Told<'a>, Problem> {
     let worked_on = is_worked_on(app, run).await?;
-    Ok(Told { run, now: now(), worked_on, cancelled: tale.cancelled.as_deref() })
+    let idle = run
+        .plan()
+        .agents()
+        .filter_map(|agent| Some((agent.into(), no_worker(app, app.tenant(), agent)?)));
+    let (idle, cancelled) = (idle.collect(), tale.cancelled.as_deref());
+    Ok(Told { run, now: now(), worked_on, cancelled, idle })
 }
 
 async fn is_worked_on(app: &App, run: &Run) -> Result<bool, Problem> {

@@ -1,6 +1,6 @@
 //! The reasons in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kapelle_api::{Chosen, Help};
 use kapelle_core::plan::{OnTimeout, Work};
@@ -22,6 +22,8 @@ pub(super) struct Told<'a> {
     pub(super) worked_on: bool,
     /// Who had it cancelled, when and why.
     pub(super) cancelled: Option<&'a str>,
+    /// Registered agents none of whose workers was heard of lately, and what is to be said of that.
+    pub(super) idle: BTreeMap<Box<str>, String>,
 }
 
 impl Told<'_> {
@@ -228,6 +230,8 @@ impl Told<'_> {
             format!(
                 "the run has {most} attempts under way, as many as `config.maxParallelAgents` allows"
             )
+        } else if let Some(idle) = self.idle(no) {
+            format!("it begins when a worker asks for work; {idle}")
         } else {
             let agent = self.agent(no).map_or("its agent".to_owned(), |agent| agent.name);
             format!(
@@ -235,6 +239,10 @@ impl Told<'_> {
                  failed many times in a row is left alone for a while, and its retries are limited"
             )
         }
+    }
+
+    fn idle(&self, no: StepNo) -> Option<&String> {
+        self.idle.get(&*self.agent(no)?.name)
     }
 
     /// Whether as many attempts are under way as the plan allows.
@@ -315,7 +323,13 @@ impl Told<'_> {
                 ),
             ],
             StepStatus::Blocked(Blocked::NoAgent { agent, .. }) => vec![
-                help(&format!("have a node work on it that has the agent `{agent}`"), &[]),
+                help(
+                    &format!(
+                        "register the agent `{agent}` at the server (`POST /agents`): it goes on by itself"
+                    ),
+                    &[],
+                ),
+                help(&format!("or have a node work on it that has the agent `{agent}`"), &[]),
                 self.resume(),
             ],
             StepStatus::Blocked(Blocked::InDoubt { .. }) => ["retry", "complete", "skip", "fail"]
@@ -348,6 +362,9 @@ impl Told<'_> {
             ],
             StepStatus::Failed | StepStatus::Skipped(Skipped::Needs { .. }) => {
                 self.anew(no).into_iter().collect()
+            }
+            StepStatus::Ready if self.idle(no).is_some() => {
+                vec![help("start a worker, as in docs/workers.md: it goes on by itself", &[])]
             }
             StepStatus::Ready if self.is_full() => vec![help(
                 "have the next run do more at once: a higher `config.maxParallelAgents`, or \
