@@ -16,6 +16,7 @@ mod key;
 mod plan;
 mod problem;
 mod run;
+mod stream;
 mod why;
 mod worker;
 
@@ -37,6 +38,7 @@ pub use run::{
     Answer, Approval, Artifact, Decision, Message, NewRun, Node, Page, Resolution, Resolve, Run,
     RunSummary, RunsQuery, Step, Submitted, Told, Wish,
 };
+pub use stream::{Frame, Lagged, NewStreamTicket, StreamTicket};
 pub use why::{Attempt, Chosen, Cost, Help, Line, ModelCall, Why};
 pub use worker::{
     AgentPatch, AgentsQuery, Alert, Assignment, Beat, Completion, Heard, NewAction, NewAgent,

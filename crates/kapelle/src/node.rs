@@ -19,6 +19,7 @@ use kapelle_store::{Alone, Member, Memory, Sqlite};
 
 use crate::cassette::Tape;
 use crate::roster::Roster;
+use crate::server::Upkeep;
 use crate::server::roots::Roots;
 use crate::server::socket::Socket;
 use crate::server::{App, Kept};
@@ -90,6 +91,8 @@ pub(crate) struct Setup {
     pub(crate) tape: Option<Arc<Tape>>,
     /// Where runs from the network may begin.
     pub(crate) roots: Vec<PathBuf>,
+    /// How streams are kept up.
+    pub(crate) upkeep: Upkeep,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
     /// Whether workers come to it.
@@ -114,6 +117,7 @@ impl Setup {
             shelf: Arc::default(),
             tape: None,
             roots: Vec::new(),
+            upkeep: Upkeep::default(),
             reachable,
             has_workers: true,
             on_poisoned: None,
@@ -208,7 +212,7 @@ impl Node {
         let folder = setup.place.folder().map(Path::to_path_buf);
         let own = folder.as_ref().and_then(|folder| std::path::absolute(folder).ok());
         let roots = Roots { named: setup.roots, own: own.map(|own| own.join("files")) };
-        let app = App::new(engine, folder, (roster, registry), kept, roots);
+        let app = App::new(engine, folder, (roster, registry), kept, (roots, setup.upkeep));
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }

@@ -91,6 +91,10 @@ impl Events {
         let malformed = self.client.malformed("no stream of events");
         parser.feed(&piece, &mut frames).map_err(|_| Some(malformed))?;
         for frame in frames {
+            // The stream ends with it: the next one goes on from here.
+            if frame.event.as_deref() == Some("lagged") {
+                continue;
+            }
             if frame.event.as_deref() == Some("error") {
                 let problem = serde_json::from_str(&frame.data)
                     .map_err(|_| Some(self.client.malformed("no problem")))?;

@@ -21,8 +21,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Agent, Analysis, Answer, Approval, Artifact, AuditEntry, Bill, CheckRequest, Checked,
-    CreatedKey, Diff, Event, Fork, Json, Key, NewKey, NewRun, Page, PlanRequest, Problem, Prune,
-    Pruned, Raise, Resolution, Run, RunSummary, RunsQuery, Submitted, Told, Why, Wish,
+    CreatedKey, Diff, Event, Fork, Json, Key, NewKey, NewRun, NewStreamTicket, Page, PlanRequest,
+    Problem, Prune, Pruned, Raise, Resolution, Run, RunSummary, RunsQuery, StreamTicket, Submitted,
+    Told, Why, Wish,
 };
 pub use events::Events;
 use transport::Remote;
@@ -259,6 +260,11 @@ impl Client {
     /// `GET /agents/{name}`
     pub async fn agent(&self, name: &str) -> Result<Agent, Error> {
         self.get(&format!("/agents/{}", escape(name))).await
+    }
+
+    /// `POST /stream-tickets`: for a browser that is to watch a run.
+    pub async fn stream_ticket(&self, run: &str) -> Result<StreamTicket, Error> {
+        self.post("/stream-tickets", &NewStreamTicket { run: run.to_owned() }).await
     }
 
     /// `POST /keys`

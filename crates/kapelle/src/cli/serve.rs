@@ -35,7 +35,7 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     let tokens = settings.config.jwt.settings().map(Tokens::open).transpose();
     let tokens = tokens.map_err(|error| Stop::new(Exit::Config, error))?;
     // Before the store is touched: the port may be taken.
-    let port = Port::bind(at).await.map_err(|error| {
+    let port = Port::bind(at).map_err(|error| {
         let message = format!("cannot listen at {at}: {error}; `--listen` names another address");
         Stop::new(Exit::Unreachable, message)
     })?;
@@ -54,6 +54,7 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
         keys,
         tokens,
         audit: node.app.audit().clone(),
+        tickets: node.app.tickets().clone(),
         at: port.at(),
         hosts: config.hosts.clone(),
         origins: config.allow_origins.clone(),

@@ -214,6 +214,7 @@ impl Settings {
             shelf,
             tape,
             roots: self.config.server.roots.clone(),
+            upkeep: self.config.server.upkeep(),
             reachable,
             has_workers,
             on_poisoned: Some(end_at_once),

@@ -7,8 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use crate::server::Upkeep;
 use crate::server::door::limits::Rates;
 use crate::server::tcp::Bounds;
+
+/// What a span of time may be here.
+const SPAN_MIN: Duration = Duration::from_millis(10);
+const SPAN_MAX: Duration = Duration::from_secs(3_600);
 
 /// How a node is reached from the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +38,17 @@ pub(crate) struct Server {
     /// How long is waited for the next piece of a body.
     #[serde(with = "duration")]
     pub(crate) body_patience: Duration,
+    /// How often a quiet stream shows that it lives.
+    #[serde(with = "duration")]
+    pub(crate) heartbeat: Duration,
+    /// How long the reader of a stream may take nothing.
+    #[serde(with = "duration")]
+    pub(crate) stream_patience: Duration,
 }
 
 impl Default for Server {
     fn default() -> Self {
+        let Upkeep { heartbeat, patience } = Upkeep::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4700)),
             hosts: Vec::new(),
@@ -47,11 +59,17 @@ impl Default for Server {
             control_per_second: 1_000,
             unknown_per_second: 100,
             body_patience: Duration::from_secs(10),
+            heartbeat,
+            stream_patience: patience,
         }
     }
 }
 
 impl Server {
+    pub(crate) fn upkeep(&self) -> Upkeep {
+        Upkeep { heartbeat: self.heartbeat, patience: self.stream_patience }
+    }
+
     pub(crate) fn rates(&self) -> Rates {
         Rates {
             requests: self.requests_per_second,
@@ -79,6 +97,16 @@ impl Server {
         }
         if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&self.body_patience) {
             return Err("`server.body_patience` is 100ms to 10m".to_owned());
+        }
+        for (name, span) in
+            [("heartbeat", self.heartbeat), ("stream_patience", self.stream_patience)]
+        {
+            if !(SPAN_MIN..=SPAN_MAX).contains(&span) {
+                return Err(format!(
+                    "`server.{name}` is 10 ms to 1 h, not {} ms",
+                    span.as_millis()
+                ));
+            }
         }
         if let Some(odd) = self.roots.iter().find(|root| !root.is_absolute()) {
             return Err(format!("`server.roots`: `{}` is no absolute folder", odd.display()));

@@ -1,134 +1,19 @@
-//! `/runs/{run}/events`: what happens in a run, as server-sent events or in pages.
+//! What happens in a run, as it goes over the wire.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use axum::Json;
-use axum::http::{HeaderMap, header};
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt as _};
 use kapelle_api::{self as api, EventKind};
-use kapelle_core::RunId;
 use kapelle_core::plan::Work;
 use kapelle_core::port::agent::{Failure, Question};
 use kapelle_core::run::{Blocked, Event, Outcome, Resolved, Run, Skipped};
 use kapelle_core::{StepNo, Value};
-use kapelle_engine::{Error, Progressed, Seen, SeenEvent};
-use serde::Deserialize;
+use kapelle_engine::{Progressed, SeenEvent};
 
 use super::App;
 use super::artifacts::{artifact_of, of_run};
 use super::bill;
-use super::body::{Path, Query};
 use super::problem::Problem;
 
-/// How often a quiet stream shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How many events a page holds where nothing is said.
-const PAGE: usize = 1_000;
-
-/// From where on, and how much.
-#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct From {
-    /// Those after this event.
-    after: Option<u64>,
-    /// At most so many on a page.
-    limit: Option<usize>,
-}
-
-/// The events after number `after` (or `Last-Event-ID`), each once and in order, then live.
-/// With `Accept: application/json` a page of those that there are.
-///
-/// `GET /runs/{run}/events?after=&limit=`
-pub(super) async fn events(
-    app: App,
-    Path(run): Path<String>,
-    Query(from): Query<From>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let id = app.find(&run).await?;
-    // The state now: an unknown run is told at once, and a page knows where to end.
-    let run = app.engine().run(app.tenant(), id).await?;
-    let last_id = headers.get("last-event-id").map(|id| {
-        let seq = id.to_str().ok().and_then(|id| id.parse().ok());
-        seq.ok_or_else(|| Problem::invalid("bad_query", "`Last-Event-ID` is no number"))
-    });
-    let after = last_id.transpose()?.or(from.after).unwrap_or(0);
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    if accepts.is_some_and(|accept| accept.contains("application/json")) {
-        let limit = from.limit.unwrap_or(PAGE).clamp(1, PAGE);
-        return Ok(Json(page(&app, &run, after, limit).await?).into_response());
-    }
-    let leaving = app.inner.leaving.clone();
-    let stream = Sse::new(stream(app, id, after).take_until(leaving.cancelled_owned()));
-    Ok(stream.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
-}
-
-async fn page(
-    app: &App,
-    run: &Run,
-    after: u64,
-    limit: usize,
-) -> Result<api::Page<api::Event>, Problem> {
-    let mut items = Vec::new();
-    if after < run.seq() {
-        let mut seen = app.engine().watch(app.tenant(), run.id(), after);
-        while let Some(seen) = seen.next().await {
-            if let Seen::Event(seen) = seen? {
-                let seq = seen.seq;
-                items.push(event_of(app, &seen).await?);
-                if items.len() == limit || seq >= run.seq() {
-                    break;
-                }
-            }
-        }
-    }
-    let last = items.last().and_then(|event| event.seq).filter(|seq| *seq < run.seq());
-    Ok(api::Page { items, next_cursor: last.map(|seq| seq.to_string()) })
-}
-
-fn stream(
-    app: App,
-    run: RunId,
-    after: u64,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
-    let seen = app.engine().watch(app.tenant(), run, after);
-    frames(app, seen)
-}
-
-/// What is seen as it goes over the wire. An error is told in a last frame of its own.
-fn frames(
-    app: App,
-    seen: BoxStream<'static, Result<Seen, Error>>,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
-    stream::unfold(Some((app, seen)), |state| async {
-        let (app, mut seen) = state?;
-        let told = match seen.next().await? {
-            Ok(Seen::Event(seen)) => event_of(&app, &seen).await,
-            Ok(Seen::Progress(progress)) => Ok(progress_of(&progress)),
-            Err(error) => Err(error.into()),
-        };
-        Some(match told {
-            Ok(event) => (Ok(frame(&event)), Some((app, seen))),
-            Err(problem) => (Ok(problem.frame()), None),
-        })
-    })
-}
-
-fn frame(event: &api::Event) -> sse::Event {
-    let data = serde_json::to_string(event).expect("an event is JSON");
-    let frame = sse::Event::default().data(data);
-    match event.seq {
-        Some(seq) => frame.id(seq.to_string()),
-        None => frame,
-    }
-}
-
 /// An event as it goes over the wire. The last one of a run carries its output.
-async fn event_of(app: &App, seen: &SeenEvent) -> Result<api::Event, Problem> {
+pub(super) async fn event_of(app: &App, seen: &SeenEvent) -> Result<api::Event, Problem> {
     let kind = match &seen.event {
         Event::RunCompleted { verdict, output, detail } => {
             let run = app.engine().run(app.tenant(), seen.run).await?;
@@ -365,7 +250,8 @@ fn choices(question: &Question) -> Vec<String> {
     question.choices.iter().map(|choice| choice.to_string()).collect()
 }
 
-fn progress_of(progressed: &Progressed) -> api::Event {
+/// How far an attempt is: live only.
+pub(super) fn progress_of(progressed: &Progressed) -> api::Event {
     api::Event {
         seq: None,
         at: None,
@@ -391,28 +277,4 @@ pub(super) fn failure_of(failure: &Failure) -> api::Failure {
 
 fn text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::{Node, Place, Reachable, Setup};
-    use crate::server::local::Local;
-    use std::sync::Arc;
-
-    #[tokio::test]
-    async fn a_damaged_run_ends_its_stream_with_a_problem() {
-        let node = Node::open(Setup::plain(Place::Memory, Reachable::No)).await.unwrap();
-        let app = node.app.clone();
-        let broken = move || async move {
-            let damaged = Err(Error::Damaged("an entry is missing".into()));
-            Sse::new(frames(app, stream::iter([damaged]).boxed()))
-        };
-        let router = axum::Router::new().route("/runs/x/events", axum::routing::get(broken));
-        let client = api::Client::over(Arc::new(Local::new(router)));
-        let error = client.events("x", 0).next().await.unwrap().unwrap_err();
-        assert_eq!(error.code(), Some("run_damaged"));
-        assert_eq!(error.to_string(), "an entry is missing");
-        node.close(Duration::ZERO).await.unwrap();
-    }
 }

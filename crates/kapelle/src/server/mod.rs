@@ -18,6 +18,7 @@ pub(crate) mod door;
 mod events;
 mod keys;
 mod local;
+mod manual;
 mod metrics;
 mod once;
 pub(crate) mod openapi;
@@ -30,8 +31,11 @@ mod routes;
 mod runs;
 mod slow;
 pub(crate) mod socket;
+mod streams;
 pub(crate) mod tcp;
+mod tickets;
 mod transfer;
+mod websocket;
 mod why;
 mod work;
 
@@ -50,10 +54,12 @@ use crate::workers::registry::Registry;
 use door::Caller;
 use door::audit::Recorder;
 use door::keys::Keys;
+use door::tickets::Tickets;
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
 use roots::Roots;
 pub(crate) use routes::{guarded, router};
+pub(crate) use streams::Upkeep;
 
 /// What the routes work on, and on whose behalf.
 #[derive(Clone)]
@@ -84,6 +90,7 @@ struct Inner {
     /// One renewal of the agents at a time.
     renewing: Mutex<()>,
     keys: Arc<Keys>,
+    tickets: Arc<Tickets>,
     /// What a node keeps beside its runs.
     records: Arc<dyn Records>,
     /// Whose turn it is under an `Idempotency-Key`.
@@ -95,6 +102,7 @@ struct Inner {
     asked: Mutex<BTreeSet<RunId>>,
     /// What is counted.
     metrics: Arc<metrics::Metrics>,
+    upkeep: Upkeep,
     /// Streams come to their end: whoever reads them goes on elsewhere.
     leaving: CancellationToken,
 }
@@ -105,11 +113,11 @@ impl App {
         store: Option<PathBuf>,
         (roster, registry): (Roster, Registry),
         kept: Kept,
-        roots: Roots,
+        (roots, upkeep): (Roots, Upkeep),
     ) -> Self {
         let Kept { records, audit } = kept;
         let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
-        let (renewing, turns, asked, leaving) = Default::default();
+        let (renewing, tickets, turns, asked, leaving) = Default::default();
         let metrics = Arc::new(metrics::Metrics::new());
         engine.count_with(metrics.clone());
         let inner = Arc::new(Inner {
@@ -119,12 +127,14 @@ impl App {
             registry,
             renewing,
             keys,
+            tickets,
             records,
             turns,
             audit,
             roots,
             asked,
             metrics,
+            upkeep,
             leaving,
         });
         Self { inner, caller: Arc::new(Caller::owner()) }
@@ -151,6 +161,14 @@ impl App {
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {
         &self.inner.keys
+    }
+
+    pub(crate) fn tickets(&self) -> &Arc<Tickets> {
+        &self.inner.tickets
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.inner.upkeep
     }
 
     fn records(&self) -> &Arc<dyn Records> {

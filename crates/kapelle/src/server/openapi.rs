@@ -17,6 +17,8 @@ use super::body::{Body, Path, Query, Raw};
 use super::once::{KEY_MAX, Once};
 use super::problem::{self, Problem};
 use super::routes::{Route, routes};
+use super::streams::Streamed;
+use super::websocket::Upgrade;
 
 /// What is told of a route while its handler is looked at.
 pub(super) struct Operation {
@@ -25,6 +27,8 @@ pub(super) struct Operation {
     request: Option<Value>,
     answers: BTreeMap<u16, Value>,
     codes: BTreeSet<&'static str>,
+    /// A ticket opens it as well.
+    by_ticket: bool,
 }
 
 /// A part of a request that a handler takes.
@@ -106,6 +110,12 @@ impl Taken for Raw {
     }
 }
 
+impl Taken for Upgrade {
+    fn tell(operation: &mut Operation) {
+        operation.codes.insert("bad_upgrade");
+    }
+}
+
 impl<T: JsonSchema> Given for Json<T> {
     fn tell(operation: &mut Operation) {
         let schema = operation.schemas.subschema_for::<T>();
@@ -132,6 +142,20 @@ impl Given for StatusCode {
 impl Given for Response {
     fn tell(operation: &mut Operation) {
         operation.answers.insert(200, json!({ "application/octet-stream": {} }));
+    }
+}
+
+/// However it is asked for, it may be opened with a ticket.
+impl Given for Streamed {
+    fn tell(operation: &mut Operation) {
+        let schema = |schema: schemars::Schema| json!({ "schema": schema });
+        let frame = schema(operation.schemas.subschema_for::<api::Frame>());
+        let event = schema(operation.schemas.subschema_for::<api::Event>());
+        let page = schema(operation.schemas.subschema_for::<api::Page<api::Event>>());
+        let content = json!({ "text/event-stream": event, "application/json": page });
+        operation.answers.insert(200, content);
+        operation.answers.insert(101, json!({ "application/json": frame }));
+        operation.by_ticket = true;
     }
 }
 
@@ -174,7 +198,16 @@ pub(crate) fn openapi() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas.take_definitions(true),
-            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "key": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "A key that `kapelle keys create` or `POST /keys` has made.",
+                },
+                "ticket": {
+                    "type": "apiKey", "in": "query", "name": "ticket",
+                    "description": "Of `POST /stream-tickets`: opens one stream once, within 30 s.",
+                },
+            },
         },
     })
 }
@@ -186,9 +219,11 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
         request: None,
         answers: BTreeMap::new(),
         codes: route.codes().chain(problem::EVERYWHERE).collect(),
+        by_ticket: false,
     };
     (route.tell)(&mut operation);
-    let Operation { schemas: back, mut parameters, request, answers, mut codes } = operation;
+    let Operation { schemas: back, mut parameters, request, answers, mut codes, by_ticket } =
+        operation;
     *schemas = back;
     if route.once != Once::Unheeded {
         parameters.push(json!({
@@ -201,14 +236,17 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
     if route.needs.is_none() {
         codes.retain(|code| !["unauthenticated", "not_permitted"].contains(code));
     }
-    let content = |content: Value| match content {
+    let content = |status: u16, content: Value| match content {
+        content if status == 101 => {
+            json!({ "description": "A WebSocket; each of its messages is this.", "content": content })
+        }
         Value::Null => json!({ "description": "It is done." }),
         _ => json!({ "description": "It is on disk.", "content": content }),
     };
     let mut responses: BTreeMap<String, Value> = BTreeMap::new();
     for (status, of) in answers {
         let of = route.gives.map_or(of, |media| json!({ media: {} }));
-        responses.insert(status.to_string(), content(of));
+        responses.insert(status.to_string(), content(status, of));
     }
     for (status, codes) in problem::by_status(codes) {
         let mut told = json!({
@@ -230,6 +268,9 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
     match route.needs {
         Some(needs) => told["x-permission"] = needs.name().into(),
         None => told["security"] = json!([]),
+    }
+    if by_ticket {
+        told["security"] = json!([{ "key": [] }, { "ticket": [] }]);
     }
     if let Some(content) = request {
         told["requestBody"] = json!({ "content": content });

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::{StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response, sse};
+use axum::response::{IntoResponse, Response};
 use kapelle_api as api;
 use kapelle_core::port::journal;
 use kapelle_core::problem as core;
@@ -27,6 +27,7 @@ const CODES: &[(u16, &[&str])] = &[
             "bad_plan",
             "bad_export",
             "bad_key",
+            "bad_upgrade",
             "ambiguous_id",
         ],
     ),
@@ -73,7 +74,7 @@ const CODES: &[(u16, &[&str])] = &[
     (413, &["body_too_large"]),
     (421, &["elsewhere", "strange_host"]),
     (422, &["key_reused"]),
-    (429, &["too_many_requests", "too_many_waiting"]),
+    (429, &["too_many_requests", "too_many_tickets", "too_many_waiting"]),
     (500, &["run_damaged"]),
     (
         503,
@@ -189,8 +190,8 @@ impl Problem {
 
     /// Whoever asks has not said who they are.
     pub(super) fn who_is_it() -> Self {
-        let detail =
-            "say who you are: `Authorization: Bearer KEY`; `kapelle keys create` makes keys";
+        let detail = "say who you are: `Authorization: Bearer KEY`, or for a stream a `?ticket=` that is fresh; \
+             `kapelle keys create` makes keys";
         Self::new("unauthenticated", detail.to_owned())
     }
 
@@ -235,10 +236,15 @@ impl Problem {
         Self::new("body_too_large", detail.into())
     }
 
-    /// The last frame of a stream of events that cannot go on.
-    pub(super) fn frame(&self) -> sse::Event {
-        let data = serde_json::to_string(&self.0).expect("a problem is JSON");
-        sse::Event::default().event("error").data(data)
+    /// As it is told within a stream.
+    pub(super) fn told(&self) -> &api::Problem {
+        &self.0
+    }
+
+    /// So many tickets wait to be used that there is no room for another.
+    pub(super) fn too_many_tickets() -> Self {
+        let detail = "too many tickets wait to be used: ask again in a moment";
+        Self::new("too_many_tickets", detail.to_owned())
     }
 
     /// A file, a plan or inputs have problems of their own.

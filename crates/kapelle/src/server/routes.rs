@@ -26,10 +26,10 @@ use super::once::Once::{self, Begun, ByEngine, Unheeded};
 use super::once::once as only_once;
 use super::openapi::{self, Operation, Told};
 use super::{
-    App, agents, alerts, artifacts, audit, bill, control, diff, events, keys, metrics, plans,
-    problem, prune, runs,
+    App, agents, alerts, artifacts, audit, bill, control, diff, keys, manual, metrics, plans,
+    problem, prune, runs, streams,
 };
-use super::{healthz, readyz, registry, transfer, why, work};
+use super::{healthz, readyz, registry, tickets, transfer, why, work};
 
 /// The longest body of a request that may hold a workflow, in bytes.
 const PLAN_BODY_MAX: usize = 32 << 20;
@@ -160,10 +160,24 @@ fn of_runs() -> Vec<Route> {
             GET,
             "/runs/{run}/events",
             TaskRead,
-            events::events,
+            streams::events,
             "What happens in a run: events on disk, then live",
+        ),
+        to(
+            POST,
+            "/stream-tickets",
+            TaskRead,
+            tickets::issue,
+            "Open a stream once without a header, within 30 s",
         )
-        .giving("text/event-stream"),
+        .once(Unheeded)
+        .refusing(&[
+            "run_not_found",
+            "ambiguous_id",
+            "run_pruned",
+            "run_damaged",
+            "too_many_tickets",
+        ]),
         to(GET, "/runs/{run}/diff/{other}", TaskRead, diff::diff, "What differs between two runs"),
         to(POST, "/runs/{run}/fork", TaskSubmit, runs::fork, "Do a run anew from a step on")
             .once(ByEngine)
@@ -327,6 +341,8 @@ fn of_the_rest() -> Vec<Route> {
         ),
         to(GET, "/schemas/workflow.json", None, plans::schema, "The JSON Schema of workflow files"),
         to(GET, "/openapi.json", None, openapi::document, "This description"),
+        to(GET, "/docs", None, manual::page, "This description, as a page to read")
+            .giving("text/html"),
         to(GET, "/readyz", None, readyz, "Whether the node takes work").refusing(&["draining"]),
         to(GET, "/metrics", SystemRead, metrics::metrics, "What this node counts, for Prometheus")
             .giving("text/plain"),

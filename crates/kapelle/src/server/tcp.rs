@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::door::guard::Peer;
@@ -31,6 +31,14 @@ const HEAD_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 100;
 /// How long the system is left alone after it had no connection for us.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How many who connect wait in the system's queue.
+const QUEUE: u32 = 1024;
+/// What the system keeps of an answer until it is read, in bytes; Linux takes twice as much.
+const UNREAD_MAX: u32 = 128 << 10;
+
+/// The seat of a connection among those that there may be: whatever goes on with it has a share.
+#[derive(Clone)]
+pub(crate) struct Seat(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// A port that is listened on.
 pub(crate) struct Port {
@@ -56,8 +64,13 @@ pub(crate) struct Serving {
 
 impl Port {
     /// Listens at `at`. Who connects waits for [`Self::serve`].
-    pub(crate) async fn bind(at: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(at).await?;
+    pub(crate) fn bind(at: SocketAddr) -> io::Result<Self> {
+        let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // The port of a process that has just ended is free.
+        socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(UNREAD_MAX)?;
+        socket.bind(at)?;
+        let listener = socket.listen(QUEUE)?;
         let at = listener.local_addr()?;
         Ok(Self { listener, at })
     }
@@ -105,17 +118,16 @@ async fn accept(
             tokio::time::sleep(PAUSE).await;
             continue;
         };
+        let Ok(place) = place else { return };
         let (router, leaving) = (router.clone(), leaving.clone());
-        tokio::spawn(async move {
-            answer((stream, peer), router, patience, leaving).await;
-            drop(place);
-        });
+        let whose = (Peer(peer.ip().to_canonical()), Seat(Arc::new(place)));
+        tokio::spawn(answer((stream, whose), router, patience, leaving));
     }
 }
 
 /// Answers on a connection until it ends. Errors of single connections are theirs.
 async fn answer(
-    (stream, peer): (TcpStream, SocketAddr),
+    (stream, (peer, seat)): (TcpStream, (Peer, Seat)),
     router: Router,
     patience: Duration,
     mut leaving: watch::Receiver<bool>,
@@ -124,10 +136,10 @@ async fn answer(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     http.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX).half_close(false);
-    let peer = Peer(peer.ip().to_canonical());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(|body| Body::new(Paced::new(body, patience)));
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(seat.clone());
         framed(router.clone(), request)
     });
     let io = TokioIo::new(Read::new(stream));

@@ -1,7 +1,7 @@
 //! A server in the network, as its users have it.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use kapelle_api::{Client, EventKind, NewKey, NewRun, RunsQuery};
 
@@ -21,8 +21,15 @@ impl Server {
     }
 
     pub(crate) fn start_at(folder: &Folder, at: &str) -> Self {
+        Self::start_with(folder, at, |_| {})
+    }
+
+    /// The same with what `more` adds to its command.
+    pub(crate) fn start_with(folder: &Folder, at: &str, more: impl FnOnce(&mut Command)) -> Self {
         let mut command = folder.command(&format!("serve --listen {at}"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        more(&mut command);
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").expect("it listens").to_owned();

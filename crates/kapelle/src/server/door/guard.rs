@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -16,6 +17,7 @@ use super::jwt::Tokens;
 use super::keys::Keys;
 use super::limits::Limits;
 use super::permission::Permissions;
+use super::tickets::{Tickets, shown_in};
 use crate::server::problem::Problem;
 
 /// What a door in the network knows.
@@ -24,6 +26,7 @@ pub(crate) struct Guard {
     /// Of somebody else, which open as well.
     pub(crate) tokens: Option<Tokens>,
     pub(crate) audit: Arc<Recorder>,
+    pub(crate) tickets: Arc<Tickets>,
     /// Where it listens.
     pub(crate) at: SocketAddr,
     /// Other names that it is called by.
@@ -59,7 +62,7 @@ pub(crate) async fn look(
     let known = match guard.place(parts.uri.authority(), &parts.headers) {
         Ok(known) => {
             origin = known;
-            guard.caller(&parts.headers).await
+            guard.caller(&parts).await
         }
         Err(problem) => Err(problem),
     };
@@ -165,13 +168,18 @@ impl Guard {
         if known { Ok(Some(origin.clone())) } else { Err(Problem::strange_origin()) }
     }
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+    async fn caller(&self, Parts { uri, headers, .. }: &Parts) -> Result<Arc<Caller>, Problem> {
         let Ok(shown) = one(headers, header::AUTHORIZATION) else {
             return Ok(Arc::new(Caller::nobody()));
         };
-        let Some(shown) = shown else {
-            return self.without_key().await;
-        };
+        match (shown, uri.query().and_then(shown_in)) {
+            (Some(shown), _) => self.with_key(shown).await,
+            (None, Some(ticket)) => self.with_ticket(ticket, uri.path()).await,
+            (None, None) => self.without_key().await,
+        }
+    }
+
+    async fn with_key(&self, shown: &HeaderValue) -> Result<Arc<Caller>, Problem> {
         let shown = shown.to_str().ok().and_then(|shown| shown.split_once(' '));
         let key = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let now = Timestamp(jiff::Timestamp::now().as_microsecond());
@@ -185,6 +193,18 @@ impl Guard {
         };
         // A wrong key opens what is open to all, and nothing else: not even what is open without one.
         Ok(known.unwrap_or_else(|| Arc::new(Caller::nobody())))
+    }
+
+    /// Whoever shows a ticket is who asked for it, as far as they are still known.
+    async fn with_ticket(&self, ticket: &str, path: &str) -> Result<Arc<Caller>, Problem> {
+        match self.tickets.redeem(ticket, path) {
+            None => Ok(Arc::new(Caller::nobody())),
+            Some(ticket) if ticket.caller.is_owner => Ok(ticket.caller),
+            Some(ticket) => match ticket.shown {
+                Some(shown) => self.with_key(&shown).await,
+                None => self.without_key().await,
+            },
+        }
     }
 
     /// Whoever shows no key is nobody, unless there are none: then it is somebody on this machine.

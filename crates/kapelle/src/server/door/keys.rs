@@ -252,7 +252,7 @@ fn check_of(front: &str) -> String {
 }
 
 /// So many random bytes, as letters and digits.
-fn random<const BYTES: usize>() -> String {
+pub(super) fn random<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     base62(&bytes)

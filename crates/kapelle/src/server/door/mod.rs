@@ -10,6 +10,7 @@ pub(crate) mod jwt;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod permission;
+pub(crate) mod tickets;
 
 use std::sync::Arc;
 

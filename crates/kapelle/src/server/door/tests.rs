@@ -24,12 +24,13 @@ async fn door(at: &str, open: bool) -> (Node, Router) {
 async fn door_on(place: Place, at: &str, open: bool) -> (Node, Router) {
     let node = Node::open(Setup::plain(place, Reachable::No)).await.unwrap();
     let (keys, audit) = (node.app.keys().clone(), node.app.audit().clone());
+    let tickets = node.app.tickets().clone();
     let at = at.parse().unwrap();
     let limits = Arc::new(Limits::new(Rates { requests: 0, control: 0, unknown: 0 }));
     let (hosts, origins) = (vec!["box.example".to_owned()], vec!["https://a.example".to_owned()]);
     let router = guarded(
         node.app.clone(),
-        Arc::new(Guard { keys, tokens: None, audit, at, hosts, origins, limits, open }),
+        Arc::new(Guard { keys, tickets, tokens: None, audit, at, hosts, origins, limits, open }),
     );
     (node, router)
 }
