@@ -19,7 +19,8 @@ const CARGO_TOOLS: [Tool; 1] = [("nextest", "cargo-nextest", "0.9.143")];
 const MUTANTS: Tool = ("mutants", "cargo-mutants", "27.1.0");
 
 /// A program the tests call, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("git", "git"),
     ("strace", "strace"),

@@ -10,6 +10,7 @@ mod bench;
 mod budgets;
 mod cassette;
 mod check;
+mod chromium;
 mod classes;
 mod code_review;
 mod curl;
