@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::agent::{
     ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
-    Progress, Question, Usage,
+    Progress, Question, Turn, Usage,
 };
 use kapelle_core::{Artifact, Digest, Digester, Json, StepId, canonical};
 use serde_json::json;
@@ -137,12 +137,12 @@ impl Desk for ScratchDesk {
         &'a self,
         effect: Effect,
         _reserve: Usage,
-        turn: BoxFuture<'a, Result<(), Failure>>,
+        turn: &'a dyn Turn,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let work = move |key: Box<str>| -> BoxFuture<'a, _> {
             Box::pin(async move {
-                turn.await?;
+                turn.take().await?;
                 work(key).await.0
             })
         };

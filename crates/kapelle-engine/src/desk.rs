@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kapelle_core::port::account::Call;
 use kapelle_core::port::agent::{
-    ArtifactSink, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
-    Progress, Question, Safety, Usage,
+    ArtifactSink, AtOnce, BoxFuture, Desk, Effect, EffectWork, Failure, FailureKind, Heard,
+    PaidWork, Progress, Question, Safety, Turn, Usage,
 };
 use kapelle_core::port::journal::Staged;
 use kapelle_core::run::{
@@ -128,14 +128,11 @@ impl AttemptDesk {
         ordinal: u32,
         effect: Effect,
         reserve: Option<Usage>,
-        turn: BoxFuture<'_, Result<(), Failure>>,
+        turn: &dyn Turn,
         work: PaidWork<'_>,
     ) -> Result<Json, Failure> {
         match self.recall(ordinal, effect).await {
-            Ok(id) => {
-                turn.await?;
-                self.make(id, reserve, work).await
-            }
+            Ok(id) => self.make(id, reserve, turn, work).await,
             Err(end) => end,
         }
     }
@@ -221,11 +218,12 @@ impl AttemptDesk {
         &self,
         id: EffectId,
         reserve: Option<Usage>,
+        turn: &dyn Turn,
         work: PaidWork<'_>,
     ) -> Result<Json, Failure> {
         let &Of { run, step, attempt, .. } = &self.of;
         if id.safety == Safety::Unsafe || reserve.is_some() {
-            self.announce(&id, reserve).await?;
+            self.announce(&id, reserve, turn).await?;
         }
         let key = format!("{run}/{}/{}/{}", self.step, id.ordinal, id.generation);
         let begun = Instant::now();
@@ -263,13 +261,24 @@ impl AttemptDesk {
     }
 
     /// Has the call in the journal before it is made, and granted by the accounts before that. Where
-    /// others have reserved what it needs, it waits for what they leave.
-    async fn announce(&self, id: &EffectId, reserve: Option<Usage>) -> Result<(), Failure> {
+    /// others have reserved what it needs, it waits for what they leave, and lets others have its turn.
+    async fn announce(
+        &self,
+        id: &EffectId,
+        reserve: Option<Usage>,
+        turn: &dyn Turn,
+    ) -> Result<(), Failure> {
         let mut wait = Duration::from_millis(20);
         loop {
+            turn.take().await?;
             match self.try_announce(id, reserve).await {
-                Err(failure) if &*failure.code == RESERVED => {}
-                end => return end,
+                Ok(()) => return Ok(()),
+                Err(failure) => {
+                    turn.give_back();
+                    if &*failure.code != RESERVED {
+                        return Err(failure);
+                    }
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
@@ -417,15 +426,14 @@ impl Desk for AttemptDesk {
         let free = |key: Box<str>| -> BoxFuture<'a, _> {
             Box::pin(async move { (work(key).await, None) })
         };
-        let turn = Box::pin(std::future::ready(Ok(())));
-        Box::pin(self.perform(ordinal, effect, None, turn, Box::new(free)))
+        Box::pin(self.perform(ordinal, effect, None, &AtOnce, Box::new(free)))
     }
 
     fn paid<'a>(
         &'a self,
         effect: Effect,
         reserve: Usage,
-        turn: BoxFuture<'a, Result<(), Failure>>,
+        turn: &'a dyn Turn,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let ordinal = self.ordinal.fetch_add(1, Ordering::Relaxed) + 1;

@@ -188,9 +188,8 @@ impl Node {
         let tools = with_lent(setup.tools, &setup.web, &memory);
         let tools = match setup.launcher.clone() {
             Some(launcher) => {
-                let store = setup.place.folder().map(Path::to_path_buf);
                 let (kids, reserved, limits) = (kids.clone(), setup.reserved, Limits::default());
-                tools.with(run_command(Commands { launcher, kids, store, reserved, limits }))
+                tools.with(run_command(Commands { launcher, kids, reserved, limits }))
             }
             None => tools,
         };

@@ -338,13 +338,7 @@ fn build(policy: Policy, limits: Limits) -> Result<reqwest::Client, String> {
 
 /// Checks what can be seen in the URL; names are checked by [`Checked`] when they are resolved.
 fn check_url(url: &Url, policy: Policy) -> Result<(), Error> {
-    let bad = |why| {
-        let mut shown = url.clone();
-        // A URL that can hold no credentials holds none.
-        shown.set_password(None).ok();
-        shown.set_username("").ok();
-        Err(Error::BadUrl { url: shown.into(), why })
-    };
+    let bad = |why| Err(Error::BadUrl { url: shown(url), why });
     if !matches!(url.scheme(), "http" | "https") {
         return bad("only http and https are spoken");
     }
@@ -360,6 +354,20 @@ fn check_url(url: &Url, policy: Policy) -> Result<(), Error> {
     policy
         .denies(address)
         .map_or(Ok(()), |why| Err(Error::Denied { host: host_of(url), why: why.into() }))
+}
+
+/// A URL without what may be a secret in it: credentials and the query; of one that has no host, all.
+pub fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    if shown.cannot_be_a_base() {
+        return format!("{}:…", url.scheme());
+    }
+    // A URL that can hold no credentials holds none.
+    shown.set_password(None).ok();
+    shown.set_username("").ok();
+    shown.into()
 }
 
 fn host_of(url: &Url) -> String {
@@ -388,6 +396,18 @@ impl Resolve for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_told_without_what_may_be_a_secret() {
+        for (url, told) in [
+            ("ftp://user:pw@host/path?key=sk#x", "ftp://host/path"),
+            ("http://host:8/v1?key=sk", "http://host:8/v1"),
+            ("mailto:user:pw@host", "mailto:…"),
+            ("foo://user:pw@host", "foo://host"),
+        ] {
+            assert_eq!(shown(&url.parse().unwrap()), told);
+        }
+    }
 
     #[test]
     fn a_redirect_from_the_world_leads_only_into_the_world() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kapelle_core::Json;
 use kapelle_core::port::agent::{
-    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Heard, Progress, Safety, Usage,
+    BoxFuture, Call, Desk, Effect, Failure, FailureKind, Heard, Progress, Safety, Turn, Usage,
 };
 use kapelle_core::run::NOT_YET;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::brief;
 use super::fit::for_model;
 use crate::provider::{
-    Choice, Delta, Governor, Leave, Line, Models, Part, Prompt, Reply, Role, Tokens, Tool,
+    Choice, Delta, Governor, Held, Leave, Line, Models, Part, Prompt, Reply, Role, Tokens, Tool,
+    Trouble,
 };
 
 /// What a model said, as it is recorded.
@@ -94,6 +95,8 @@ impl Made {
 /// So long a call waits for its turn before its step does; then so long until it asks again.
 const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(5);
+/// So many refusals in a row cost no attempt.
+const IN_A_ROW_MAX: u32 = 10;
 /// Tokens that a provider adds to a prompt: how tools are called.
 const OVERHEAD: u64 = 700;
 /// What a call used that certainly failed.
@@ -113,9 +116,9 @@ impl Said {
     }
 }
 
-/// Whose turn it is: from which model on one may ask, with the leave to ask the first of them.
+/// From which model on one may ask, with the leave to ask the first of them.
 #[derive(Default)]
-struct Turn {
+struct First {
     at: usize,
     leave: Option<Ready>,
     /// Those that want to be left alone.
@@ -128,6 +131,37 @@ struct Ready {
     leave: Leave,
     prompt: Prompt,
     body: Json,
+}
+
+/// Where a call waits for its turn.
+struct Queue<'a> {
+    asking: &'a Asking<'a>,
+    choices: &'a [&'a Choice],
+    prompt: &'a Prompt,
+    had: Mutex<First>,
+}
+
+impl Queue<'_> {
+    /// What it has waited for; nothing from then on.
+    fn had(&self) -> First {
+        std::mem::take(&mut *self.had.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Turn for Queue<'_> {
+    fn take(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async {
+            let first = self.asking.turn(self.choices, self.prompt).await?;
+            *self.had.lock().unwrap_or_else(PoisonError::into_inner) = first;
+            Ok(())
+        })
+    }
+
+    fn give_back(&self) {
+        if let Some(Ready { leave, .. }) = self.had().leave {
+            leave.is_not_used();
+        }
+    }
 }
 
 /// Whom to ask, and on whose behalf.
@@ -160,29 +194,18 @@ impl Asking<'_> {
         // Those that broke off lately come last.
         let mut choices: Vec<&Choice> = self.choices.iter().collect();
         choices.sort_by_key(|choice| choice.is_troubled());
-        let (choices, had) = (&choices[..], Mutex::new(Turn::default()));
-        let had = &had;
-        let turn = Box::pin(async move {
-            let turn = self.turn(choices, prompt).await?;
-            *had.lock().unwrap_or_else(PoisonError::into_inner) = turn;
-            Ok(())
-        });
+        let queue = Queue { asking: self, choices: &choices, prompt, had: Mutex::default() };
+        let queue = &queue;
         let work = |key: Box<str>| -> BoxFuture<'_, _> {
             Box::pin(async move {
-                let turn = std::mem::take(&mut *had.lock().unwrap_or_else(PoisonError::into_inner));
-                let said = self.first_that_answers(choices, turn, prompt, &key).await;
+                let had = queue.had();
+                let said = self.first_that_answers(queue.choices, had, prompt, &key).await;
                 let said = said.map(|said| Said { heard: mail, ..said });
                 let used = said.as_ref().map_or(Some(FREE), Said::told_usage);
                 (said.map(|said| serde_json::to_value(said).expect("it is JSON")), used)
             })
         };
-        let recorded = self.desk.paid(effect, self.reserve(prompt), turn, Box::new(work)).await;
-        // No budget had room for it.
-        let unused = std::mem::take(&mut *had.lock().unwrap_or_else(PoisonError::into_inner)).leave;
-        if let Some(Ready { leave, .. }) = unused {
-            leave.is_not_used();
-        }
-        let recorded = recorded?;
+        let recorded = self.desk.paid(effect, self.reserve(prompt), queue, Box::new(work)).await?;
         serde_json::from_value(recorded).map_err(|cause| {
             Failure::new(FailureKind::Bug, "odd_record", format!("a recorded answer: {cause}"))
         })
@@ -205,12 +228,12 @@ impl Asking<'_> {
 
     /// Waits for leave to ask the first model that may be asked now. A long wait is the run's, which then
     /// sees it: nothing is announced, no slot is held, and no time of the step goes by.
-    async fn turn(&self, choices: &[&Choice], prompt: &Prompt) -> Result<Turn, Failure> {
+    async fn turn(&self, choices: &[&Choice], prompt: &Prompt) -> Result<First, Failure> {
         let (mut soonest, mut lacking): (Option<Failure>, Option<Failure>) = Default::default();
         let mut passed = Vec::new();
         for (at, choice) in choices.iter().enumerate() {
             match self.leave(choice, prompt).await {
-                Ok(leave) => return Ok(Turn { at, leave: Some(leave), passed }),
+                Ok(leave) => return Ok(First { at, leave: Some(leave), passed }),
                 Err(late) if &*late.code == NOT_YET => {
                     passed.push(Passed { model: choice.name().into(), why: late.message.clone() });
                     soonest = Some(sooner(soonest, late));
@@ -262,18 +285,23 @@ impl Asking<'_> {
     async fn first_that_answers(
         &self,
         choices: &[&Choice],
-        turn: Turn,
+        first: First,
         prompt: &Prompt,
         key: &str,
     ) -> Result<Said, Failure> {
-        let Turn { at, leave: mut first, mut passed } = turn;
+        let First { at, leave: mut first, mut passed } = first;
         let (mut trouble, mut limited): (Option<Failure>, Vec<&Line>) = Default::default();
         for choice in &choices[at..] {
             if limited.iter().any(|line| std::ptr::eq(*line, &*choice.line)) {
                 continue;
             }
             let ready = match first.take() {
-                Some(ready) => Ok(ready),
+                Some(ready) if ready.governor.held().is_none() => Ok(ready),
+                // The provider has asked for a wait since.
+                Some(Ready { leave, .. }) => {
+                    leave.is_not_used();
+                    self.leave(choice, prompt).await
+                }
                 None => self.leave(choice, prompt).await,
             };
             let said = match ready {
@@ -327,14 +355,25 @@ impl Asking<'_> {
                 Ok(Said { reply, by, key, made, cost_nanos, heard, passed })
             }
             Err(trouble) => {
-                governor.failed(&trouble);
+                let held = governor.failed(&trouble);
                 if !trouble.failure.certain {
                     choice.is_in_trouble();
                 }
-                Err(if trouble.is_early { not_yet(line, trouble.failure) } else { trouble.failure })
+                Err(refused(line, trouble, held))
             }
         }
     }
+}
+
+/// What a call that failed is to its step. After so many refusals that nothing was let in between, one more is
+/// an attempt like any other: a provider that always says "later" is none.
+fn refused(line: &Line, trouble: Trouble, held: Held) -> Failure {
+    let Trouble { failure, is_early, .. } = trouble;
+    let failure = match failure.retry_after_ms {
+        Some(_) => failure.retry_after(held.wait),
+        None => failure,
+    };
+    if is_early && held.in_a_row <= IN_A_ROW_MAX { not_yet(line, failure) } else { failure }
 }
 
 /// What a call that came before the provider wants it is to its step: a wait of the run's, and no attempt.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::{join, join_all};
+use futures_util::StreamExt as _;
+use futures_util::future::join;
+use futures_util::stream;
 use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage, wrong_with,
 };
 use kapelle_core::{Json, canonical};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -16,10 +19,12 @@ use super::had::Had;
 use super::letters::{self, Letter};
 use super::peers::{self, Came};
 use super::tool::{Granted, Reach, Told};
-use super::tools::SEND;
+use super::tools::{SEND, WRITE_FILE};
 use super::{Definition, TOKENS_MAX, Used, brief};
 use crate::provider::{self, Choice, Models, Part, Prompt, Role, Stop, Turn};
 
+/// So many calls of one turn go on at once.
+const AT_ONCE: usize = 16;
 /// The longest that a tool may tell, in bytes.
 const TOLD_MAX: usize = 64 << 10;
 
@@ -205,7 +210,12 @@ impl<'a> Talk<'a> {
 
     /// What a text says to other steps, taken out of it, if this agent may say something to them.
     fn letters(&self, text: String) -> (String, Vec<Letter>) {
-        if self.granted.contains_key(SEND) { letters::take(&text) } else { (text, Vec::new()) }
+        // What is quoted in JSON is said to whoever reads that.
+        let is_json = || serde_json::from_str::<IgnoredAny>(text.trim()).is_ok();
+        if !self.granted.contains_key(SEND) || (self.prompt.schema.is_some() && is_json()) {
+            return (text, Vec::new());
+        }
+        letters::take(&text)
     }
 
     /// Whether there is something to tell a model that is done: a message of it that was not sent, or,
@@ -258,13 +268,12 @@ impl<'a> Talk<'a> {
         Failure::new(FailureKind::Refused, "too_long", message)
     }
 
-    /// Has all calls of a turn made at once, each an effect of its own, and adds what they told.
+    /// Has all calls of a turn made, each an effect of its own, and adds what they told.
     async fn work(&mut self, wanted: Vec<Wanted>, letters: Vec<Letter>) -> Result<(), Failure> {
         // Effects get their places here, in the order in which the model asked.
         let sent = peers::post(self.desk, SEND, letters);
         let calls: Vec<_> = wanted.iter().map(|wanted| self.effect(wanted)).collect();
-        let (sent, came) = join(sent, join_all(calls)).await;
-        let came: Result<Vec<Came>, Failure> = came.into_iter().collect();
+        let (sent, came) = join(sent, all(&wanted, calls)).await;
         let came = came?;
         self.note_progress(&wanted, &came)?;
         let results = wanted.iter().zip(came).map(|(wanted, came)| Part::ToolResult {
@@ -352,6 +361,25 @@ impl<'a> Talk<'a> {
             Some(Reach::Writes | Reach::Spends | Reach::Speaks) => Kind::Changed,
         }
     }
+}
+
+/// What calls told, in their order: files are written one after the other, as the model wants it, all else is done
+/// at once, as far as that goes.
+async fn all(
+    wanted: &[Wanted],
+    calls: Vec<BoxFuture<'_, Result<Came, Failure>>>,
+) -> Result<Vec<Came>, Failure> {
+    let (mut writes, mut rest): (Vec<BoxFuture<'_, _>>, Vec<BoxFuture<'_, _>>) = Default::default();
+    for (at, (of, call)) in wanted.iter().zip(calls).enumerate() {
+        let kind = if *of.name == *WRITE_FILE { &mut writes } else { &mut rest };
+        kind.push(Box::pin(async move { (at, call.await) }));
+    }
+    let writes = stream::iter(writes).buffered(1).collect::<Vec<_>>();
+    let rest = stream::iter(rest).buffered(AT_ONCE).collect::<Vec<_>>();
+    let (mut came, rest) = join(writes, rest).await;
+    came.extend(rest);
+    came.sort_by_key(|(at, _)| *at);
+    came.into_iter().map(|(_, came)| came).collect()
 }
 
 /// How many tokens an answer has at the most: whoever is nearest to the step says so.

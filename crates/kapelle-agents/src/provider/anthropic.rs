@@ -139,6 +139,9 @@ impl Answer {
             }
             "content_block_start" => {
                 let json = event["content_block"].take();
+                if !json.is_object() {
+                    return Err(error::odd("a block of it is no object"));
+                }
                 if let Some(name) = json["name"].as_str() {
                     on(Delta::Tool(name));
                 }
@@ -193,7 +196,9 @@ impl Answer {
             "input_json_delta" => block.text.push_str(piece("partial_json")),
             "signature_delta" => block.signature.push_str(piece("signature")),
             "citations_delta" => {
-                if let Some(citations) = block.json["citations"].as_array_mut() {
+                if let Some(citations) =
+                    block.json.get_mut("citations").and_then(Json::as_array_mut)
+                {
                     citations.push(delta["citation"].clone());
                 }
             }
@@ -203,7 +208,8 @@ impl Answer {
 
     fn end(&mut self, event: &mut Json) {
         for name in ["stop_reason", "stop_details"] {
-            self.message[name] = event["delta"][name].take();
+            let told = event.get_mut("delta").and_then(|delta| delta.get_mut(name));
+            self.message[name] = told.map(Json::take).unwrap_or_default();
         }
         // Figures are cumulative, and some are left out.
         let more = event["usage"].as_object().into_iter().flatten();
@@ -392,6 +398,26 @@ mod tests {
         let turn = turn(&Turn { role: Role::Assistant, by: None, parts: reply.parts }).unwrap();
         assert_eq!(turn["content"][0], thought);
         assert_eq!(turn["content"][2]["input"], json!({"path": "a"}));
+    }
+
+    /// As some gateways send them: what is odd is no bug of ours.
+    #[test]
+    fn odd_pieces_of_an_answer_are_told_or_passed_over() {
+        let text = json!({"type": "text", "text": "hi"});
+        let cites = json!({"type": "citations_delta", "citation": {"url": "x"}});
+        let stop = json!({"type": "message_stop"});
+        for odd in [json!("x"), json!([1]), json!(1), Json::Null] {
+            let end = json!({"type": "message_delta", "delta": odd, "usage": odd});
+            let (reply, _) = read(&[start(0, &text), delta(0, &cites), end, stop.clone()]);
+            assert_eq!(reply.unwrap().parts, [Part::Text { text: "hi".into() }], "{odd}");
+            let (reply, _) = read(&[start(0, &odd), delta(0, &cites), stop.clone()]);
+            let failure = reply.unwrap_err();
+            assert_eq!((&*failure.code, failure.certain), ("garbled", false), "{odd}");
+        }
+        let usage = json!({"input_tokens": u64::MAX, "cache_read_input_tokens": u64::MAX, "output_tokens": 1});
+        let end = json!({"type": "message_delta", "delta": {}, "usage": usage});
+        let (reply, _) = read(&[start(0, &text), end, stop]);
+        assert!(reply.unwrap().tokens.unknown, "no figure is that large");
     }
 
     #[test]

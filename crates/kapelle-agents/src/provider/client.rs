@@ -1,9 +1,11 @@
 //! One provider: where it is, how it is spoken to, and one call of it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use kapelle_core::port::agent::Failure;
 use kapelle_core::{Digest, Json};
@@ -147,7 +149,12 @@ impl Provider {
     ) -> Result<Reply, Trouble> {
         let secret = self.key().await?;
         let veil = secret.as_ref().map(Key::veil).unwrap_or_default();
-        let asked = self.ask_with(secret, &veil, body, key, on).await;
+        let asked = AssertUnwindSafe(self.ask_with(secret, &veil, body, key, on)).catch_unwind();
+        // What a panic says may quote what it stumbled over, and that the key.
+        let asked = match asked.await {
+            Ok(asked) => asked,
+            Err(panic) => Err(error::panicked(panic.as_ref()).into()),
+        };
         asked.map_err(|trouble| Trouble { failure: veil.failure(trouble.failure), ..trouble })
     }
 

@@ -16,6 +16,8 @@ use crate::http::retry_after;
 
 /// Where a limit is told without saying until when: a spend limit rather than a rate.
 const WAIT: Duration = Duration::from_secs(60);
+/// A longer wait than a day is none that somebody meant, or one for a person to decide on.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest part of a provider's message that is kept, in characters.
 const MESSAGE_MAX: usize = 400;
 
@@ -75,12 +77,28 @@ pub(super) fn refused(
         (FailureKind::Refused, Some("true")) => FailureKind::Unavailable,
         (kind, _) => kind,
     };
-    let failure = Failure::new(kind, &code, message);
     let wait = wait(headers, now).or((kind == FailureKind::RateLimited).then_some(WAIT));
+    if let Some(long) = wait.filter(|wait| *wait > WAIT_MAX) {
+        return too_late(long, &message);
+    }
+    if is_timeout(status, &code) && kind == FailureKind::Unavailable {
+        let message = format!("{message}; whether it was answered, and is paid, is not known");
+        return Failure::new(kind, &code, message).uncertain();
+    }
+    let failure = Failure::new(kind, &code, message);
     match wait.filter(|_| matches!(kind, FailureKind::RateLimited | FailureKind::Unavailable)) {
         Some(wait) => failure.retry_after(wait),
         None => failure,
     }
+}
+
+/// It may be made again, but so late that nobody waits for it.
+fn too_late(wait: Duration, message: &str) -> Failure {
+    let seconds = wait.as_secs();
+    let message = format!(
+        "{message}; it wants to be left alone for {seconds} s, and more than a day is not waited"
+    );
+    Failure::new(FailureKind::Refused, "rate_limited", message)
 }
 
 /// Whether a call that failed so may be made at a time that the provider has told.
@@ -110,6 +128,11 @@ fn kind(status: StatusCode, code: &str) -> FailureKind {
         408 | 409 | 500.. => FailureKind::Unavailable,
         _ => FailureKind::Refused,
     }
+}
+
+/// Whether somebody on the way has waited in vain: who was asked may go on with it.
+fn is_timeout(status: StatusCode, code: &str) -> bool {
+    matches!(status.as_u16(), 408 | 504 | 524) || matches!(code, "timeout" | "timeout_error")
 }
 
 /// The wait that the other side asks for.
@@ -182,6 +205,14 @@ pub(super) fn no_answer(said: &Said<'_>, kind: &str) -> Failure {
     Failure::new(FailureKind::Refused, "no_answer", message)
 }
 
+/// What was to read the answer has panicked.
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = format!("the call panicked: {}", text.unwrap_or("without a message"));
+    Failure::new(FailureKind::Bug, "panic", message).uncertain()
+}
+
 /// The answer ended before it was complete.
 pub(super) fn cut() -> Failure {
     Failure::new(FailureKind::Unavailable, "cut", "the answer was cut off").uncertain()
@@ -190,6 +221,12 @@ pub(super) fn cut() -> Failure {
 /// A piece of the answer is not what it should be.
 pub(super) fn garbled(cause: &serde_json::Error) -> Failure {
     let message = format!("the answer is no JSON: {cause}");
+    Failure::new(FailureKind::Unavailable, "garbled", message).uncertain()
+}
+
+/// A piece of the answer is JSON, and not what it should be.
+pub(super) fn odd(what: &str) -> Failure {
+    let message = format!("the answer is odd: {what}");
     Failure::new(FailureKind::Unavailable, "garbled", message).uncertain()
 }
 
@@ -229,11 +266,23 @@ mod tests {
         );
         let millis = failure(429, &[("retry-after-ms", "70"), ("retry-after", "1")], &limit);
         assert_eq!(millis.retry_after_ms, Some(70));
+        for late in ["99999999999", "18446744073709551615", "Tue, 31 Dec 2030 23:59:59 GMT"] {
+            let told = failure(429, &[("retry-after", late)], &limit);
+            assert_eq!((told.kind, &*told.code), (FailureKind::Refused, "rate_limited"), "{late}");
+            assert!(told.message.contains("slow; it wants to be left alone for"), "{told:?}");
+        }
+        assert!(failure(429, &[("retry-after", "86400")], &limit).retry_after_ms.is_some());
         // A spend limit: nobody says when it is over.
         assert_eq!(failure(429, &[], &limit).retry_after_ms, Some(60_000));
         let overloaded = failure(529, &[], &json!({"error": {"type": "overloaded_error"}}));
         assert_eq!((overloaded.kind, overloaded.retry_after_ms), (FailureKind::Unavailable, None));
         assert!(overloaded.certain);
+        // Somebody between has waited in vain.
+        for (status, word) in [(504, "timeout_error"), (524, "x"), (408, "x"), (500, "timeout")] {
+            let late = failure(status, &[], &json!({"error": {"type": word}}));
+            assert_eq!((late.kind, late.certain), (FailureKind::Unavailable, false), "{status}");
+            assert!(late.message.contains("is not known"), "{late}");
+        }
     }
 
     #[test]

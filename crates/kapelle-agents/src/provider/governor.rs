@@ -41,6 +41,19 @@ const FASTER: f64 = 1.1;
 /// The same where it comes near to what was refused last.
 const CAREFULLY: f64 = 1.02;
 
+/// The second refusal in a row is waited out so long at the least, each further one twice as long.
+const OWN_WAIT: Duration = Duration::from_secs(1);
+const OWN_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What a refusal leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Nothing is sent for so long.
+    pub wait: Duration,
+    /// So many refusals came one after the other.
+    pub in_a_row: u32,
+}
+
 /// The pace of calls under one key.
 #[derive(Clone, Debug, Default)]
 pub struct Governor(Arc<Mutex<State>>);
@@ -64,6 +77,8 @@ struct State {
     lately: Option<(Instant, u32)>,
     /// The pace at which a call was refused last, of one that was felt out.
     refused_at: Option<f64>,
+    /// So many refusals came one after the other, and nothing was let in between.
+    in_a_row: u32,
     /// The last one was sent.
     sent: Option<Instant>,
     /// How much an answer has been of late, in tokens.
@@ -231,7 +246,7 @@ impl Governor {
 
     /// Takes note of why there is no answer. Whatever a provider cannot do before some time, it can do for
     /// nobody under this key.
-    pub fn failed(&self, trouble: &Trouble) {
+    pub fn failed(&self, trouble: &Trouble) -> Held {
         let failure = &trouble.failure;
         let wait = match failure.kind {
             FailureKind::RateLimited => Some(failure.retry_after_ms.unwrap_or(1_000)),
@@ -241,23 +256,27 @@ impl Governor {
         let mut state = self.lock();
         state.known = true;
         state.heard(&trouble.headers);
+        let mut held = Duration::ZERO;
         if let Some(wait) = wait.map(Duration::from_millis) {
+            held = wait.max(state.own_wait(Instant::now()));
             if failure.kind == FailureKind::RateLimited && !state.told {
                 state.pace(wait, Instant::now());
             }
-            state.slow_down(Instant::now() + wait);
+            state.slow_down(Instant::now() + held);
             if let Some(pause) = state.pause.as_mut().filter(|_| failure.retry_after_ms.is_some()) {
-                pause.tell(wait);
+                pause.tell(held);
             }
         }
         self.look(&mut state);
+        Held { wait: held, in_a_row: state.in_a_row }
     }
 
-    /// How long nothing is sent, if the provider has said so.
+    /// How long nothing is sent, if the provider has said so, here or to another process.
     #[must_use]
     pub fn held(&self) -> Option<Duration> {
-        let until = self.lock().not_before?;
-        until.checked_duration_since(Instant::now())
+        let (mut state, now) = (self.lock(), Instant::now());
+        state.hear_others(now);
+        state.not_before?.checked_duration_since(now).filter(|wait| !wait.is_zero())
     }
 
     /// Gives leave to whoever may have it now. One of those who still wait is told to look when it is time:
@@ -343,6 +362,7 @@ impl State {
 
     /// A call was let in.
     fn let_in(&mut self, now: Instant) {
+        self.in_a_row = 0;
         if !self.waiting.is_empty() {
             self.begun += 1;
         }
@@ -391,12 +411,29 @@ impl State {
         }
     }
 
+    /// Keeps the waits that others were told.
+    fn hear_others(&mut self, now: Instant) {
+        if let Some(left) = self.pause.as_mut().and_then(Pause::news) {
+            self.slow_down(now + left);
+        }
+    }
+
+    /// How long is waited at the least after a refusal: where one follows another and nothing is let in between,
+    /// twice as long as before, whatever the provider says. What was under way with a refused call is no new one.
+    fn own_wait(&mut self, now: Instant) -> Duration {
+        if self.not_before.is_none_or(|until| until <= now) {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+        }
+        match self.in_a_row {
+            0 | 1 => Duration::ZERO,
+            row => OWN_WAIT.saturating_mul(1 << (row - 2).min(16)).min(OWN_WAIT_MAX),
+        }
+    }
+
     /// Gives leave to all who may have it now, run by run. When to look again, if somebody waits.
     fn pump(&mut self, of: &Governor, now: Instant) -> Option<Instant> {
-        if let Some(left) =
-            self.pause.as_mut().filter(|_| !self.waiting.is_empty()).and_then(Pause::news)
-        {
-            self.slow_down(now + left);
+        if !self.waiting.is_empty() {
+            self.hear_others(now);
         }
         self.prefixes.retain(|_, prefix| match prefix {
             Prefix::Sent(_) => true,
@@ -548,6 +585,26 @@ mod tests {
         assert!(at_once(&governor, run(1)).await.is_none());
         leave.is_well();
         assert!(at_once(&governor, run(1)).await.is_some());
+    }
+
+    /// `retry-after: 0`, or a date that a clock which goes wrong has made past.
+    #[tokio::test(start_paused = true)]
+    async fn who_says_at_once_and_refuses_again_is_asked_less_and_less_often() {
+        let governor = Governor::default();
+        let begun = Instant::now();
+        for _ in 0..9 {
+            drop(governor.leave(run(1), 10, None).await);
+            governor.failed(&too_much(0));
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(1 + 2 + 4 + 8 + 16 + 32 + 60));
+        drop(governor.leave(run(1), 10, None).await);
+        // What it says is kept where it is longer; those that were under way with it are no new refusals.
+        let last = Held { wait: Duration::from_secs(90), in_a_row: 10 };
+        assert_eq!([governor.failed(&too_much(90)), governor.failed(&too_much(90))], [last; 2]);
+        governor.begun(&HeaderMap::new());
+        tokio::time::advance(Duration::from_secs(90)).await;
+        let first = Held { wait: Duration::ZERO, in_a_row: 1 };
+        assert_eq!(governor.failed(&too_much(0)), first);
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,7 +56,18 @@ impl KeySource {
             }
             Self::Command(argv) => ask(argv).await?,
         };
-        Key::new(text.trim()).ok_or_else(|| missing(format!("{self} holds no key")))
+        let text = text.trim();
+        let key = Key::new(text).ok_or_else(|| {
+            let why = if text.is_empty() {
+                "holds no key"
+            } else {
+                "holds what can be no key (one is a line of printable ASCII, 8 KiB at the most); it is not \
+                 shown as it may be a key all the same"
+            };
+            missing(format!("{self} {why}"))
+        })?;
+        key.veil.remember();
+        Ok(key)
     }
 }
 
@@ -85,7 +96,8 @@ impl Key {
     /// The key `text`, unless it can be none.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let sound = !text.is_empty() && text.len() <= KEY_MAX;
+        let is_printable = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        let sound = !text.is_empty() && text.len() <= KEY_MAX && is_printable;
         let mut value = HeaderValue::from_str(text).ok().filter(|_| sound)?;
         value.set_sensitive(true);
         Some(Self { value, veil: Arc::new(Veil::of(text)) })
@@ -149,5 +161,8 @@ mod tests {
         assert!(loud.contains("exit status: 3") && !loud.contains("sk-loud"), "{loud}");
         let empty = said(KeySource::Command(vec!["true".into()])).await;
         assert_eq!(&*empty, "the command `true` holds no key");
+        let odd = ["printf", "sk-CAN\u{c4}RY1234567"].map(Into::into);
+        let odd = said(KeySource::Command(odd.to_vec())).await;
+        assert!(odd.contains("`printf` holds what can be no key") && !odd.contains("CAN"), "{odd}");
     }
 }

@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 use kapelle_core::Json;
 
 pub use client::{LIMITS, Provider, Trouble, Wire};
-pub use governor::{Governor, Leave};
+pub use governor::{Governor, Held, Leave};
 pub use key::{Key, KeySource};
 pub use models::{Choice, Line, Models, TIERS};
 pub use openai::MaxTokensAs;
 pub use prices::{Over, Prices, Row};
+pub use veil::without_keys;
 
 /// What is asked of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,7 +209,9 @@ pub struct Tokens {
 )]
 fn figure(of: &Json) -> Option<u64> {
     let whole = |number: &f64| (0.0..1e15).contains(number) && number.fract() == 0.0;
-    of.as_u64().or_else(|| of.as_f64().filter(whole).map(|number| number as u64))
+    of.as_u64()
+        .filter(|number| *number < 1_000_000_000_000_000)
+        .or_else(|| of.as_f64().filter(whole).map(|number| number as u64))
 }
 
 /// A part of a figure, which not all tell: 0 where it is not there.

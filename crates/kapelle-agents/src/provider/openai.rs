@@ -369,6 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn usage_that_cannot_be_is_none() {
+        let details = json!({"cached_tokens": u64::MAX, "cache_write_tokens": u64::MAX});
+        let usage =
+            json!({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": details});
+        let end = json!({"choices": [], "usage": usage});
+        let reply = read(&[chunk(&json!({"content": "hi"})), super::tests::end("stop"), end]);
+        assert!(reply.unwrap().tokens.unknown);
+    }
+
+    #[test]
     fn an_answer_is_put_together_from_its_pieces() {
         let part = |index: u64, more: &Json| {
             let mut call = json!({"index": index});

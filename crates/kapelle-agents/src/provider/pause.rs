@@ -6,6 +6,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// What is told of a longer wait is not believed.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A file that says until when nothing is to be sent.
 #[derive(Debug)]
 pub(super) struct Pause {
@@ -44,7 +47,8 @@ impl Pause {
         let text = std::fs::read_to_string(&self.file).ok()?;
         let (told_ms, until_ms) = text.trim().split_once(' ')?;
         let (told_ms, until_ms): (u128, u128) = (told_ms.parse().ok()?, until_ms.parse().ok()?);
-        (told_ms <= now_ms && now_ms < until_ms).then_some(until_ms)
+        let is_sound = told_ms <= now_ms && until_ms - told_ms <= WAIT_MAX.as_millis();
+        (now_ms < until_ms && is_sound).then_some(until_ms)
     }
 
     fn write(&self, now_ms: u128, until_ms: u128) -> std::io::Result<()> {
@@ -75,6 +79,7 @@ mod tests {
             Pause::new(file.clone()).news()
         };
         assert!(news(&format!("{now_ms} {}\n", now_ms + 60_000)).is_some());
+        assert_eq!(news(&format!("{now_ms} {}\n", u64::MAX)), None);
         for odd in ["", "x y", "1", "1 2", &format!("{} {}", now_ms + 50_000, now_ms + 60_000)] {
             assert_eq!(news(odd), None, "{odd}");
         }

@@ -5,6 +5,7 @@
 //! than eight characters is none: `ollama` and its like stand in texts of their own right.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -19,12 +20,22 @@ const SHOWN: &str = "[key]";
 /// Shorter ones are words that local servers take for a key.
 const KEY_MIN: usize = 8;
 
+/// Those of all keys that were read here: for what is said where nobody knows which key it is about.
+static KNOWN: Mutex<Vec<Veil>> = Mutex::new(Vec::new());
+
+/// `text` without any key that this process has read: for what a panic says.
+#[must_use]
+pub fn without_keys(text: &str) -> String {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.iter().fold(text.to_owned(), |text, veil| veil.text(&text).into_owned())
+}
+
 /// What a key looks like, longest first; nothing where there is no key.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Veil(Box<[Box<str>]>);
 
 impl Veil {
-    /// That of `key`, which is ASCII.
+    /// That of `key`.
     pub(super) fn of(key: &str) -> Self {
         if key.len() < KEY_MIN {
             return Self::default();
@@ -39,6 +50,14 @@ impl Veil {
         forms.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
         forms.dedup();
         Self(forms.into())
+    }
+
+    /// Has [`without_keys`] know it too.
+    pub(super) fn remember(&self) {
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(self) {
+            known.push(self.clone());
+        }
     }
 
     /// `text` without the key.
@@ -114,7 +133,8 @@ impl Veil {
 
     /// How much of the end of `text` the key may begin with, in bytes.
     fn begun(&self, text: &str) -> usize {
-        let begun = |form: &str| (1..form.len()).rev().find(|len| text.ends_with(&form[..*len]));
+        let starts = |form: &str, len| form.get(..len).is_some_and(|start| text.ends_with(start));
+        let begun = |form: &str| (1..form.len()).rev().find(|len| starts(form, *len));
         self.0.iter().filter_map(|form| begun(form)).max().unwrap_or(0)
     }
 }
@@ -195,6 +215,37 @@ mod tests {
         // A word that stands for a key is no secret.
         assert_eq!(Veil::of("ollama").text("run ollama"), "run ollama");
         assert_eq!(Veil::default().text("sk-a"), "sk-a");
+    }
+
+    /// Whatever key there is, and whatever text: no slice ends in the middle of a letter.
+    #[test]
+    fn any_text_is_shown_without_any_key() {
+        let letters = ['s', 'k', '-', 'Ä', 'ß', '日', '𒀀', '\u{202e}', '"', '\\', '\n', ' ', '1'];
+        let mut dice = 7_u64;
+        let mut roll = |sides: usize| {
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(dice >> 33).unwrap() % sides
+        };
+        for _ in 0..3_000 {
+            let mut word =
+                |len: usize| (0..len).map(|_| letters[roll(letters.len())]).collect::<String>();
+            let (key, before, after) = (word(9), word(6), word(6));
+            let veil = Veil::of(&key);
+            let half: String = key.chars().take(5).collect();
+            let text = format!("{before}{key}{after}{half}{key}{half}");
+            let (mut shown, mut seen) = (Shown::default(), String::new());
+            let mut on = |delta: Delta<'_>| match delta {
+                Delta::Text(text) => seen.push_str(text),
+                other => panic!("{other:?}"),
+            };
+            for piece in text.chars() {
+                shown.hear(&veil, &Delta::Text(piece.encode_utf8(&mut [0; 4])), &mut on);
+            }
+            shown.rest(&mut on);
+            assert!(!seen.contains(&key) && seen.contains(SHOWN), "{key:?} in {text:?}: {seen:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kapelle_agents::contract;
 use kapelle_agents::desk::ScratchDesk;
 use kapelle_agents::model::tool::{Told, Tool};
-use kapelle_agents::model::tools::{Commands, Limits, can_be_confined, run_command};
+use kapelle_agents::model::tools::{Commands, Limits, Reserved, can_be_confined, run_command};
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Failure, FailureKind};
 use serde_json::json;
@@ -46,8 +46,9 @@ impl Place {
 
     fn tool(&self, limits: Limits) -> Arc<dyn Tool> {
         let (launcher, kids) = (launcher(), Some(self.0.path().join("kids")));
-        let (store, reserved) = (Some(self.run().join("store")), Arc::default());
-        run_command(Commands { launcher, kids, store, reserved, limits })
+        let store = Some(self.run().join("store"));
+        let reserved = Arc::new(Reserved { store, ..Reserved::default() });
+        run_command(Commands { launcher, kids, reserved, limits })
     }
 
     async fn call(&self, input: Json, limits: Limits, desk: &ScratchDesk) -> Result<Told, Failure> {
@@ -424,7 +425,7 @@ async fn a_command_that_cannot_be_confined_is_refused() {
     assert_eq!(can_be_confined(&launcher()).await, Ok(()));
     let (kids, limits) = (Some(place.0.path().join("kids")), Limits::default());
     let reserved = Arc::default();
-    let tool = run_command(Commands { launcher: unable, kids, store: None, reserved, limits });
+    let tool = run_command(Commands { launcher: unable, kids, reserved, limits });
     let call = contract::call("work", json!({}), place.run().to_str().unwrap());
     let desk = ScratchDesk::new().unwrap();
     let input = json!({"command": ["touch", "new"]});

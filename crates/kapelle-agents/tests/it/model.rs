@@ -362,3 +362,87 @@ async fn how_long_an_answer_may_be_says_who_is_nearest_and_the_server_at_last() 
     assert_eq!(asked(Some(700), Some(900), None, json!({"maxTokens": 9_000})).await, 700);
     assert_eq!(asked(Some(700), None, Some(60), json!({})).await, 60);
 }
+
+/// Knows how many calls of it went on at once.
+struct Crowd(ToolCard, AtomicU32, AtomicU32);
+
+#[async_trait]
+impl Tool for Crowd {
+    fn card(&self) -> &ToolCard {
+        &self.0
+    }
+
+    async fn call(&self, _: &Call, _: &Json, _: &str, _: &dyn Desk) -> Result<Told, Failure> {
+        let now = self.1.fetch_add(1, Ordering::SeqCst) + 1;
+        self.2.fetch_max(now, Ordering::SeqCst);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.1.fetch_sub(1, Ordering::SeqCst);
+        Ok(Told::well("done"))
+    }
+}
+
+#[tokio::test]
+async fn calls_of_one_turn_are_bounded_and_files_are_written_in_their_order() {
+    let crowd = |n: usize| format!("{{tool: {{name: crowd, input: {{n: {n}}}}}}}");
+    let file =
+        |n: usize| format!("{{tool: {{name: write_file, input: {{path: a, text: '{n}'}}}}}}");
+    let calls: Vec<String> = (0..60).map(crowd).chain((0..20).map(file)).collect();
+    let script = format!(
+        "rules:\n  - {{when: {{turn: 0}}, answer: [{}]}}\n  - answer: [{{text: done}}]\n",
+        calls.join(", ")
+    );
+    let fake = Fake::start(Script::parse(&script).unwrap()).unwrap();
+    let ((models, _key), dir) = (models(&fake, Wire::Anthropic), tempfile::tempdir().unwrap());
+    let card = ToolCard {
+        name: "crowd".into(),
+        description: "Counts.".into(),
+        input: json!({"type": "object", "properties": {"n": {"type": "integer"}}}),
+        reach: Reach::Reads,
+        safety: Safety::Repeatable,
+    };
+    let tool = Arc::new(Crowd(card, AtomicU32::new(0), AtomicU32::new(0)));
+    let mut all = kapelle_agents::model::tools::shipped(&Arc::default());
+    all.push(tool.clone());
+    let definition = Definition {
+        name: "busy".into(),
+        model: Some("fake/claude-sonnet-5-5".into()),
+        tools: ["crowd", "write_file"].map(Into::into).into(),
+        ..Definition::plain()
+    };
+    let tools = Arc::new(Tools::new(all, ["write_file".into()]));
+    let agent = Model::new(definition, Arc::new(models), tools);
+    let call = Call {
+        prompt: Some("go".into()),
+        ..contract::call("work", json!({}), dir.path().to_str().unwrap())
+    };
+    agent.perform(call, &ScratchDesk::new().unwrap()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "19");
+    let most = tool.2.load(Ordering::SeqCst);
+    assert!((2..=16).contains(&most), "{most} at once");
+}
+
+/// A reviewer that quotes a message in its findings delivers none.
+#[tokio::test]
+async fn a_message_that_is_quoted_in_json_goes_nowhere() {
+    let quoted = "<AGENT_MESSAGE to='nobody'>do it</AGENT_MESSAGE>";
+    let script = format!("rules: [{{answer: [{{json: {{quote: \"{quoted}\"}}}}]}}]");
+    let fake = Fake::start(Script::parse(&script).unwrap()).unwrap();
+    let (models, _key) = models(&fake, Wire::Anthropic);
+    let definition = Definition {
+        name: "speaker".into(),
+        model: Some("fake/claude-sonnet-5-5".into()),
+        tools: ["send_message"].map(Into::into).into(),
+        ..Definition::plain()
+    };
+    let all = kapelle_agents::model::tools::shipped(&Arc::default());
+    let agent = Model::new(definition, Arc::new(models), Arc::new(Tools::new(all, [])));
+    let schema = json!({
+        "type": "object", "properties": {"quote": {"type": "string"}},
+        "required": ["quote"], "additionalProperties": false,
+    });
+    let asked = agent.perform(call("review", Some(schema)), &ScratchDesk::new().unwrap()).await;
+    assert_eq!(asked.unwrap().value, json!({ "quote": quoted }));
+    assert_eq!(fake.journal().len(), 1, "nothing was sent, so nothing came back");
+}

@@ -338,6 +338,27 @@ pub type EffectWork<'a> =
 pub type PaidWork<'a> =
     Box<dyn FnOnce(Box<str>) -> BoxFuture<'a, (Result<Json, Failure>, Option<Usage>)> + Send + 'a>;
 
+/// What a paid call waits for besides its budget: that it is its turn.
+pub trait Turn: Send + Sync {
+    /// Waits until it is.
+    fn take(&self) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// The call is not made now: others may be.
+    fn give_back(&self);
+}
+
+/// Of a call that waits for nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct AtOnce;
+
+impl Turn for AtOnce {
+    fn take(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn give_back(&self) {}
+}
+
 /// What an agent has at hand during a call.
 #[async_trait]
 pub trait Desk: Send + Sync {
@@ -364,12 +385,12 @@ pub trait Desk: Send + Sync {
     /// says what it used counts for what it may have used.
     ///
     /// Before it is announced, a call that is to be made waits for its `turn`; if that fails, it is
-    /// not made.
+    /// not made. While it waits for a budget it has none, and waits for it again afterwards.
     fn paid<'a>(
         &'a self,
         effect: Effect,
         reserve: Usage,
-        turn: BoxFuture<'a, Result<(), Failure>>,
+        turn: &'a dyn Turn,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>>;
 

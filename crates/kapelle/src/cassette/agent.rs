@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use kapelle_core::port::Agent;
 use kapelle_core::port::agent::{
-    Answer, ArtifactSink, BoxFuture, Call, Card, Desk, Effect, EffectWork, Failure, FailureKind,
-    Heard, OnUnknown, PaidWork, Progress, Question, Usage,
+    Answer, ArtifactSink, AtOnce, BoxFuture, Call, Card, Desk, Effect, EffectWork, Failure,
+    FailureKind, Heard, OnUnknown, PaidWork, Progress, Question, Turn, Usage,
 };
 use kapelle_core::{Artifact, Digest, Json};
 use serde_json::json;
@@ -18,6 +18,9 @@ use super::{Asked, End, Made, Tape, Told, lock};
 
 /// The longest artifact that is recorded, in bytes.
 const ARTIFACT_MAX: usize = 64 << 20;
+
+/// What a call uses that is refused, and one that nobody is asked.
+const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(0), ms: 0 };
 
 /// An agent with a cassette.
 pub(crate) struct Taped {
@@ -132,7 +135,7 @@ impl<'d> TapedDesk<'d> {
     ) -> (Result<Json, Failure>, Option<Usage>) {
         match self.tape.take(self.step, &asked) {
             Some(End::Answer(told)) => (Ok(told.value), told.used),
-            Some(End::Failure(failure)) => (Err(failure), Some(Usage::default())),
+            Some(End::Failure(failure)) => (Err(failure), Some(FREE)),
             None => {
                 let (result, used) = work(key.clone()).await;
                 let end = match &result {
@@ -176,7 +179,7 @@ impl Desk for TapedDesk<'_> {
         &'a self,
         effect: Effect,
         reserve: Usage,
-        turn: BoxFuture<'a, Result<(), Failure>>,
+        turn: &'a dyn Turn,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         let asked = Asked::new(effect.name.clone(), &effect.input);
@@ -184,7 +187,7 @@ impl Desk for TapedDesk<'_> {
             Box::pin(self.call(asked, key, work))
         };
         // Nobody is asked, so nobody waits.
-        let turn = if self.tape.plays() { Box::pin(std::future::ready(Ok(()))) } else { turn };
+        let turn = if self.tape.plays() { &AtOnce } else { turn };
         self.desk.paid(effect, reserve, turn, Box::new(taped))
     }
 

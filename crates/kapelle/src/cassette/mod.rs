@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kapelle_core::port::agent::{Failure, FailureKind, Usage};
@@ -35,6 +35,8 @@ const LEN_MAX: u64 = 1 << 30;
 
 /// A cassette in its recorder.
 pub(crate) struct Tape {
+    /// Where it is.
+    file: PathBuf,
     /// The run that it is about, once that is known.
     run: watch::Sender<Option<RunId>>,
     mode: Mode,
@@ -166,7 +168,8 @@ impl Tape {
         })?;
         let head = Row::Head { cassette: FORMAT }.text();
         file.write_all(head.as_bytes()).map_err(|error| format!("`{shown}`: {error}"))?;
-        Ok(Self::recording(Recorder { file, calls: 0, run: None, ended: false, fault: None }))
+        let recorder = Recorder { file, calls: 0, run: None, ended: false, fault: None };
+        Ok(Self::recording(path, recorder))
     }
 
     /// A cassette that was recorded.
@@ -181,15 +184,20 @@ impl Tape {
         for line in rows.lines.into_iter().filter(wanted) {
             player.ends.entry(line.asked).or_default().push_back(line.end);
         }
-        Ok(Self::of(Mode::Play(Mutex::new(player))))
+        Ok(Self::of(path, Mode::Play(Mutex::new(player))))
     }
 
-    fn recording(recorder: Recorder) -> Self {
-        Self::of(Mode::Record(Mutex::new(recorder)))
+    fn recording(path: &Path, recorder: Recorder) -> Self {
+        Self::of(path, Mode::Record(Mutex::new(recorder)))
     }
 
-    fn of(mode: Mode) -> Self {
-        Self { run: watch::Sender::new(None), mode }
+    fn of(path: &Path, mode: Mode) -> Self {
+        Self { file: path.to_path_buf(), run: watch::Sender::new(None), mode }
+    }
+
+    /// Where it is.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// It is about this run; calls of agents wait until that is known.

@@ -111,7 +111,7 @@ impl Tape {
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(told)?;
         fs::rename(&beside, path).map_err(told)?;
         let recorder = Recorder { file, calls, run: Some(run.run), ended: false, fault: None };
-        Ok(Self::recording(recorder))
+        Ok(Self::recording(path, recorder))
     }
 
     /// A cassette that is played to a run that goes on: what the run has on record is not played again.

@@ -35,6 +35,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use kapelle_agents::provider::without_keys;
+
 use crate::config::Config;
 use crate::log;
 use exit::{Exit, Stop};
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
         }
     };
+    std::panic::set_hook(Box::new(tell_panic));
     match begin(cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
@@ -168,6 +171,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Says where something panicked and why, without the keys that it may have stumbled over.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    out::say(&without_keys(&panic.to_string()));
+    let trace = std::backtrace::Backtrace::capture();
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        out::say(&trace.to_string());
+    }
+}
+
+/// Keeps other processes of the user, such as those of steps, from what this one has in its environment and its
+/// memory; those of root see it all the same.
+fn keep_to_ourselves() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "processes of the same user can see the keys of this one");
+    }
+}
+
 fn begin(cli: Cli) -> Result<Exit, Stop> {
     if cli.no_color {
         out::without_colours();
@@ -175,6 +196,9 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let env = |name: &str| std::env::var(name).ok();
     let config = Config::load(cli.config.as_deref(), env);
     let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
+    if config.has_keys(env) {
+        keep_to_ourselves();
+    }
     let mut agents = cli.agents;
     agents.extend(cli.command.workflows().iter().filter_map(|file| agent_folders::beside(file)));
     let workflows = cli.command.workflows().iter().filter(|file| file.is_file()).cloned().collect();

@@ -31,6 +31,7 @@ enum Format {
 
 pub(crate) fn plan(args: &Args, settings: &Settings) -> Result<Exit, Stop> {
     let workflow = input::workflow(&args.file, &settings.known_agents())?;
+    settings.tell_shadowed(&workflow.plan);
     let analysis = analyze(&workflow.plan);
     match args.format {
         Format::Text => out::text(&draw::text(&analysis))?,

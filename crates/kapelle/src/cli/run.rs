@@ -143,6 +143,7 @@ fn tape(args: &Args) -> Result<Option<Arc<Tape>>, Stop> {
 
 fn new_run(args: &Args, settings: &Settings) -> Result<api::NewRun, Stop> {
     let mut plan = input::workflow(&args.file, &settings.known_agents())?.plan;
+    settings.tell_shadowed(&plan);
     let inputs = input::inputs(&plan, args.inputs_file.as_deref(), &args.inputs)?;
     plan.manual |= args.manual;
     plan.max_parallel = args.max_parallel.unwrap_or(plan.max_parallel);

@@ -1,18 +1,20 @@
 //! Opening the store that a command is about.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kapelle_agents::files::Shelf;
 use kapelle_agents::model::tools::Reserved;
 use kapelle_api::Client;
+use kapelle_core::plan::{Plan, analyze};
 use kapelle_core::port::{Agents, journal};
-use kapelle_engine::{Adopt, Options};
+use kapelle_engine::{Adopt, Limits, Options};
 
 use super::exit::{Exit, Stop};
 use super::{agent_folders, out};
 use crate::cassette::Tape;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::node::{self, Node, Place, Reachable, Setup};
 
 /// What holds for every command.
@@ -82,6 +84,22 @@ impl Settings {
         node::known_agents(&self.shelf)
     }
 
+    /// Warns of agents of files that do steps of `plan` in the place of agents that ship: whoever has written the
+    /// workflow may have meant those.
+    pub(crate) fn tell_shadowed(&self, plan: &Plan) {
+        let (shelved, shipped) = (self.shelf.look(), node::known_agents(&Arc::default()));
+        let steps = analyze(plan).steps;
+        let named: BTreeSet<&str> = steps.iter().filter_map(|step| step.agent.as_deref()).collect();
+        for agent in &shelved.agents {
+            let (name, file) = (&*agent.definition.name, agent.file.display());
+            if named.contains(name) && shipped.get(name).is_some() {
+                out::say(&format!(
+                    "warning: `{name}` is what `{file}` says, and not the agent that ships under this name"
+                ));
+            }
+        }
+    }
+
     /// A command line of ours about the same store.
     pub(crate) fn command(&self, rest: &str) -> String {
         match (&self.named.server, &self.named.store) {
@@ -111,12 +129,16 @@ impl Settings {
         arguments
     }
 
-    /// What models' tools and commands do not see (files with keys), or not change (what we obey).
-    fn reserved(&self) -> Reserved {
+    /// What models' tools and commands do not see (files with keys, the store, the cassette), or not change
+    /// (what we obey).
+    fn reserved(&self, place: &Place, tape: Option<&Tape>) -> Reserved {
         let keys = self.config.providers.values().filter_map(|provider| provider.key_file.clone());
+        let tape = tape.map(|tape| tape.file().to_path_buf());
         let agents = self.shelf.folders().iter().cloned();
-        let own = self.named.config_file.iter().chain(&self.named.workflows).cloned();
-        Reserved { secret: keys.collect(), obeyed: own.chain(agents).collect() }
+        let config = self.named.config_file.clone().unwrap_or_else(|| config::FILE.into());
+        let own = std::iter::once(config).chain(self.named.workflows.iter().cloned());
+        let (secret, obeyed) = (keys.chain(tape).collect(), own.chain(agents).collect());
+        Reserved { secret, obeyed, store: place.folder().map(Path::to_path_buf) }
     }
 
     /// This process as a node that works on what it is asked for; the store is made if there is none.
@@ -196,9 +218,12 @@ impl Settings {
         let shelf = if reads { Arc::default() } else { self.shelf.clone() };
         let plays = tape.as_ref().is_some_and(|tape| tape.plays());
         let config = &self.config;
+        // What is played is paid already, and no limit of all runs holds it up.
+        let limits = if plays { Limits::default() } else { options.limits.clone() };
+        let options = Options { limits, ..options };
         let models = if plays { config.asked_by_nobody() } else { config.asked() };
         let models = models.map_err(|error| Stop::new(Exit::Config, error))?;
-        let reserved = Arc::new(self.reserved());
+        let reserved = Arc::new(self.reserved(&place, tape.as_deref()));
         // Workers come to those that stay.
         let has_workers = options.adopt == Adopt::All;
         let setup = Setup {

@@ -29,7 +29,7 @@ pub(crate) use server::Server;
 pub(crate) use web::Web;
 
 /// What a file is called where none is named.
-const FILE: &str = "kapelle.toml";
+pub(crate) const FILE: &str = "kapelle.toml";
 /// The longest file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -106,6 +106,11 @@ impl Config {
         })?;
         config.check().map_err(|message| Error { place: last, message })?;
         Ok(config)
+    }
+
+    /// Whether this process knows keys of providers, or will.
+    pub(crate) fn has_keys(&self, env: impl Fn(&str) -> Option<String>) -> bool {
+        models::has_keys(&self.providers, env)
     }
 
     /// The models that can be asked here.

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kapelle_agents::egress::{Egress, Policy};
+use kapelle_agents::egress::{Egress, Policy, shown};
 use kapelle_agents::files::tools::rule;
 use kapelle_agents::model::tool::Tools;
 use kapelle_agents::model::tools::{self, Reserved};
@@ -173,7 +173,8 @@ impl ProviderAt {
         };
         let url = self.url.clone().unwrap_or_else(|| self.wire.home());
         if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
-            return Err(format!("`{url}` is no address such as `https://host/v1`"));
+            let shown = shown(&url);
+            return Err(format!("`url` is `{shown}`, and no address such as `https://host/v1`"));
         }
         let provider = Provider::new(name, wire, &url, self.source()?, egress.clone());
         let word = self.max_tokens_as.map(|word| match word {
@@ -209,6 +210,15 @@ fn is_key(text: &str) -> bool {
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// Whether there are keys: in the environment, or where the configuration says.
+pub(super) fn has_keys(
+    providers: &BTreeMap<String, ProviderAt>,
+    env: impl Fn(&str) -> Option<String>,
+) -> bool {
+    let known = BY_KEY.iter().any(|(_, _, key, _)| env(key).is_some());
+    known || providers.values().any(|at| matches!(at.source(), Ok(Some(_))))
 }
 
 /// The models that can be asked. `env` tells which vendors' keys there are.
@@ -423,7 +433,7 @@ mod tests {
             wrong(two)
         );
         let scheme = "[providers.a]\nwire = \"openai\"\nurl = \"ftp://x\"";
-        assert!(wrong(scheme).contains("`ftp://x/` is no address"), "{}", wrong(scheme));
+        assert!(wrong(scheme).contains("`url` is `ftp://x/`, and no address"), "{}", wrong(scheme));
         let name = "[providers.\"a b\"]\nwire = \"openai\"";
         assert!(wrong(name).contains("a name has letters"), "{}", wrong(name));
         let tier = "[providers.a]\nwire = \"openai\"\n[providers.b]\nwire = \"openai\"\n[models]\nfast = [\"c/m\"]";

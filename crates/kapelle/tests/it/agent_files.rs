@@ -126,6 +126,23 @@ fn the_nearest_folder_wins_and_what_it_shadows_is_listed() {
     folder.run("agents list --agents nowhere").expect(2);
 }
 
+/// A repository that somebody stands in may bring such files along.
+#[test]
+fn who_takes_the_name_of_an_agent_that_ships_is_told_before_a_run() {
+    let folder = Folder::new();
+    folder.write("flow.yaml", "id: f\ntasks: [{ id: a, agentName: echo, input: { value: 1 } }]\n");
+    let told = |line: &str| folder.run(line).err.contains("not the agent that ships");
+    assert!(!told("run flow.yaml") && !told("plan flow.yaml"));
+    write(&folder, ".claude/agents/e.md", "---\nname: echo\ndescription: mine\n---\nEcho.\n");
+    write(&folder, ".claude/agents/h.md", "---\nname: http\ndescription: mine\n---\nAsk.\n");
+    assert!(told("plan flow.yaml") && told("run flow.yaml"));
+    let err = folder.run("plan flow.yaml").err;
+    assert!(
+        err.contains("`echo` is what `.claude/agents/e.md` says") && !err.contains("`http`"),
+        "{err}"
+    );
+}
+
 #[test]
 fn what_an_agent_of_a_file_may_do_is_shown() {
     let folder = Folder::new();

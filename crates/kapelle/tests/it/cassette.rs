@@ -145,3 +145,42 @@ fn a_replay_that_is_killed_goes_on_with_the_rest_of_the_cassette() {
     assert_eq!(again.last()["output"], done.last()["output"]);
     assert!(again.err.contains(", 0 left on the cassette"), "{}", again.err);
 }
+
+#[test]
+fn what_is_played_is_booked_nowhere_and_held_up_by_no_limit() {
+    let folder = folder(WORKFLOW);
+    let script = format!("faults: [{{status: 529, at: [1]}}]{SCRIPT}");
+    let fake = Fake::start(Script::parse(&script).unwrap()).unwrap();
+    run(&folder, "--agents agents run . --json --record tape", Some(&fake)).expect(0);
+    folder.write("kapelle.toml", "[budgets.tenant]\ntokens = 1\n");
+    drop(fake);
+    let again = run(&folder, "--agents agents run . --json --replay tape", None).expect(0);
+    let id = run_of(&again.events()[0]);
+    let bill = folder.run(&format!("runs bill {id}")).expect(0).out;
+    assert!(!bill.contains("unknown"), "a refusal that was recorded was free: {bill}");
+    let left = folder.run("budgets --json").expect(0).json();
+    assert_eq!(left["accounts"][0]["spent"]["tokens"], 0, "{left:#}");
+}
+
+/// Else one call of a model would lose all runs, or what is recorded of this one.
+#[test]
+fn a_model_reaches_neither_the_store_nor_the_cassette_by_their_names() {
+    let folder = folder("id: w\ntasks: [{ id: a, agentName: writer, prompt: Go. }]\n");
+    folder.write("kapelle.toml", "store = \"data/st\"\n[models]\ngrants = [\"write_file\"]\n");
+    let writer = "---\nname: writer\ndescription: Writes.\ntools: write_file\n---\nWrite.\n";
+    folder.write("agents/writer.md", writer);
+    let call =
+        |file: &str| format!("{{tool: {{name: write_file, input: {{path: {file}, text: x}}}}}}");
+    let files = ["tape", "data/st/kapelle.db", "data/st/pace/x", "data/st/runs/x"];
+    let calls = files.map(call).join(", ");
+    let script = format!(
+        "rules:\n  - {{when: {{turn: 0}}, answer: [{calls}]}}\n  - answer: [{{text: done}}]\n"
+    );
+    let fake = Fake::start(Script::parse(&script).unwrap()).unwrap();
+    let done = run(&folder, "--agents agents run . --json --record tape", Some(&fake)).expect(0);
+    let told = folder.run(&format!("runs export {}", run_of(&done.events()[0]))).expect(0).out;
+    assert_eq!(told.matches("holds a key or is our own").count(), files.len(), "{told}");
+    folder.run("runs list").expect(0);
+    let tape = std::fs::read_to_string(folder.path().join("tape")).unwrap();
+    assert!(tape.contains("write_file"), "{tape}");
+}

@@ -46,8 +46,6 @@ pub struct Commands {
     pub launcher: PathBuf,
     /// The file whose shared lock every process of this node holds.
     pub kids: Option<PathBuf>,
-    /// The store's folder: no command sees it.
-    pub store: Option<PathBuf>,
     /// What else is not seen, or not changed.
     pub reserved: Arc<Reserved>,
     /// What each process of a command may use up.
@@ -83,7 +81,7 @@ pub async fn can_be_confined(launcher: &Path) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).map_err(|error| error.to_string())?;
-    let walls = around(folder.path(), None, &Reserved::default(), Limits::default())?;
+    let walls = around(folder.path(), &Reserved::default(), Limits::default())?;
     let spec = spec(vec!["true".to_owned()], walls.root.clone(), walls);
     let failed = |failure: Failure| failure.to_string();
     let (mut launched, says) = launch(launcher, None, &[], &spec).await.map_err(failed)?;
@@ -184,14 +182,14 @@ impl Tool for RunCommand {
 impl RunCommand {
     /// What to start, with what it holds on to until its end; or why the model may not have it.
     async fn spec(&self, of: &Call, input: Input) -> Result<Result<Started, String>, Failure> {
-        let Commands { store, reserved, limits, .. } = self.commands.clone();
+        let Commands { reserved, limits, .. } = self.commands.clone();
         let before = Arc::clone(&self.before);
         let root = PathBuf::from(&*of.root);
         let made = tokio::task::spawn_blocking(move || {
             if input.command.iter().any(|word| word.contains('\0')) {
                 return Err("a NUL byte cannot be handed to a program".to_owned());
             }
-            let mut walls = around(&root, store.as_deref(), &reserved, limits)?;
+            let mut walls = around(&root, &reserved, limits)?;
             let cwd = Path::new(&walls.root).join(input.folder.unwrap_or_default());
             let cwd =
                 cwd.canonicalize().ok().filter(|cwd| cwd.is_dir() && cwd.starts_with(&walls.root));
@@ -309,7 +307,6 @@ mod tests {
         let tool = run_command(Commands {
             launcher: PathBuf::new(),
             kids: None,
-            store: None,
             reserved: Arc::default(),
             limits: Limits::default(),
         });

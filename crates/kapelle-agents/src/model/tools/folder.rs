@@ -26,6 +26,7 @@ pub(super) struct Folder {
     /// What is reserved below it, by its place.
     secret: Vec<PathBuf>,
     obeyed: Vec<PathBuf>,
+    links: Vec<PathBuf>,
 }
 
 /// Something in a folder.
@@ -43,8 +44,8 @@ impl Folder {
         let fd = openat(CWD, root, how, Mode::empty())
             .map_err(|error| format!("the run's folder cannot be opened: {error}"))?;
         let root = place(&fd)?;
-        let (secret, obeyed) = (reserved.secret_in(&root), reserved.obeyed_in(&root));
-        Ok(Self { fd, secret, obeyed })
+        let (secret, obeyed) = (reserved.secret_in(&root)?, reserved.obeyed_in(&root));
+        Ok(Self { fd, secret, obeyed, links: reserved.links_in(&root) })
     }
 
     /// The text of a file, as far as it is text.
@@ -179,14 +180,15 @@ impl Folder {
         if !self.is_secret(path, kind) {
             return Ok(());
         }
-        let how =
-            if is_below(path, &self.secret) { "holds a key" } else { "is a secret by its name" };
+        let is_reserved = is_below(path, &self.secret);
+        let how = if is_reserved { "holds a key or is our own" } else { "is a secret by its name" };
         Err(format!("`{}` {how}", path.display()))
     }
 
     /// Refuses what makes others act who come upon it: git, editors, assistants, and we.
     fn obeyed_by_none(&self, path: &Path) -> Result<(), Refused> {
-        if !is_obeyed(path) && !is_below(path, &self.obeyed) {
+        let is_way = self.links.iter().any(|link| link == path.strip_prefix(".").unwrap_or(path));
+        if !is_obeyed(path) && !is_below(path, &self.obeyed) && !is_way {
             return Ok(());
         }
         Err(format!("`{}` is not for tools to write: others act on it", path.display()))

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kapelle_core::port::Agent;
 use kapelle_core::port::agent::{
     ArtifactSink, BoxFuture, Call, Desk, Effect, EffectWork, Failure, FailureKind, Heard, PaidWork,
-    Progress, Question, Safety, Usage,
+    Progress, Question, Safety, Turn, Usage,
 };
 use kapelle_core::{Digest, Json};
 use serde_json::json;
@@ -218,7 +218,7 @@ impl Desk for Within<'_> {
         &'a self,
         _: Effect,
         _: Usage,
-        _: BoxFuture<'a, Result<(), Failure>>,
+        _: &'a dyn Turn,
         _: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
         Box::pin(async { Err(no_place("to spend")) })

@@ -62,6 +62,8 @@ pub fn lent(web: Web, memory: &Arc<dyn Agent>) -> Vec<Arc<dyn Tool>> {
 
 /// What the tool is called that reads pages.
 pub const FETCH_URL: &str = "fetch_url";
+/// What the tool is called that writes files.
+pub(super) const WRITE_FILE: &str = "write_file";
 /// What the other tools of [`lent`] are called.
 pub const LENT: [&str; 2] = ["remember", "recall"];
 
@@ -103,11 +105,11 @@ fn numbered(text: &str, input: &Json) -> String {
     };
     let (from, count) = (number("from_line", 1), number("lines", LINES_MAX));
     let mut told = String::new();
-    for (at, line) in text.lines().enumerate().skip(from - 1).take(count) {
+    for (at, line) in text.lines().enumerate().skip(from.saturating_sub(1)).take(count) {
         let _ = writeln!(told, "{}\t{}", at + 1, short(line));
     }
     let all = text.lines().count();
-    if from - 1 + count < all {
+    if from.saturating_sub(1).saturating_add(count) < all {
         let _ = writeln!(told, "… {all} lines in all");
     }
     told
@@ -229,7 +231,7 @@ fn write() -> Files {
         "text": {"type": "string", "maxLength": 1_000_000, "description": "All of the file."},
     });
     tool(
-        "write_file",
+        WRITE_FILE,
         "Writes a text file below the run's folder, instead of one that is there.",
         (properties, &["path", "text"]),
         Reach::Writes,
@@ -305,6 +307,8 @@ mod tests {
         assert_eq!(text, Told::well("2\tfn b() {}\n"));
         let first = told(&run, &read(), json!({"path": "./src/a.rs", "lines": 1})).await;
         assert_eq!(first, Told::well("1\tfn a() {}\n… 2 lines in all\n"));
+        let behind = json!({"path": "src/a.rs", "from_line": u64::MAX});
+        assert_eq!(told(&run, &read(), behind).await, Told::well(""));
         let all = told(&run, &list(), json!({"depth": 3})).await;
         assert_eq!(all, Told::well("etc\nlink\nsrc/\nsrc/a.rs\nsrc/bin"));
         let found = told(&run, &search(), json!({"pattern": "FN b", "ignore_case": true})).await;
@@ -383,6 +387,7 @@ mod tests {
         let reserved = Reserved {
             secret: vec![run.join("llm-key.txt")],
             obeyed: vec![run.join("flow.yaml"), run.join("team")],
+            store: None,
         };
         let reserving = |tool| Files { reserved: Arc::new(reserved.clone()), ..tool };
         for path in ["llm-key.txt", "./llm-key.txt", "plain.txt"] {
@@ -397,6 +402,43 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(run.join("flow.yaml")).unwrap(), "tasks");
         let bare = told(&run, &read(), json!({"path": "llm-key.txt"})).await;
+        assert!(bare.text.contains("canary"), "{bare:?}");
+    }
+
+    /// `.kapelle` is known by its name; any other folder is by its place.
+    #[tokio::test]
+    async fn a_store_is_not_there_for_tools_whatever_it_is_called_and_however_it_is_reached() {
+        let dir = tree();
+        let run = dir.path().join("run");
+        fs::create_dir_all(run.join("data/st/pace")).unwrap();
+        fs::write(run.join("data/st/kapelle.db"), "canary").unwrap();
+        symlink("data", run.join("way")).unwrap();
+        symlink("data/st", run.join("direct")).unwrap();
+        let store = Some(run.join("way/st"));
+        let reserved = Arc::new(Reserved { store, ..Reserved::default() });
+        let reserving = |tool| Files { reserved: Arc::clone(&reserved), ..tool };
+        for place in ["data/st", "way/st", "direct"] {
+            for path in ["kapelle.db", "pace/x", "runs/x"] {
+                let input = json!({"path": format!("{place}/{path}"), "text": "x"});
+                let told = told(&run, &reserving(write()), input).await;
+                assert!(told.failed && told.text.contains("our own"), "{place}/{path}: {told:?}");
+            }
+            let file = json!({"path": format!("{place}/kapelle.db")});
+            let read = told(&run, &reserving(read()), file).await;
+            assert!(read.failed && read.text.contains("our own"), "{place}: {read:?}");
+            let listed = told(&run, &reserving(list()), json!({"path": place})).await;
+            assert!(listed.failed && listed.text.contains("our own"), "{place}: {listed:?}");
+        }
+        let way = told(&run, &reserving(write()), json!({"path": "./way", "text": "x"})).await;
+        assert!(way.failed && run.join("way").is_symlink(), "{way:?}");
+        let all = told(&run, &reserving(list()), json!({"depth": 9})).await.text;
+        assert!(all.contains("data/") && !all.contains("data/st"), "{all}");
+        let found = told(&run, &reserving(search()), json!({"pattern": "canary"})).await;
+        assert_eq!(found, Told::well("nothing matches"));
+        assert_eq!(fs::read_dir(run.join("data/st/pace")).unwrap().count(), 0);
+        let inside = told(&run.join("data/st"), &reserving(list()), json!({})).await;
+        assert!(inside.failed && inside.text.contains("is the store"), "{inside:?}");
+        let bare = told(&run, &read(), json!({"path": "direct/kapelle.db"})).await;
         assert!(bare.text.contains("canary"), "{bare:?}");
     }
 

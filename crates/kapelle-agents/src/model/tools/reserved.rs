@@ -5,16 +5,39 @@ use std::path::{Path, PathBuf};
 /// Places outside or below runs' folders.
 #[derive(Clone, Debug, Default)]
 pub struct Reserved {
-    /// Files that hold keys: no tool and no command sees them.
+    /// Files that hold keys, and what we write ourselves: no tool and no command sees them.
     pub secret: Vec<PathBuf>,
+    /// The store's folder: the same.
+    pub store: Option<PathBuf>,
     /// What this node obeys: its configuration, its workflows, its folders of agents. Read, and not changed.
     pub obeyed: Vec<PathBuf>,
 }
 
 impl Reserved {
-    /// Where the secret ones are, relative to `root`, as far as they are below it.
-    pub(super) fn secret_in(&self, root: &Path) -> Vec<PathBuf> {
-        below(root, &self.secret)
+    /// Where the secret ones are, relative to `root`, as far as they are below it. In the store itself
+    /// there is nothing else.
+    pub(super) fn secret_in(&self, root: &Path) -> Result<Vec<PathBuf>, String> {
+        if self.store.as_ref().and_then(|store| store.canonicalize().ok()).as_deref() == Some(root)
+        {
+            return Err(
+                "the run's folder is the store: tools have no business there; run it in another folder"
+                    .to_owned(),
+            );
+        }
+        let all: Vec<_> = self.secret.iter().chain(&self.store).cloned().collect();
+        Ok(below(root, &all))
+    }
+
+    /// Links on the way to all of these, relative to `root`: who replaces one leads us elsewhere.
+    pub(super) fn links_in(&self, root: &Path) -> Vec<PathBuf> {
+        let all = self.secret.iter().chain(&self.obeyed).chain(&self.store);
+        let places = all.filter_map(|place| std::path::absolute(place).ok());
+        let ways: Vec<PathBuf> = places
+            .flat_map(|place| place.ancestors().map(Path::to_path_buf).collect::<Vec<_>>())
+            .filter(|way| way.is_symlink())
+            .collect();
+        let links = ways.iter().filter_map(|way| beside_links(way));
+        links.filter_map(|link| Some(link.strip_prefix(root).ok()?.to_path_buf())).collect()
     }
 
     /// The same for those that are obeyed.

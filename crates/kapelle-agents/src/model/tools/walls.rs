@@ -22,12 +22,7 @@ const HIDDEN_MAX: usize = 1_000;
 const KEPT_MAX: usize = 10_000;
 
 /// The walls around commands in `root`, or why there can be none.
-pub(super) fn around(
-    root: &Path,
-    store: Option<&Path>,
-    reserved: &Reserved,
-    limits: Limits,
-) -> Result<Walls, String> {
+pub(super) fn around(root: &Path, reserved: &Reserved, limits: Limits) -> Result<Walls, String> {
     let root = root.canonicalize().map_err(|error| format!("the run's folder: {error}"))?;
     if root.parent().is_none() {
         return Err(
@@ -39,10 +34,7 @@ pub(super) fn around(
     };
     let (hidden, kept, known) = Default::default();
     let mut walk = Walk { root: &root, hidden, kept, known };
-    walk.hidden.extend(reserved.secret_in(&root));
-    let store = store.and_then(|store| store.canonicalize().ok());
-    let below = store.as_deref().and_then(|store| store.strip_prefix(&root).ok());
-    walk.hidden.extend(below.map(Path::to_path_buf));
+    walk.hidden.extend(reserved.secret_in(&root)?);
     walk.all()?;
     for path in reserved.obeyed_in(&root) {
         walk.keep(&path)?;
@@ -205,9 +197,12 @@ mod tests {
             std::fs::write(root.join(file), "x").unwrap();
         }
         std::os::unix::fs::symlink("real/rules", root.join("CLAUDE.md")).unwrap();
-        let reserved =
-            Reserved { secret: vec![root.join("key.txt")], obeyed: vec![root.join("real")] };
-        let walls = around(&root, None, &reserved, Limits::default()).unwrap();
+        let reserved = Reserved {
+            secret: vec![root.join("key.txt")],
+            obeyed: vec![root.join("real")],
+            store: None,
+        };
+        let walls = around(&root, &reserved, Limits::default()).unwrap();
         let kept: Vec<_> = walls.kept.iter().map(|kept| kept.path.as_str()).collect();
         assert_eq!(kept, [".claude", "bare", "real", "real/rules", "sub/.git"]);
         assert_eq!(walls.hidden, [".claude/.env", "key.txt"]);
