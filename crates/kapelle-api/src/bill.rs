@@ -57,18 +57,25 @@ pub struct Spending {
 }
 
 /// Tokens, money and time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Amount {
     /// Tokens, read and written.
     pub tokens: u64,
-    /// Nano-dollars (10⁻⁹ US dollars), as far as prices are known.
-    pub nano_usd: i64,
+    /// Nano-dollars (10⁻⁹ US dollars), as far as prices are known; null where none is.
+    pub nano_usd: Option<i64>,
     /// Calls whose price nobody knows: they are not in `nano_usd`.
     pub unpriced_calls: u32,
     /// Milliseconds that calls took.
     #[serde(default, skip_serializing_if = "crate::is_zero")]
     pub time_ms: u64,
+}
+
+/// Nothing, which costs nothing.
+impl Default for Amount {
+    fn default() -> Self {
+        Self { tokens: 0, nano_usd: Some(0), unpriced_calls: 0, time_ms: 0 }
+    }
 }
 
 /// What a step has cost.
@@ -100,8 +107,8 @@ pub struct ModelSpending {
     /// By what.
     #[serde(flatten)]
     pub asked: Asked,
-    /// Nano-dollars, as far as prices are known.
-    pub nano_usd: i64,
+    /// Nano-dollars, as far as prices are known; null where none is.
+    pub nano_usd: Option<i64>,
     /// Calls whose price nobody knows.
     pub unpriced_calls: u64,
 }

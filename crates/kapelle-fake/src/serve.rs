@@ -68,11 +68,12 @@ impl Fake {
     pub fn start_with(script: Script, options: Options) -> io::Result<Self> {
         let journal = Journal::new(options.journal.as_deref())?;
         let shared = Arc::new(Shared::new(script, journal, options.clock));
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).thread_name("fake").enable_all().build()?;
+        // Before there is a runtime: one is not dropped where another one waits for it.
         let listener = std::net::TcpListener::bind(options.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).thread_name("fake").enable_all().build()?;
         let router = Router::new().fallback(handle).with_state(shared.clone());
         let entered = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;

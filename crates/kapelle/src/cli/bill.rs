@@ -3,7 +3,7 @@
 use kapelle_api::{self as api, Client};
 
 use super::exit::{Exit, Stop};
-use super::out::{self, duration};
+use super::out::{self, counted, duration};
 use super::runs::RunRef;
 use super::session::{Settings, with_reader};
 pub(crate) use crate::server::bill::dollars;
@@ -68,11 +68,8 @@ fn open(of: &api::Spending) -> impl Iterator<Item = (&'static str, &api::Amount)
 }
 
 fn model(of: &api::ModelSpending) -> String {
-    let unpriced = match of.unpriced_calls {
-        0 => String::new(),
-        n => format!(" and {n} calls of unknown price"),
-    };
-    format!("{}: {}{unpriced}: {}", of.model, dollars(of.nano_usd), asked(&of.asked))
+    let price = price(of.nano_usd, of.unpriced_calls);
+    format!("{}: {price}: {}", of.model, asked(&of.asked))
 }
 
 /// Calls of models, and what they read and wrote.
@@ -133,12 +130,20 @@ pub(crate) fn limit(of: &api::Limit) -> String {
 
 /// Tokens, money and the time of the calls, with what is not known.
 pub(crate) fn amount(of: &api::Amount) -> String {
-    let mut text = format!("{} tokens, {}", of.tokens, dollars(of.nano_usd));
+    let price = price(of.nano_usd, of.unpriced_calls.into());
+    let mut text = format!("{} tokens, {price}", of.tokens);
     if of.time_ms > 0 {
         text = format!("{text}, {} of calls", duration(of.time_ms));
     }
-    if of.unpriced_calls > 0 {
-        text = format!("{text} and {} calls of unknown price", of.unpriced_calls);
-    }
     text
+}
+
+/// Money, with what is not known of it.
+fn price(nano_usd: Option<i64>, unpriced: u64) -> String {
+    let calls = counted(unpriced, "call");
+    match nano_usd {
+        Some(nanos) if unpriced == 0 => dollars(nanos),
+        Some(nanos) => format!("{} and {calls} of unknown price", dollars(nanos)),
+        None => format!("{calls} of unknown price"),
+    }
 }

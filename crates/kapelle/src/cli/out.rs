@@ -96,10 +96,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Rows as columns, each as wide as its widest cell; the first row is the head.
+/// Rows as columns, each as wide as its widest cell; the first row is the head. One with fewer cells is a remark
+/// to the row before, and goes over the columns.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let whole = || rows.iter().filter(|row| row.len() >= columns);
+    let width = |column: usize| whole().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();
     for row in rows {

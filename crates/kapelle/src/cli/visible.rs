@@ -15,10 +15,17 @@ pub(crate) fn visible(text: &str) -> String {
             '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => skip_string(&mut rest),
             '\n' | '\t' => seen.push(c),
             c if c.is_control() => seen.push(' '),
+            // What turns the order of letters around has a name pass for another one.
+            c if turns(c) => seen.extend(c.escape_unicode()),
             c => seen.push(c),
         }
     }
     seen
+}
+
+/// Whether it steers in which direction a text is shown.
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What follows an escape character.
@@ -71,6 +78,8 @@ mod tests {
             ("cut \u{1b}", "cut "),
             ("\u{1b}日本\u{1b}[宽", "日本宽"),
             ("a\u{0}b\rc\td", "a b c\td"),
+            ("gpj\u{202e}exe.", "gpj\\u{202e}exe."),
+            ("\u{2066}a\u{2069} שלום", "\\u{2066}a\\u{2069} שלום"),
         ] {
             assert_eq!(visible(text), seen, "{text:?}");
         }

@@ -116,7 +116,8 @@ fn cost(ledger: &Ledger) -> api::Spending {
 /// A sum as people are told of it.
 pub(crate) fn amount(sum: &Sum) -> api::Amount {
     let Sum { tokens, nanos, unpriced, ms } = *sum;
-    api::Amount { tokens, nano_usd: nanos, unpriced_calls: unpriced, time_ms: ms }
+    let nano_usd = (unpriced == 0 || nanos != 0).then_some(nanos);
+    api::Amount { tokens, nano_usd, unpriced_calls: unpriced, time_ms: ms }
 }
 
 fn millis(span: Duration) -> u64 {
@@ -163,7 +164,7 @@ fn add_to_model(models: &mut BTreeMap<String, api::ModelSpending>, call: &api::M
     of.model.clone_from(&call.model);
     add(&mut of.asked, call);
     match call.nano_usd {
-        Some(nanos) => of.nano_usd += nanos,
+        Some(nanos) => of.nano_usd = Some(of.nano_usd.unwrap_or(0) + nanos),
         None => of.unpriced_calls += 1,
     }
 }

@@ -192,3 +192,15 @@ fn a_run_out_of_time_pauses_and_goes_on_with_more() {
     let bill = folder.run(&format!("runs bill {id}")).expect(0).out;
     assert!(bill.contains("1h") && bill.contains("active"), "{bill}");
 }
+
+#[test]
+fn why_advises_more_of_what_is_limited() {
+    let (folder, fake) = (Folder::new(), long());
+    let workflow = "id: dear\nconfig: { budget: { usd: 0.000001 } }\n\
+        tasks: [{ id: a, agentName: model, prompt: go }]\n";
+    folder.write("workflow.yaml", workflow);
+    let id = run_of(&run(&folder, &fake, "run . --json").expect(5).events()[0]);
+    let why = folder.run(&format!("why {id}")).expect(0).out;
+    assert!(why.contains(&format!("kapelle runs budget {id} --usd X")), "{why}");
+    assert!(!why.contains(&format!("runs budget {id} --tokens")), "{why}");
+}

@@ -61,3 +61,24 @@ fn five_reviewers_look_at_a_change_and_one_sums_up() {
     let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
     assert_eq!(bill["models"].as_array().unwrap().len(), 3, "one for each tier: {bill:#}");
 }
+
+/// Pipes hide that git fails: five reviewers would be paid to look at nothing.
+#[test]
+fn what_git_cannot_tell_is_said_before_anybody_is_paid() {
+    let (outside, one, fake) = (Folder::new(), repository(), fake());
+    let example = example();
+    let run = |folder: &Folder, range: &str| {
+        let input = format!("range={range}");
+        let words = ["run", example.to_str().unwrap(), "--input", &input];
+        let done = start(folder, &fake, &words).finish().expect(1);
+        serde_json::to_string(&done.events()).unwrap()
+    };
+    let told = run(&outside, "HEAD~1..HEAD");
+    assert!(told.contains("not a git repository"), "{told}");
+    // As in a repository of one commit.
+    let told = run(&one, "HEAD~2..HEAD");
+    assert!(told.contains("git knows no HEAD~2..HEAD"), "{told}");
+    let told = run(&one, "HEAD..HEAD");
+    assert!(told.contains("there is no change in HEAD..HEAD"), "{told}");
+    assert_eq!(fake.journal().len(), 0, "{:?}", fake.counts());
+}

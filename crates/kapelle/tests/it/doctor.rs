@@ -40,6 +40,16 @@ fn problems(report: &Json) -> Vec<String> {
 }
 
 #[test]
+fn doctor_names_the_configuration_that_is_read() {
+    let folder = Folder::new();
+    let config =
+        || folder.run("doctor").out.lines().find(|l| l.contains("config")).unwrap().to_owned();
+    assert!(config().contains("none: everything is as it comes"), "{}", config());
+    folder.write("kapelle.toml", "");
+    assert!(config().contains("`kapelle.toml` was read"), "{}", config());
+}
+
+#[test]
 fn a_whole_store_is_whole_also_while_it_is_worked_on() {
     let folder = Folder::new();
     let none = folder.run("doctor --verify").expect(6);

@@ -37,6 +37,18 @@ fn it_serves_a_script_and_writes_a_journal_until_it_is_told_to_stop() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let line = format!("dev fake-model --listen {}", taken.local_addr().unwrap());
+    let refused = Folder::new().run(&line).expect(2);
+    assert!(
+        refused.err.contains("the fake cannot serve: Address already in use"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
 fn one_command_runs_an_example_against_it() {
     let folder = Folder::new();
     folder.write("script.yaml", "rules: [{answer: [{text: made up}]}]");

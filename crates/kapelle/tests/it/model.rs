@@ -189,6 +189,92 @@ fn a_call_that_is_not_to_be_made_yet_costs_nothing_and_counts_for_no_attempt() {
     assert!(why.contains("nothing is asked yet"), "{why}");
 }
 
+/// Calls that wait for a budget have no leave to be made: a wait that the provider asks for meanwhile is kept.
+#[test]
+fn a_wait_is_kept_by_calls_that_waited_for_their_budget() {
+    let (folder, fake) = (
+        Folder::new(),
+        start(
+            "limits: {requests: {per_minute: 30, burst: 1}, silent: true}\ndelivery: {latency_ms: 700}",
+        ),
+    );
+    let workflow = branches(5).replace("tokens: 50000", "tokens: 24000");
+    folder.write("workflow.yaml", &workflow.replace("prompt:", "retry: {maxAttempts: 6}, prompt:"));
+    let done = run(&folder, &fake, "run . --json").expect(0);
+    assert_eq!(done.last()["output"], 5);
+    let early: Vec<_> = fake.journal().iter().filter_map(|entry| entry.early).collect();
+    assert!(early.iter().all(|early| early.since_ms < 400), "{early:?}");
+    assert!(fake.journal().len() <= 10, "{:?}", fake.counts());
+}
+
+/// Else those that wait for one agent's budget would keep all others under the key from asking.
+#[test]
+fn who_waits_for_a_budget_keeps_nobody_else_waiting() {
+    let (folder, fake) = (
+        Folder::new(),
+        start(
+            "rules:\n  - {when: {user_contains: rich}, answer: [{text: a}]}\n  - {delivery: {latency_ms: 3000}, answer: [{text: b}]}",
+        ),
+    );
+    folder.write("kapelle.toml", "[budgets.agents.worker]\ntokens = 20000\n");
+    std::fs::create_dir(folder.path().join("agents")).unwrap();
+    folder.write("agents/worker.md", "---\nname: worker\ndescription: Works.\n---\nWork.\n");
+    let workflow = "id: two\ntasks:\n  \
+        - { id: poor, agentName: worker, forEach: '[1,2,3,4,5]', prompt: 'the {{ item }}' }\n  \
+        - { id: gate, agentName: process, input: { shell: 'until [ -e go ]; do sleep 0.02; done' } }\n  \
+        - { id: rich, agentName: model, dependencies: [gate], prompt: rich }\n";
+    folder.write("workflow.yaml", workflow);
+    let mut running = Running::of(with(&folder, &fake, "--agents agents run . --json"));
+    running.wait_for("run_created", None);
+    asked(&fake, 1);
+    folder.write("go", "");
+    running.wait_for("step_completed", Some("rich"));
+    assert_eq!(fake.journal().len(), 2, "{:?}", fake.counts());
+}
+
+#[test]
+fn who_always_says_at_once_is_asked_less_and_less_often() {
+    let folder = Folder::new();
+    let fake = start("faults: [{rate_limit: 0}]\nrules: [{answer: [{text: never}]}]");
+    folder.write("workflow.yaml", "id: o\ntasks: [{ id: a, agentName: model, prompt: go }]\n");
+    let mut running = Running::of(with(&folder, &fake, "run . --json"));
+    running.wait_for("step_retrying", Some("a"));
+    running.wait_for("step_retrying", Some("a"));
+    let second = Instant::now();
+    running.wait_for("step_retrying", Some("a"));
+    assert!(second.elapsed() > Duration::from_millis(800), "{:?}", fake.counts());
+    running.crash();
+    // No wait of years, and no silence about it.
+    let (folder, fake) = (Folder::new(), start("faults: [{rate_limit: 99999999999}]"));
+    folder.write("workflow.yaml", "id: o\ntasks: [{ id: a, agentName: model, prompt: go }]\n");
+    let done = run(&folder, &fake, "run . --json").expect(1);
+    assert!(done.out.contains("wants to be left alone for 99999999999 s"), "{}", done.out);
+}
+
+#[test]
+fn what_nobody_knows_the_price_of_costs_unknown_and_not_nothing() {
+    let model = "{id: homemade, provider: openai, window: 100000, output_max: 20000}";
+    let script = format!("models: [{model}]\nrules: [{{answer: [{{text: ok}}]}}]");
+    let (folder, fake) = (Folder::new(), start(&script));
+    let provider = format!("wire = \"openai\"\nurl = \"{}/v1\"\nkey_env = \"KEY\"", fake.url());
+    let models = "[models]\nbalanced = [\"own/homemade\"]\n";
+    folder.write("kapelle.toml", &format!("[providers.own]\n{provider}\n{models}"));
+    folder.write("workflow.yaml", "id: o\ntasks: [{ id: a, agentName: model, prompt: go }]\n");
+    let done = folder.run_with("run .", &[("KEY", CANARY)]).expect(0);
+    assert!(!done.out.contains("$0"), "{}", done.out);
+    let id = folder.run("runs list --json").expect(0).json()["items"][0]["id"].clone();
+    let bill = format!("runs bill {}", id.as_str().unwrap());
+    let shown = folder.run(&bill).expect(0).out;
+    assert!(shown.contains("1 call of unknown price") && !shown.contains("$0"), "{shown}");
+    let bill = folder.run(&format!("{bill} --json")).expect(0).json();
+    let spent = &bill["total"]["spent"];
+    assert_eq!(
+        (&spent["nano_usd"], &spent["unpriced_calls"]),
+        (&serde_json::Value::Null, &1.into())
+    );
+    assert!(bill["models"][0]["nano_usd"].is_null(), "{bill:#}");
+}
+
 #[test]
 fn a_model_that_breaks_off_comes_last_and_who_was_passed_over_is_told() {
     let folder = Folder::new();
@@ -214,6 +300,10 @@ fn a_model_that_breaks_off_comes_last_and_who_was_passed_over_is_told() {
     assert_eq!(call["model"], models[2], "{why:#}");
     let passed = call["passed"][0].as_str().unwrap();
     assert!(passed.starts_with("busy/claude-sonnet-5-5: "), "{why:#}");
+    let shown = folder.run(&format!("why {id} ask")).expect(0).out;
+    let heads = shown.lines().find(|line| line.starts_with("MODEL")).unwrap();
+    assert!(shown.contains("\ninstead of busy/claude-sonnet-5-5: the provider"), "{shown}");
+    assert!(heads.find("KEY") < Some(40), "a remark widens no column: {shown}");
 }
 
 #[test]
@@ -440,6 +530,56 @@ rules:
         let found = bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
         assert!(!found, "it is in {}", file.display());
     }
+}
+
+#[test]
+fn what_can_be_no_key_and_what_an_address_hides_is_nowhere() {
+    let (folder, fake) = (Folder::new(), start("rules: [{answer: [{text: ok}]}]"));
+    folder.write("workflow.yaml", "id: o\ntasks: [{ id: a, agentName: model, prompt: go }]\n");
+    let told = |url: &str, key: &str| {
+        let mut command = with(&folder, &fake, "run . --json");
+        command.env("ANTHROPIC_API_KEY", key).env("ANTHROPIC_BASE_URL", url);
+        let done = Running::of(command).finish();
+        let events = folder.run("runs list --json").out;
+        format!("{}{}{events}", done.out, done.err)
+    };
+    let key = told(&fake.url(), "sk-CAN\u{c4}RY1234567");
+    assert!(key.contains("holds what can be no key") && !key.contains("RY1234567"), "{key}");
+    let host = fake.url().replace("http://", "");
+    for url in [
+        "ftp://lovelace:pw-4711@h/v1".to_owned(),
+        format!("http://lovelace:pw-4711@{host}"),
+        format!("gopher://{host}/?key=pw-4711"),
+    ] {
+        let told = told(&url, "sk-any-key-at-all");
+        assert!(!told.contains("pw-4711") && !told.contains("lovelace"), "{url}: {told}");
+        assert!(told.contains("address such as") || told.contains("credentials"), "{url}: {told}");
+    }
+    assert_eq!(fake.journal().len(), 0);
+}
+
+/// Where this process is root, as somebody who is not: nothing is kept from root.
+#[test]
+fn a_step_reads_no_key_out_of_the_process_that_started_it() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt as _;
+    let (folder, fake) = (Folder::new(), start("rules: [{answer: [{text: ok}]}]"));
+    let look = "for p in /proc/[0-9]*; do cat $p/environ; done 2>/dev/null | tr -c '[:print:]' x";
+    let tasks = format!(
+        "tasks:\n  - {{ id: ask, agentName: model, prompt: go }}\n  \
+         - {{ id: look, agentName: process, dependencies: [ask], input: {{ parse: text, shell: \"{look}\" }} }}\n"
+    );
+    folder.write("workflow.yaml", &format!("id: nosy\n{tasks}"));
+    let (mut command, key) = (with(&folder, &fake, "run . --json"), "sk-nosy-55b1c9");
+    command.env("ANTHROPIC_API_KEY", key);
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        command.uid(65_534).gid(65_534);
+    }
+    let done = Running::of(command).finish().expect(0);
+    let told = serde_json::to_string(&done.events()).unwrap();
+    assert!(told.contains("KAPELLE_OUT="), "it looks where there is something to see: {told}");
+    assert!(!told.contains(key), "{told}");
 }
 
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

@@ -16,6 +16,7 @@ use rustix::process::{Resource, getrlimit};
 use super::Check;
 use super::verify::many;
 use crate::cli::session::Settings;
+use crate::config;
 use crate::node::{Place, memory_file};
 
 /// With less free space than this nothing can be promised, and with less than that soon not.
@@ -86,6 +87,7 @@ async fn commands() -> Check {
 fn configuration(settings: &Settings) -> Check {
     let message = match settings.config_file() {
         Some(file) => format!("`{}` was read", file.display()),
+        None if Path::new(config::FILE).exists() => format!("`{}` was read", config::FILE),
         None => "none: everything is as it comes".to_owned(),
     };
     Check::fine("config", message)

@@ -300,8 +300,20 @@ impl Told<'_> {
                 if *own {
                     command.extend(["--step", &*step]);
                 }
-                command.extend(["--tokens", "N"]);
-                vec![help("let it spend more: `--tokens N`, `--usd X` or `--time 10m`", &command)]
+                let of_step = run.spec(no).budget.as_ref().filter(|_| *own);
+                let budget = of_step.or(run.plan().plan.budget.as_ref());
+                // More of what is not limited helps nobody.
+                let (is_tokens, is_money) =
+                    budget.map_or((true, false), |of| (of.tokens.is_some(), of.nanos.is_some()));
+                command.extend(match (is_tokens, is_money) {
+                    (true, _) => ["--tokens", "N"],
+                    (_, true) => ["--usd", "X"],
+                    _ => ["--time", "10m"],
+                });
+                vec![help(
+                    "let it spend more of what is limited: `--tokens N`, `--usd X` or `--time 10m`",
+                    &command,
+                )]
             }
             StepStatus::Blocked(Blocked::Account { .. }) => vec![
                 help("see what is left of each limit", &["budgets"]),
