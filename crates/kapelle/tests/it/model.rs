@@ -74,6 +74,9 @@ fn fifty_branches_with_room_for_three_calls_make_three() {
     assert_eq!(bill["total"]["reserved"]["tokens"], 0, "{bill:#}");
     let why = folder.run(&format!("why {id} ask.3")).expect(0).out;
     assert!(why.contains(&format!("kapelle runs budget {id} --tokens")), "{why}");
+    let of_all = folder.run(&format!("why {id} ask")).expect(0).out;
+    assert!(of_all.contains(&format!("kapelle runs budget {id} --tokens")), "{of_all}");
+    assert!(!of_all.contains("runs resume"), "it would pause again: {of_all}");
     let left = format!("{} of 50000 tokens are left", 50_000 - used);
     let wants = format!("{} tokens are left, it may use 1", 50_000 - used);
     assert!(why.contains(&wants), "{wants}: {why}");

@@ -278,6 +278,34 @@ impl Told<'_> {
         }
     }
 
+    /// More of what the budget of a step, or of the run, limits: more of anything else helps nobody.
+    fn more(&self, no: StepNo, own: bool) -> Help {
+        let (run, id, step) = (self.run, self.run.id().to_string(), name(self.run, no));
+        let of_step = run.spec(no).budget.as_ref().filter(|_| own);
+        let budget = of_step.or(run.plan().plan.budget.as_ref());
+        let (is_tokens, is_money) =
+            budget.map_or((true, false), |of| (of.tokens.is_some(), of.nanos.is_some()));
+        let mut command = vec!["runs", "budget", &*id];
+        if own {
+            command.extend(["--step", &*step]);
+        }
+        command.extend(match (is_tokens, is_money) {
+            (true, _) => ["--tokens", "N"],
+            (_, true) => ["--usd", "X"],
+            _ => ["--time", "10m"],
+        });
+        help(
+            "let it spend more of what is limited: `--tokens N`, `--usd X` or `--time 10m`",
+            &command,
+        )
+    }
+
+    fn blocked_part(&self, no: StepNo) -> Option<StepNo> {
+        let steps = self.run.steps();
+        let is_blocked = |no: &&StepNo| matches!(steps[no.index()].status, StepStatus::Blocked(_));
+        steps[no.index()].parts().iter().find(is_blocked).copied()
+    }
+
     /// What somebody can do about it.
     pub(super) fn help(&self, no: StepNo) -> Vec<Help> {
         let run = self.run;
@@ -295,26 +323,7 @@ impl Told<'_> {
                 }
                 vec![help("say yes, or no with `--reject`", &command)]
             }
-            StepStatus::Blocked(Blocked::Budget { own, .. }) => {
-                let mut command = vec!["runs", "budget", &*id];
-                if *own {
-                    command.extend(["--step", &*step]);
-                }
-                let of_step = run.spec(no).budget.as_ref().filter(|_| *own);
-                let budget = of_step.or(run.plan().plan.budget.as_ref());
-                // More of what is not limited helps nobody.
-                let (is_tokens, is_money) =
-                    budget.map_or((true, false), |of| (of.tokens.is_some(), of.nanos.is_some()));
-                command.extend(match (is_tokens, is_money) {
-                    (true, _) => ["--tokens", "N"],
-                    (_, true) => ["--usd", "X"],
-                    _ => ["--time", "10m"],
-                });
-                vec![help(
-                    "let it spend more of what is limited: `--tokens N`, `--usd X` or `--time 10m`",
-                    &command,
-                )]
-            }
+            StepStatus::Blocked(Blocked::Budget { own, .. }) => vec![self.more(no, *own)],
             StepStatus::Blocked(Blocked::Account { .. }) => vec![
                 help("see what is left of each limit", &["budgets"]),
                 help(
@@ -359,6 +368,10 @@ impl Told<'_> {
                     help(what, &command)
                 })
                 .to_vec(),
+            // Its parts go on when they may, and it with them.
+            StepStatus::Grown if self.blocked_part(no).is_some() => {
+                self.blocked_part(no).map(|part| self.help(part)).unwrap_or_default()
+            }
             StepStatus::Waiting => self
                 .open_needs(no)
                 .into_iter()
