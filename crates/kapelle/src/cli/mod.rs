@@ -196,9 +196,6 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let env = |name: &str| std::env::var(name).ok();
     let config = Config::load(cli.config.as_deref(), env);
     let config = config.map_err(|error| Stop::new(Exit::Config, error))?;
-    if config.has_keys(env) {
-        keep_to_ourselves();
-    }
     let mut agents = cli.agents;
     agents.extend(cli.command.workflows().iter().filter_map(|file| agent_folders::beside(file)));
     let workflows = cli.command.workflows().iter().filter(|file| file.is_file()).cloned().collect();
@@ -210,6 +207,9 @@ fn begin(cli: Cli) -> Result<Exit, Stop> {
     let colours = out::has_colours(&std::io::stderr());
     log::start(&settings.config.log, || view::screen::Above, colours, store)
         .map_err(|error| Stop::new(Exit::Config, error))?;
+    if settings.config.has_keys(env) {
+        keep_to_ourselves();
+    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(Box::pin(perform(cli.command, &settings)));
