@@ -152,7 +152,21 @@ impl Given for Streamed {
         let frame = schema(operation.schemas.subschema_for::<api::Frame>());
         let event = schema(operation.schemas.subschema_for::<api::Event>());
         let page = schema(operation.schemas.subschema_for::<api::Page<api::Event>>());
-        let content = json!({ "text/event-stream": event, "application/json": page });
+        let sent = schema(schemars::json_schema!({
+            "type": "object",
+            "description": "Each event of the stream; `error` and `lagged` have a problem in `data`.",
+            "required": ["data"],
+            "properties": {
+                "id": { "type": "string", "description": "Go on from here: `Last-Event-ID`." },
+                "event": { "type": "string" },
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": event["schema"],
+                },
+            },
+        }));
+        let content = json!({ "text/event-stream": sent, "application/json": page });
         operation.answers.insert(200, content);
         operation.answers.insert(101, json!({ "application/json": frame }));
         operation.by_ticket = true;

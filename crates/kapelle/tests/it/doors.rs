@@ -33,6 +33,8 @@ fn like(entries: &[Json], wanted: &Json) -> usize {
 #[tokio::test]
 async fn whoever_changes_something_or_is_refused_stands_in_the_audit_log() {
     let folder = Folder::new();
+    // Nobody is told to wait, however fast this asks.
+    folder.write("kapelle.toml", "[server]\nunknown_per_second = 0\n");
     let server = Server::start(&folder);
     let (admin, viewer, theirs) = (
         key(&folder, "--name root --role admin"),

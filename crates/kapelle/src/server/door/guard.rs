@@ -78,8 +78,9 @@ pub(crate) async fn look(
         Err(problem) => (Arc::new(Caller::nobody()), problem.into_response()),
     };
     let outcome = Outcome::of(&answer);
-    let answer = match peer.map(|peer| guard.limits.take_unknown(peer)) {
-        _ if !caller.is_nobody() || !outcome.is_refusal() => answer,
+    let is_unknown = caller.is_nobody() && outcome.is_refusal();
+    let answer = match peer.filter(|_| is_unknown).map(|peer| guard.limits.take_unknown(peer)) {
+        _ if !is_unknown => answer,
         Some(Err(problem)) => problem.into_response(),
         _ => {
             guard.audit.refused(&caller, asked, outcome).await;
