@@ -117,7 +117,7 @@ pub(crate) fn powercut(args: &[&str]) -> Result<()> {
 /// The whole campaign, in the numbers that the design names: a million seeds, ten thousand bits, kills
 /// and cuts, every fault, disks that fail in the kernel and slow ones, two hundred takeovers, a store
 /// of two gigabytes, two thousand histories of two stores, two hundred runs against a provider that fails,
-/// fifty kills of agents that think, an hour of whatever may come from outside for
+/// fifty kills of agents that think, a thousand streams over the end of their server, an hour of whatever may come from outside for
 /// each that reads it, every change of core.
 pub(crate) fn soak() -> Result<()> {
     sim(1_000_000)?;
@@ -132,6 +132,7 @@ pub(crate) fn soak() -> Result<()> {
     run(command.env("KAPELLE_FAULT_ALL", "1"))?;
     run(tests_called("storm", &["kapelle"]).env("KAPELLE_STORM_RUNS", "200"))?;
     run(tests_called("review_kills", &["kapelle"]).env("KAPELLE_REVIEW_KILLS", "50"))?;
+    run(tests_called("streams_go_on", &["kapelle"]).env("KAPELLE_STREAMS", "1000"))?;
     api_fuzz()?;
     fuzz::Fuzz::read(&["--seconds", "3600"]).expect("it is well put").run()?;
     powercut(&["--slow", "600"])?;

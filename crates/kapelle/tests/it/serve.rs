@@ -172,9 +172,13 @@ async fn watched(client: Client, run: String, mut back: watch::Receiver<bool>) -
     }
 }
 
+/// How many runs are streamed while their server ends, unless `KAPELLE_STREAMS` says another number.
+const STREAMED: usize = 40;
+
 /// Runs that are streamed while their server is ended by `end` and comes again.
 async fn outlive(end: fn(Server)) {
-    const RUNS: usize = 40;
+    let streamed = std::env::var("KAPELLE_STREAMS").ok().and_then(|n| n.parse().ok());
+    let streamed = streamed.unwrap_or(STREAMED);
     let tasks: Vec<_> = (0..40)
         .map(|n| format!("{{id: s{n}, agentName: echo, input: {{value: {n}}}{}}}", needs(n)))
         .collect();
@@ -184,7 +188,7 @@ async fn outlive(end: fn(Server)) {
     let (client, at) = (server.client(None), server.at());
     let (mut runs, mut watching) = (Vec::new(), tokio::task::JoinSet::new());
     let (is_back, back) = watch::channel(false);
-    for _ in 0..RUNS {
+    for _ in 0..streamed {
         let run = client.submit(&long).await.unwrap().id;
         watching.spawn(watched(client.clone(), run.clone(), back.clone()));
         runs.push(run);
@@ -203,7 +207,7 @@ async fn outlive(end: fn(Server)) {
     for run in &runs {
         assert_eq!(client.run(run).await.unwrap().status, "completed");
     }
-    assert_eq!((all.len(), server.leave()), (RUNS, Some(0)));
+    assert_eq!((all.len(), server.leave()), (streamed, Some(0)));
 }
 
 fn needs(n: usize) -> String {
