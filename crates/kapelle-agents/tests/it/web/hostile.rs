@@ -203,7 +203,7 @@ async fn hostile_markup_ends_with_its_reason() {
 #[tokio::test]
 async fn odd_markup_is_read_without_blowing_up() {
     let since = Instant::now();
-    let attributes: String = (0..2_000).map(|n| format!(" a{n}=1")).collect();
+    let attributes: String = (0..1_000).map(|n| format!(" a{n}=1")).collect();
     let entities = "<!DOCTYPE html [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;\">]><p>"
         .to_owned()
         + &"&b;&amp;&#x41;&#x110000;&#xD800;".repeat(20_000);
