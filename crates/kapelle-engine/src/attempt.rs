@@ -33,7 +33,7 @@ pub(crate) async fn perform(
     let agents = agents.of(&call.tenant);
     let (command, kept) = match agents.performer(&agent, call.definition.as_deref()) {
         Some(registered) => {
-            let (begun, tenant) = (Instant::now(), call.tenant.clone());
+            let tenant = call.tenant.clone();
             shared.tallies.begin(&tenant, &agent, shared.clock.now());
             let work = registered.agent.perform(call, &desk).instrument(span.clone());
             // A panic is a failed attempt; nothing of the agent's is used after it.
@@ -43,7 +43,7 @@ pub(crate) async fn perform(
                 () = given_up(&cancelled) => Err(overdue()),
             };
             let whose = (&tenant, &*agent);
-            shared.tallies.end(whose, ended.is_ok(), begun.elapsed(), shared.clock.now());
+            shared.tallies.end(whose, ended.is_ok(), began.elapsed(), shared.clock.now());
             report(&desk, ended).await
         }
         None => (failed(&desk.of, missing(&agent)), Kept::default()),
@@ -63,9 +63,11 @@ pub(crate) async fn perform(
 /// What the lines of a log say of whatever happens in an attempt. A trace is a run.
 fn span(start: &Start) -> Span {
     let Start { call, agent, task_id, .. } = start;
-    let (step, trace) = (&call.step, call.run.simple());
+    let step = &call.step;
+    // Nothing of it is made where nobody wants to know.
     tracing::info_span!(
-        "attempt", run = %call.run, %step, task_id = task_id.as_deref(), subtask_id = %step, attempt = call.attempt.0, %agent, %trace
+        "attempt", run = %call.run, %step, task_id = task_id.as_deref(), subtask_id = %step,
+        attempt = call.attempt.0, %agent, trace = %call.run.simple()
     )
 }
 
