@@ -23,3 +23,8 @@ pub use kapelle_core::port::agent::{
     Agent, Answer, BoxFuture, Call, Desk, Effect, Failure, FailureKind, Progress, Safety,
 };
 pub use kapelle_core::problem::Problem;
+
+/// What this machine's clock says.
+fn now() -> kapelle_core::Timestamp {
+    kapelle_core::Timestamp(jiff::Timestamp::now().as_microsecond())
+}

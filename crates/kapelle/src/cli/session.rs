@@ -278,10 +278,7 @@ pub(crate) async fn with_client<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    match settings.server() {
-        Some(client) => work(client, None).await,
-        None => served_by(settings.look().await?, work).await,
-    }
+    served_by(settings, settings.look(), work).await
 }
 
 /// The same for work that only reads.
@@ -289,10 +286,7 @@ pub(crate) async fn with_reader<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    match settings.server() {
-        Some(client) => work(client, None).await,
-        None => served_by(settings.read().await?, work).await,
-    }
+    served_by(settings, settings.read(), work).await
 }
 
 /// The same for work that makes the store if there is none.
@@ -300,16 +294,19 @@ pub(crate) async fn with_store<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
-    match settings.server() {
-        Some(client) => work(client, None).await,
-        None => served_by(settings.open().await?, work).await,
-    }
+    served_by(settings, settings.open(), work).await
 }
 
+/// `node` is opened only where no server is named.
 async fn served_by<T>(
-    node: Node,
+    settings: &Settings,
+    node: impl Future<Output = Result<Node, Stop>>,
     work: impl AsyncFnOnce(&Client, Option<&Node>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
+    if let Some(client) = settings.server() {
+        return work(client, None).await;
+    }
+    let node = node.await?;
     let done = work(&node.app.client(), Some(&node)).await;
     node.close(std::time::Duration::ZERO).await?;
     done

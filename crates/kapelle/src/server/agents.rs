@@ -6,7 +6,6 @@ use axum::Json;
 use kapelle_agents::files::AgentFile;
 use kapelle_agents::files::tools::rule;
 use kapelle_api as api;
-use kapelle_core::Timestamp;
 use kapelle_core::port::agent::Registered;
 
 use super::App;
@@ -111,7 +110,7 @@ fn workers(app: &App, whose: &Whose, registration: &Registration) -> api::Worker
 /// Whether no worker waits, and none was heard of for as long as its lease.
 pub(super) fn is_absent(app: &App, whose: &Whose, registration: &Registration) -> bool {
     let (waiting, _, heard_at) = app.registry().hub().presence(whose);
-    let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+    let now = crate::now();
     let lease = Duration::from_millis(registration.lease_ms);
     waiting == 0 && heard_at.is_none_or(|heard_at| now.since(heard_at) > lease)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use kapelle_api as api;
-use kapelle_core::{Tenant, Timestamp};
+use kapelle_core::Tenant;
 use kapelle_engine::shards::Stuck;
 
 use super::App;
@@ -53,7 +53,7 @@ pub(super) fn no_worker(app: &App, tenant: &Tenant, agent: &str) -> Option<Strin
         return None;
     }
     let (_, _, heard_at) = app.registry().hub().presence(&whose);
-    let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+    let now = crate::now();
     Some(match heard_at {
         Some(at) => {
             format!("no worker of `{agent}` was heard of for {} s", now.since(at).as_secs())

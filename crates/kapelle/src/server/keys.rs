@@ -53,7 +53,7 @@ fn key_of(app: &App, new: api::NewKey) -> Result<Key, Problem> {
             bad(format!("`expires_in`: `{text}` is no duration such as `90d` or `12h`"))
         })
     });
-    let (created_at, span) = (now(), span.transpose()?);
+    let (created_at, span) = (crate::now(), span.transpose()?);
     let list = |list: Option<Vec<String>>| Some(list?.into_iter().map(Into::into).collect());
     Ok(Key {
         name: new.name.into(),
@@ -102,12 +102,8 @@ fn shown((id, key): (Box<str>, Key)) -> api::Key {
 ///
 /// `DELETE /keys/{key}`
 pub(super) async fn revoke(app: App, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    if app.keys().revoke(app.tenant(), &id, now()).await? {
+    if app.keys().revoke(app.tenant(), &id, crate::now()).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::not_found("key_not_found", format!("there is no key `{id}`")))
-}
-
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -118,7 +118,7 @@ pub(super) async fn once(
         Some(_) if how == Once::Begun => return Err(Problem::begun_before(&key)),
         _ => {}
     }
-    let mut entry = Entry { digest, at: now(), answer: None };
+    let mut entry = Entry { digest, at: crate::now(), answer: None };
     if how == Once::Begun {
         if !put(&app, &key, version, &entry).await? {
             return Err(Problem::begun_before(&key));
@@ -210,7 +210,7 @@ async fn read(app: &App, key: &str) -> Result<(u64, Option<Entry>), Problem> {
 
 impl Entry {
     fn is_over(&self) -> bool {
-        now().0.saturating_sub(self.at.0) > KEPT
+        crate::now().0.saturating_sub(self.at.0) > KEPT
     }
 }
 
@@ -239,8 +239,4 @@ async fn sweep(app: &App) {
             _ => return,
         }
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }

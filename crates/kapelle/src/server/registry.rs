@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::StatusCode;
 use kapelle_api as api;
+use kapelle_core::parse_duration;
 use kapelle_core::port::agent::{OnUnknown, no_schema};
 use kapelle_core::problem::{Code, Problem as Finding};
-use kapelle_core::{Timestamp, parse_duration};
 
 use super::App;
 use super::agents::shown;
@@ -160,7 +160,7 @@ fn nothing() -> Registration {
         domains: Vec::new(),
         lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
         on_unknown: OnUnknown::Retry,
-        registered_at: Timestamp(jiff::Timestamp::now().as_microsecond()),
+        registered_at: crate::now(),
     }
 }
 

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
 use kapelle_api as api;
-use kapelle_core::Timestamp;
 
 use super::App;
 use super::body::Body;
@@ -25,7 +24,7 @@ pub(super) async fn issue(
     let shown = headers.get(header::AUTHORIZATION).cloned();
     let ticket = Ticket { caller: app.caller.clone(), shown, path: path.as_str().into() };
     let ticket = app.tickets().issue(ticket).ok_or_else(Problem::too_many_tickets)?;
-    let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+    let now = crate::now();
     let expires_at = now.after(LIFE).to_string();
     Ok((StatusCode::CREATED, Json(api::StreamTicket { ticket, path, expires_at })))
 }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use kapelle_api as api;
 use kapelle_core::port::agent::{Failure, FailureKind, Progress, Safety};
 use kapelle_core::run::{Command, EffectId, EffectState, Outcome, Refusal, Run, StepStatus};
-use kapelle_core::{Digest, INLINE_MAX, StepNo, Timestamp, Value, canonical, parse_duration};
+use kapelle_core::{Digest, INLINE_MAX, StepNo, Value, canonical, parse_duration};
 use kapelle_engine::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ pub(super) async fn work(
             return Err(Error::Draining.into());
         }
         let hub = app.registry().hub();
-        let mut waiter = match hub.wait(app.engine(), &whose, now()) {
+        let mut waiter = match hub.wait(app.engine(), &whose, crate::now()) {
             Ok(waiter) => waiter,
             Err(NoPlace::Full) => {
                 let detail = "as many wait for work of this agent as may: come again in a moment";
@@ -355,7 +355,7 @@ async fn settle(attempt: &Attempt, how: Result<Output, Failure>) -> Settled {
 fn here(app: &App, id: &AttemptId) -> Result<Option<Arc<Attempt>>, Problem> {
     let Some(attempt) = app.registry().hub().attempt(app.tenant(), id) else { return Ok(None) };
     may_work(app, &attempt.whose.agent)?;
-    app.registry().hub().note_heard(&attempt.whose, now());
+    app.registry().hub().note_heard(&attempt.whose, crate::now());
     Ok(Some(attempt))
 }
 
@@ -462,8 +462,4 @@ fn made(new: api::NewArtifact) -> Result<Made, Problem> {
     let usual = if is_text { "text/plain" } else { "application/octet-stream" };
     let media_type = new.media_type.clone().unwrap_or_else(|| usual.to_owned());
     Ok(Made { name: new.name.into(), media_type: media_type.into(), content: content.into() })
-}
-
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -226,7 +226,7 @@ fn syncs(folder: &Path) -> Check {
 }
 
 fn clock(last: Option<Timestamp>) -> Check {
-    let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+    let now = crate::now();
     let ahead = last.map(|last| last.since(now)).unwrap_or_default();
     if ahead > AHEAD_MAX {
         let message = format!(

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use kapelle_api::Event;
-use kapelle_core::Timestamp;
 use kapelle_core::plan::Plan;
 
 use super::board::Board;
@@ -71,11 +70,7 @@ impl Live {
         let size = Size::of_stderr();
         let Size { columns, rows } = size;
         let look = Look { columns, rows, colours: self.colours, last };
-        screen::show(frame(&self.board, look, now()), size);
+        screen::show(frame(&self.board, look, crate::now()), size);
         self.drawn = Some(Instant::now());
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -241,7 +241,7 @@ impl Recorder {
     ) {
         let named = asked.named().chain(made).map(|(what, name)| (what.into(), name.into()));
         let entry = Entry {
-            at: now(),
+            at: crate::now(),
             who: caller.name.clone(),
             peer: asked.peer,
             about: named.collect(),
@@ -280,7 +280,7 @@ impl Recorder {
         peer: Option<IpAddr>,
     ) -> &'a mut Sum {
         if minute.since.is_none() {
-            minute.since = Some(now());
+            minute.since = Some(crate::now());
             let recorder = Arc::downgrade(self);
             tokio::spawn(async move {
                 tokio::time::sleep(MINUTE).await;
@@ -317,7 +317,7 @@ impl Recorder {
                 continue;
             }
             let counts = Counts { since, ..counts };
-            let entry = Entry { at: now(), who, peer, counts, ..Entry::default() };
+            let entry = Entry { at: crate::now(), who, peer, counts, ..Entry::default() };
             let tenant = if tenant.as_str().is_empty() { Tenant::default() } else { tenant };
             self.write(&tenant, &entry).await;
         }
@@ -344,8 +344,4 @@ impl Asked {
 /// What nobody knows who did is the business of the owner's tenant.
 fn tenant_of(caller: &Caller) -> Tenant {
     if caller.is_nobody() { Tenant::default() } else { caller.tenant.clone() }
-}
-
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }

@@ -9,7 +9,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use kapelle_core::{Tenant, Timestamp};
+use kapelle_core::Tenant;
 
 use super::Caller;
 use super::audit::{Asked, Outcome, Recorder};
@@ -183,7 +183,7 @@ impl Guard {
     async fn with_key(&self, shown: &HeaderValue) -> Result<Arc<Caller>, Problem> {
         let shown = shown.to_str().ok().and_then(|shown| shown.split_once(' '));
         let key = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let now = Timestamp(jiff::Timestamp::now().as_microsecond());
+        let now = crate::now();
         let known = match key.map(|(_, key)| key.trim()) {
             // Keys have no points in them, and tokens two.
             Some(token) if token.contains('.') => {

@@ -8,8 +8,8 @@ mod tale;
 
 use axum::Json;
 use kapelle_api as api;
+use kapelle_core::StepNo;
 use kapelle_core::run::{Blocked, Run, StepStatus};
-use kapelle_core::{StepNo, Timestamp};
 
 use super::alerts::no_worker;
 use super::body::Path;
@@ -102,7 +102,7 @@ async fn told<'a>(app: &App, run: &'a Run, tale: &'a Tale) -> Result<Told<'a>, P
         .agents()
         .filter_map(|agent| Some((agent.into(), no_worker(app, app.tenant(), agent)?)));
     let (idle, cancelled) = (idle.collect(), tale.cancelled.as_deref());
-    Ok(Told { run, now: now(), worked_on, cancelled, idle })
+    Ok(Told { run, now: crate::now(), worked_on, cancelled, idle })
 }
 
 async fn is_worked_on(app: &App, run: &Run) -> Result<bool, Problem> {
@@ -127,8 +127,4 @@ fn rank(run: &Run, no: StepNo) -> Option<u8> {
 
 fn name(run: &Run, no: StepNo) -> String {
     run.name(no).map_or_else(|| "?".to_owned(), ToString::to_string)
-}
-
-fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_microsecond())
 }
