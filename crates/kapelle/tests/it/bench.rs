@@ -71,6 +71,40 @@ fn in_memory_all_is_measured_that_needs_no_folder() {
 }
 
 #[test]
+fn a_server_is_measured_beside_a_bare_one() {
+    let folder = Folder::new();
+    let line = "bench --json --seconds 0 --workload http,streams,workers --steps 20 --runs 3 --concurrency 4";
+    let lines = folder.run(line).expect(0).events();
+    let parts = [
+        ("http", &["submit8", "raw_submit", "status", "status8", "raw_status"][..]),
+        ("streams", &["all", "raw_all"]),
+        ("workers", &["assigned", "raw"]),
+    ];
+    for ((name, parts), line) in parts.into_iter().zip(&lines) {
+        assert_eq!(line["workload"], name);
+        let timed = parts.iter().map(|part| &line[part]).chain([line]);
+        for figures in timed {
+            assert!(figures["p99_ms"].as_f64().unwrap() > 0.0, "{name}: {figures}");
+        }
+        assert!(line["rss_mb"].as_f64().unwrap() > 1.0, "{line}");
+    }
+    assert_eq!(lines.len(), 3, "one line a workload");
+    assert_eq!(lines[2]["steps"], 20, "each step is done once: {}", lines[2]);
+    for idle in ["idle", "raw_idle"] {
+        assert_eq!(lines[1][idle]["steps"], 40, "{}", lines[1]);
+        assert!(lines[1][idle]["cpu_percent"].is_number(), "{}", lines[1]);
+    }
+}
+
+#[test]
+fn a_killed_server_is_ready_again() {
+    let folder = Folder::new();
+    let lines = folder.run("bench --json --seconds 0 --workload recover --runs 5").expect(0);
+    let line = &lines.events()[0];
+    assert!(line["server"]["p99_ms"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
 fn numbers_that_cannot_be_are_refused() {
     let folder = Folder::new();
     for wrong in ["--steps 0", "--steps 18446744073709551615", "--runs 0", "--concurrency 0"] {

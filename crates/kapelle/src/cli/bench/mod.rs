@@ -5,12 +5,16 @@
 
 mod agents;
 mod counted;
+mod http;
 mod limits;
 mod models;
 mod recover;
 mod rounds;
+mod served;
 mod start;
+mod streams;
 mod waiting;
+mod workers;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -31,13 +35,13 @@ pub(crate) struct Args {
     /// What to measure [default: all; with `--store memory` those that need no folder]
     #[arg(long, value_enum, value_delimiter = ',')]
     workload: Vec<Workload>,
-    /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, model 10, fanout 10000, sleep 50]
+    /// How many steps a run has; for fanout and layers, those side by side count [default: 100, many 5, model 10, fanout and workers 10000, sleep 50, http 1]
     #[arg(long, value_name = "N", value_parser = up_to(99_998))]
     steps: Option<usize>,
-    /// How many runs a round has, or are open; several numbers are measured one after another [default: 1, model 200, many and recover 1000, waiting 10000]
+    /// How many runs a round has, or are open; several numbers are measured one after another [default: 1, streams 100, model 200, many, recover and http 1000, waiting 10000]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = up_to(1_000_000))]
     runs: Vec<usize>,
-    /// How many runs go on at once; for fanout and sleep how many steps, for limits how many clients [default: 1, many and limits 50, model 200, fanout 1000, sleep 10]
+    /// How many runs go on at once; for fanout and sleep how many steps, for limits and http how many clients, for workers how many of them, for streams how many subscribers [default: 1, many, limits, http and workers 50, model 200, fanout and streams 1000, sleep 10]
     #[arg(long, value_name = "N", value_parser = up_to(100_000))]
     concurrency: Option<usize>,
     /// At least how long each workload is repeated; what bare SQLite takes beside it does not count
@@ -68,6 +72,8 @@ enum Role {
     HoldRuns,
     /// Holds a run whose steps wait.
     HoldSteps,
+    /// Answers HTTP, and knows nothing.
+    Bare,
 }
 
 impl Role {
@@ -92,6 +98,7 @@ impl Role {
             Self::Adopt => recover::adopt(store).await,
             Self::HoldRuns => waiting::hold_runs(store, runs).await,
             Self::HoldSteps => waiting::hold_steps(store, runs).await,
+            Self::Bare => served::bare::serve().await,
         }
     }
 }
@@ -118,6 +125,9 @@ struct Measured {
     /// Steps a second of processor time; by what agents do only.
     #[serde(skip_serializing_if = "Option::is_none")]
     per_core: Option<f64>,
+    /// How much of a processor it takes to do nothing; by [`Workload::Streams`] only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_percent: Option<f64>,
     /// What else was measured, by its name.
     #[serde(flatten, serialize_with = "by_name")]
     parts: Vec<Self>,
@@ -162,8 +172,9 @@ impl Measured {
             value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
         };
         let of_core = self.per_core.map(|rate| format!("  {rate:.0} a second and core"));
+        let idle = self.cpu_percent.map(|percent| format!("  {percent:.1} % of a processor"));
         format!(
-            "{name:16} {:>9} {:>8.1} {:>11.0} {:>9} {:>9} {:>8} {:>7.1} {:>8}{}",
+            "{name:16} {:>9} {:>8.1} {:>11.0} {:>9} {:>9} {:>8} {:>7.1} {:>8}{}{}",
             self.steps,
             self.seconds,
             self.steps_per_s,
@@ -172,7 +183,8 @@ impl Measured {
             self.commits,
             self.rss_mb,
             some(self.of_limit, 2),
-            of_core.unwrap_or_default()
+            of_core.unwrap_or_default(),
+            idle.unwrap_or_default()
         )
     }
 }
@@ -222,6 +234,9 @@ async fn measure(shape: &Shape, settings: &Settings, s: u64) -> Result<Measured,
             agents::measure(folder, work, at_least).await
         }
         Workload::Waiting => waiting::measure(folder, shape).await,
+        Workload::Http => http::measure(folder, shape, at_least).await,
+        Workload::Streams => streams::measure(folder, shape, at_least).await,
+        Workload::Workers => workers::measure(folder, shape, at_least).await,
         Workload::Model => {
             let fake = models::Fake::start()?;
             let parts = fake.parts(at_least).await?;
@@ -244,7 +259,12 @@ const fn number(count: usize) -> f64 {
 
 /// How much memory this process takes: `VmRSS:` now, `VmHWM:` at the most.
 fn memory_mb(which: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    memory_of("self", which)
+}
+
+/// The same of another process.
+fn memory_of(process: &str, which: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(which));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0

@@ -1,7 +1,8 @@
 //! A process with open runs is killed: how long until another one works on them.
 //!
 //! Most runs wait for a person; every hundredth (at least one) is in the midst of steps that take
-//! [`NAP_MS`] each. The time from the kill holds the start of the process that takes over.
+//! [`NAP_MS`] each. The time from the kill holds the start of the process that takes over. What is measured
+//! last is a server that is killed, until the next one answers `/readyz`.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -17,6 +18,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
 use super::rounds::new_run;
+use super::served::serve;
+use super::served::wire::Line;
 use super::workload::{Shape, asking, checked, napping};
 use super::{Measured, Role, memory_mb};
 use crate::cli::exit::{Exit, Stop};
@@ -58,10 +61,12 @@ pub(super) async fn measure(
         return Err(Stop::usage("`recover` kills a process: give a folder as the store"));
     };
     let (began, mut next, mut ready, mut rss) = (Instant::now(), Vec::new(), Vec::new(), 0.0_f64);
+    let mut served = Vec::new();
     while began.elapsed() < at_least || ready.is_empty() {
         let once = once(folder, shape.runs).await?;
         next.push(once.next);
         ready.push(once.ready);
+        served.push(server(&folder.join("store")).await?);
         rss = rss.max(once.rss_mb);
         std::fs::remove_dir_all(folder.join("store"))?;
     }
@@ -71,7 +76,8 @@ pub(super) async fn measure(
         Measured { runs: shape.runs, rss_mb: rss, ..measured }
     };
     let rounds = ready.len();
-    let parts = vec![measured("ready", rounds * shape.runs, ready)];
+    let parts =
+        vec![measured("ready", rounds * shape.runs, ready), measured("server", rounds, served)];
     Ok(Measured { parts, ..measured("recover", rounds, next) })
 }
 
@@ -111,6 +117,20 @@ async fn once(folder: &Path, runs: usize) -> Result<Once, Stop> {
     let killed_at = killed_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let went = Duration::from_micros(u64::try_from(went.at).unwrap_or(0));
     Ok(Once { next: went.saturating_sub(killed_at), ready, rss_mb: adopted.rss_mb })
+}
+
+/// From the kill of a server with all these runs until the next one says that it is ready.
+async fn server(store: &Path) -> Result<Duration, Stop> {
+    let (mut first, _) = serve(store).await?;
+    first.start_kill()?;
+    let killed = Instant::now();
+    first.wait().await?;
+    let (mut second, at) = serve(store).await?;
+    let ask = format!("GET /readyz HTTP/1.1\r\nhost: {at}\r\n\r\n");
+    Line::connect(at).await?.ask(ask.as_bytes()).await?.done()?;
+    let ready = killed.elapsed();
+    second.kill().await?;
+    Ok(ready)
 }
 
 fn failed(status: ExitStatus) -> Stop {

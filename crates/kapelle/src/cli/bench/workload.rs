@@ -36,12 +36,18 @@ pub(super) enum Workload {
     Summarize,
     /// Calls of a model that take 500 ms each, ten one after another in each of many runs at once; what Kapelle adds to a call and to an event, and a thousand streams
     Model,
+    /// A server asked over HTTP: creating runs and looking at them, each by many clients and by few
+    Http,
+    /// A server's streams: events to a thousand subscribers, and ten thousand that see nothing
+    Streams,
+    /// Steps that workers do over HTTP
+    Workers,
     /// What the disk and SQLite do by themselves
     Limits,
 }
 
 impl Workload {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Chain,
         Self::Fanout,
         Self::Layers,
@@ -54,13 +60,16 @@ impl Workload {
         Self::Rank,
         Self::Summarize,
         Self::Model,
+        Self::Http,
+        Self::Streams,
+        Self::Workers,
         Self::Limits,
     ];
 
     /// Whether it cannot be measured in memory.
     pub(super) const fn needs_folder(self) -> bool {
-        use Workload::{Limits, Read, Recover, Start, Waiting};
-        matches!(self, Start | Recover | Waiting | Read | Limits)
+        use Workload::{Http, Limits, Read, Recover, Start, Streams, Waiting, Workers};
+        matches!(self, Start | Recover | Waiting | Read | Http | Streams | Workers | Limits)
     }
 }
 
@@ -97,6 +106,9 @@ impl Shape {
             | Workload::Rank
             | Workload::Summarize => (1, 1, 50),
             Workload::Recover => (1, 1_000, 50),
+            Workload::Http => (1, 1_000, 50),
+            Workload::Streams => (1, 100, 1_000),
+            Workload::Workers => (10_000, 1, 50),
             Workload::Waiting => (1, 10_000, 50),
         };
         Self {
@@ -154,10 +166,14 @@ impl Shape {
     }
 }
 
+/// A plan of these steps, as it is submitted.
+pub(super) fn plan_of(steps: &[Json], at_once: usize) -> Json {
+    json!({ "workflow": "bench", "max_parallel": at_once, "steps": steps })
+}
+
 /// A plan of these steps.
 pub(super) fn checked(steps: &[Json], at_once: usize, agents: &Agents) -> Result<Plan, Stop> {
-    let json = json!({ "workflow": "bench", "max_parallel": at_once, "steps": steps });
-    let mut plan: Plan = serde_json::from_value(json).map_err(Stop::usage)?;
+    let mut plan: Plan = serde_json::from_value(plan_of(steps, at_once)).map_err(Stop::usage)?;
     match plan::check(&mut plan, Some(agents)).first() {
         Some(problem) => Err(Stop::usage(problem)),
         None => Ok(plan),
@@ -169,7 +185,8 @@ pub(super) fn asking(n: usize) -> Json {
     json!({ "id": name(n), "work": { "approval": {} } })
 }
 
-fn step(n: usize, needs: impl IntoIterator<Item = usize>) -> Json {
+/// A step that answers at once.
+pub(super) fn step(n: usize, needs: impl IntoIterator<Item = usize>) -> Json {
     let needs: Vec<String> = needs.into_iter().map(name).collect();
     let input = json!({ "value": { "step": n, "text": "x".repeat(80) } });
     json!({ "id": name(n), "needs": needs, "work": { "agent": { "agent": "echo", "input": input } } })
