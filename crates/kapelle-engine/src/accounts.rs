@@ -4,7 +4,8 @@
 //! **Invariants:** where there is no limit nothing is asked; a grant is settled by what the journal of
 //! its run says; what may have been paid counts as paid.
 //!
-//! An attempt settles its own grants. What a crash leaves is settled by [`Accounts::settle_left`].
+//! An attempt settles its own grants. What a crash leaves is settled by [`Accounts::settle_left`], by who
+//! takes the runs over and by who waits for room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,6 +69,11 @@ impl Limits {
         let own = self.agents.get(agent).or_else(|| self.agents.get(ANY));
         let own = own.map(|limit| (format!("agent {agent}").into(), *limit));
         self.tenant.map(|limit| (TENANT.into(), limit)).into_iter().chain(own)
+    }
+
+    /// Whether nobody's spending is limited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tenant.is_none() && self.agents.is_empty()
     }
 
     /// Whether what an agent spends is limited.

@@ -228,7 +228,9 @@ impl Claims {
     /// This node works on the run from here on; its shard has been claimed.
     pub(crate) async fn work(&self, tenant: &Tenant, run: RunId) -> Result<Reply, Error> {
         let doubt = self.wait_for_orphans().await?;
-        Ok(self.work_in(tenant, run, doubt).await)
+        let reply = self.work_in(tenant, run, doubt).await;
+        self.shared.settle_grants(tenant).await;
+        Ok(reply)
     }
 
     /// The same once children of dead nodes have been waited for.
@@ -258,10 +260,15 @@ impl Claims {
         }
         // Those that only wait for a person can wait a little longer.
         rows.sort_by_key(|row| *row.status == *Status::Waiting.as_str());
+        let tenants: BTreeSet<Tenant> = rows.iter().map(|row| row.tenant.clone()).collect();
         let work = stream::iter(rows).for_each_concurrent(LOADS_MAX, async |row| {
             self.work_in(&row.tenant, row.run, doubt).await;
         });
         work.await;
+        for tenant in tenants {
+            let shared = self.shared.clone();
+            self.shared.runtime.spawn(async move { shared.settle_grants(&tenant).await });
+        }
         Ok(())
     }
 

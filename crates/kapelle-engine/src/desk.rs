@@ -244,7 +244,7 @@ impl AttemptDesk {
             Err(failure) => {
                 // It may have been made, and paid.
                 if let Some(reserve) = &reserve {
-                    self.settle(call, Sum::of(reserve)).await;
+                    self.settle(call, Sum { ms, ..Sum::of(reserve) }).await;
                 }
                 return Err(failure);
             }

@@ -105,6 +105,14 @@ impl Shared {
         }
     }
 
+    /// What the accounts granted to calls that died with their nodes is reserved no more. Where that fails,
+    /// whoever meets the limit does it.
+    pub(crate) async fn settle_grants(&self, tenant: &Tenant) {
+        if !self.accounts.limits().is_empty() {
+            self.accounts.settle_left(&self.reader, tenant).await.ok();
+        }
+    }
+
     /// Who counts, if anybody does.
     pub(crate) fn meter(&self) -> Option<&Arc<dyn Meter>> {
         self.meter.get()

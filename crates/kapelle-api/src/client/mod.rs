@@ -330,7 +330,8 @@ impl Client {
                     Ok(response) => return client.read_json(response.into_body()).await,
                     Err(error) => error,
                 };
-            if hops > 0 && error.is_leaving() && since.elapsed() < LEAVING_MAX {
+            let soon = is_brief(&error) || (hops > 0 && error.is_leaving());
+            if soon && since.elapsed() < LEAVING_MAX {
                 tokio::time::sleep(LEAVING_PACE).await;
                 (client, hops) = (self.clone(), 0);
             } else if hops == HOPS_MAX {
@@ -398,6 +399,12 @@ fn owner(error: Error) -> Result<String, Error> {
         }
         error => Err(error),
     }
+}
+
+/// Whether a command has the run that listens to nobody, and is soon done with it.
+fn is_brief(error: &Error) -> bool {
+    let Error::Problem(problem) = error else { return false };
+    problem.code == "elsewhere" && problem.node.as_ref().is_some_and(|node| node.socket.is_none())
 }
 
 fn without_text(status: StatusCode) -> Problem {

@@ -92,6 +92,41 @@ fn a_limit_of_all_runs_holds_over_a_kill() {
 }
 
 #[test]
+fn what_died_with_its_process_is_reserved_no_more_when_its_run_is_taken_over() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write("workflow.yaml", &branches("model"));
+    folder.write("kapelle.toml", "[budgets.tenant]\ntokens = 9000000\n");
+    let mut first = start(&folder, &fake, "run . --json");
+    let id = run_of(&first.wait_for("effect_started", None));
+    first.crash();
+    run(&folder, &fake, &format!("runs resume {id} --json")).expect(0);
+    let budgets = folder.run("budgets --json").expect(0).json();
+    let account = &budgets["accounts"][0];
+    assert_eq!(account["reserved"]["tokens"], 0, "{budgets:#}");
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    let sum = |of: &str| bill["total"][of]["tokens"].as_u64().unwrap();
+    assert!(sum("unknown_outcome") > 0, "{bill:#}");
+    assert_eq!(account["spent"]["tokens"], sum("spent") + sum("unknown_outcome"), "{bill:#}");
+}
+
+#[test]
+fn words_of_many_processes_to_one_run_are_all_taken() {
+    let (folder, fake) = (Folder::new(), long());
+    folder.write(
+        "workflow.yaml",
+        &branches("model")
+            .replace("id: branches", "id: branches\nconfig: { budget: { tokens: 20000 } }"),
+    );
+    let id = run_of(&run(&folder, &fake, "run . --json").expect(5).events()[0]);
+    let raises = [0; 8].map(|_| start(&folder, &fake, &format!("runs budget {id} --tokens 1000")));
+    for raise in raises {
+        raise.finish().expect(0);
+    }
+    let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+    assert_eq!(bill["budget"]["tokens"], 28_000, "{bill:#}");
+}
+
+#[test]
 fn a_limit_of_an_agent_stops_that_agent_alone() {
     let (folder, fake) = (Folder::new(), long());
     for name in ["poor", "rich"] {
