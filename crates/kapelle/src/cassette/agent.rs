@@ -1,5 +1,6 @@
 //! An agent whose calls to the outside are recorded, or answered from a cassette.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,10 +15,13 @@ use kapelle_core::port::agent::{
 use kapelle_core::{Artifact, Digest, Json};
 use serde_json::json;
 
-use super::{Asked, End, Made, Tape, Told, lock};
+use super::{Asked, End, Made, Mail, Tape, Told, lock};
 
 /// The longest artifact that is recorded, in bytes.
 const ARTIFACT_MAX: usize = 64 << 20;
+
+/// A message that could not be sent.
+const SENT: &str = "send_message";
 
 /// What a call uses that is refused, and one that nobody is asked.
 const FREE: Usage = Usage { input_tokens: 0, output_tokens: 0, cost_nanos: Some(0), ms: 0 };
@@ -42,7 +46,7 @@ impl Taped {
         let name = format!("{}.{}", self.card().name, call.action);
         let asked = Asked::new(name, &json!({"input": call.input, "prompt": call.prompt}));
         let step = call.step.to_string();
-        match self.tape.take(&step, &asked) {
+        match self.tape.take(&step, Some(&call.key), &asked) {
             Some(End::Answer(told)) => return played(told, desk).await,
             Some(End::Failure(failure)) => return Err(failure),
             None => {}
@@ -58,7 +62,9 @@ impl Taped {
                 End::Answer(Told { value, used, artifacts })
             }
         };
-        self.tape.put(&step, Some(&key), asked, end);
+        if end.is_known() {
+            self.tape.put(&step, Some(&key), asked, None, end);
+        }
         answer
     }
 }
@@ -119,23 +125,39 @@ struct TapedDesk<'d> {
     step: &'d str,
     /// The artifacts that were made at it.
     made: Arc<Mutex<Vec<Made>>>,
+    /// So many calls were made at it.
+    calls: AtomicU32,
+    /// What was heard last, until the call that is made with it.
+    mail: Mutex<Option<Mail>>,
 }
 
 impl<'d> TapedDesk<'d> {
     fn new(desk: &'d dyn Desk, tape: &'d Arc<Tape>, step: &'d str) -> Self {
-        Self { desk, tape, step, made: Arc::default() }
+        let (made, calls, mail) = <_>::default();
+        Self { desk, tape, step, made, calls, mail }
     }
 
-    /// How `work` ends, or ended when it was recorded.
+    /// What a call is known by, which counts as one from here on.
+    fn asked(&self, effect: &Effect) -> Asked {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Asked::new(effect.name.clone(), &effect.input)
+    }
+
+    /// How `work` ends, or ended when it was recorded. What is of unknown end is kept if it `costs`, as it is
+    /// in the bill: such a call is made again by itself. Any other one is asked about, and has the answer in the end.
     async fn call(
         &self,
         asked: Asked,
         key: Box<str>,
+        costs: bool,
         work: PaidWork<'_>,
     ) -> (Result<Json, Failure>, Option<Usage>) {
-        match self.tape.take(self.step, &asked) {
+        match self.tape.take(self.step, Some(&key), &asked) {
             Some(End::Answer(told)) => (Ok(told.value), told.used),
-            Some(End::Failure(failure)) => (Err(failure), Some(FREE)),
+            Some(End::Failure(failure)) => {
+                let used = failure.certain.then_some(FREE);
+                (Err(failure), used)
+            }
             None => {
                 let (result, used) = work(key.clone()).await;
                 let end = match &result {
@@ -145,7 +167,10 @@ impl<'d> TapedDesk<'d> {
                     }
                     Err(failure) => End::Failure(failure.clone()),
                 };
-                self.tape.put(self.step, Some(&key), asked, end);
+                if costs || end.is_known() {
+                    let mail = lock(&self.mail).take();
+                    self.tape.put(self.step, Some(&key), asked, mail, end);
+                }
                 (result, used)
             }
         }
@@ -167,10 +192,10 @@ impl Desk for TapedDesk<'_> {
         effect: Effect,
         work: EffectWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        let asked = Asked::new(effect.name.clone(), &effect.input);
+        let asked = self.asked(&effect);
         let free: PaidWork<'a> = Box::new(|key| Box::pin(async move { (work(key).await, None) }));
         let taped = move |key: Box<str>| -> BoxFuture<'a, Result<Json, Failure>> {
-            Box::pin(async move { self.call(asked, key, free).await.0 })
+            Box::pin(async move { self.call(asked, key, false, free).await.0 })
         };
         self.desk.effect(effect, Box::new(taped))
     }
@@ -182,23 +207,43 @@ impl Desk for TapedDesk<'_> {
         turn: &'a dyn Turn,
         work: PaidWork<'a>,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        let asked = Asked::new(effect.name.clone(), &effect.input);
+        let asked = self.asked(&effect);
         let taped = move |key: Box<str>| -> BoxFuture<'a, (Result<Json, Failure>, Option<Usage>)> {
-            Box::pin(self.call(asked, key, work))
+            Box::pin(self.call(asked, key, true, work))
         };
         // Nobody is asked, so nobody waits.
         let turn = if self.tape.plays() { &AtOnce } else { turn };
         self.desk.paid(effect, reserve, turn, Box::new(taped))
     }
 
-    /// What steps say to each other is said anew.
+    /// What steps say to each other is said anew; whether it could be is what it was.
     fn send<'a>(
         &'a self,
         effect: Effect,
         to: Box<str>,
         text: Arc<str>,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        self.desk.send(effect, to, text)
+        let at = self.calls.load(Ordering::Relaxed);
+        let Asked { call, input } = self.asked(&effect);
+        let asked =
+            Asked::new(SENT, &json!({"step": self.step, "at": at, "call": call, "input": input}));
+        if let Some(failure) = self.tape.unsent(&asked) {
+            let unsent = self.desk.effect(effect, Box::new(|_| Box::pin(async { Err(failure) })));
+            return Box::pin(async move { unsent.await.map(|_| ()) });
+        }
+        let sent = self.desk.send(effect, to, text);
+        Box::pin(async move {
+            let sent = sent.await;
+            if self.tape.plays() {
+                return Ok(());
+            }
+            if let Err(failure) = sent.as_ref().map_err(Failure::clone)
+                && failure.certain
+            {
+                self.tape.put(self.step, None, asked, None, End::Failure(failure));
+            }
+            sent
+        })
     }
 
     fn ask<'a>(
@@ -206,11 +251,11 @@ impl Desk for TapedDesk<'_> {
         effect: Effect,
         question: Question,
     ) -> BoxFuture<'a, Result<Json, Failure>> {
-        let asked = Asked::new(effect.name.clone(), &effect.input);
+        let asked = self.asked(&effect);
         if self.tape.plays() {
             let unasked: PaidWork<'a> = Box::new(|_| Box::pin(std::future::pending()));
             let work = move |key| -> BoxFuture<'a, Result<Json, Failure>> {
-                Box::pin(async move { self.call(asked, key, unasked).await.0 })
+                Box::pin(async move { self.call(asked, key, false, unasked).await.0 })
             };
             return self.desk.effect(effect, Box::new(work));
         }
@@ -218,13 +263,20 @@ impl Desk for TapedDesk<'_> {
         Box::pin(async move {
             let answer = answer.await?;
             let told = Told { value: answer.clone(), used: None, artifacts: Vec::new() };
-            self.tape.put(self.step, None, asked, End::Answer(told));
+            self.tape.put(self.step, None, asked, None, End::Answer(told));
             Ok(answer)
         })
     }
 
     async fn mail(&self, after: u32) -> Result<Vec<Heard>, Failure> {
-        self.desk.mail(after).await
+        let calls = self.calls.load(Ordering::Relaxed);
+        if self.tape.plays() {
+            return Ok(self.tape.heard(&(self.step.into(), calls)));
+        }
+        let heard = self.desk.mail(after).await?;
+        let mail = Mail { after: calls, heard: heard.clone() };
+        *lock(&self.mail) = Some(mail).filter(|mail| !mail.heard.is_empty());
+        Ok(heard)
     }
 
     async fn artifact(

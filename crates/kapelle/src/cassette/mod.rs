@@ -7,8 +7,9 @@
 //!
 //! A run that was killed goes on with its cassette, see [`resumed`].
 //!
-//! Absent: the order of calls with different inputs. Equal calls are answered in the order of their
-//! recording.
+//! Absent: the order of calls with different inputs. Of equal calls each has the answer that was recorded
+//! at its place, then one of its step, then the next one. What steps said to each other is said anew, but heard where it was heard then: who is done
+//! first may differ where nobody outside takes his time.
 
 mod agent;
 mod resumed;
@@ -20,7 +21,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kapelle_core::port::agent::{Failure, FailureKind, Usage};
+use kapelle_core::port::agent::{Failure, FailureKind, Heard, Usage};
 use kapelle_core::{Digest, Json, RunId, canonical};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -60,10 +61,23 @@ struct Recorder {
 
 #[derive(Default)]
 struct Player {
-    ends: HashMap<Asked, VecDeque<End>>,
+    ends: HashMap<Asked, VecDeque<Line>>,
+    /// What steps heard, until the call is played that was made with it.
+    heard: HashMap<Place, VecDeque<Vec<Heard>>>,
     played: u64,
     /// The run that it is of, if that had not ended.
     open: Option<RunId>,
+}
+
+/// A step, and how many calls its attempt had made.
+type Place = (Box<str>, u32);
+
+/// What had come in when a call was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Mail {
+    /// After so many calls of the attempt.
+    after: u32,
+    heard: Vec<Heard>,
 }
 
 /// What a call is known by.
@@ -89,6 +103,12 @@ enum End {
     Answer(Told),
     /// Badly.
     Failure(Failure),
+}
+
+impl End {
+    fn is_known(&self) -> bool {
+        !matches!(self, Self::Failure(failure) if !failure.certain)
+    }
 }
 
 /// What was answered.
@@ -121,6 +141,8 @@ struct Line {
     at: Option<Box<str>>,
     #[serde(flatten)]
     asked: Asked,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mail: Option<Mail>,
     #[serde(flatten)]
     end: End,
 }
@@ -182,7 +204,11 @@ impl Tape {
         let rows = rows(&text, path)?;
         let mut player = Player { open: rows.run.filter(|_| !rows.has_ended), ..Player::default() };
         for line in rows.lines.into_iter().filter(wanted) {
-            player.ends.entry(line.asked).or_default().push_back(line.end);
+            if let Some(mail) = &line.mail {
+                let heard = player.heard.entry((line.step.clone(), mail.after)).or_default();
+                heard.push_back(mail.heard.clone());
+            }
+            player.ends.entry(line.asked.clone()).or_default().push_back(line);
         }
         Ok(Self::of(path, Mode::Play(Mutex::new(player))))
     }
@@ -257,13 +283,10 @@ impl Tape {
         known.is_ok_and(|known| *known == Some(run))
     }
 
-    /// Keeps how a call ended. What is not known is not kept.
-    fn put(&self, step: &str, key: Option<&str>, asked: Asked, end: End) {
+    /// Keeps how a call ended, and what its step had heard before.
+    fn put(&self, step: &str, key: Option<&str>, asked: Asked, mail: Option<Mail>, end: End) {
         let Mode::Record(recorder) = &self.mode else { return };
-        if matches!(&end, End::Failure(failure) if !failure.certain) {
-            return;
-        }
-        let line = Line { step: step.into(), at: key.and_then(place), asked, end };
+        let line = Line { step: step.into(), at: key.and_then(place), asked, mail, end };
         let mut recorder = lock(recorder);
         let written = recorder.write(&Row::Call(line));
         recorder.calls += u64::from(written);
@@ -277,12 +300,11 @@ impl Tape {
     }
 
     /// How a call ended when it was recorded; `None` where nothing is played.
-    fn take(&self, step: &str, asked: &Asked) -> Option<End> {
+    fn take(&self, step: &str, key: Option<&str>, asked: &Asked) -> Option<End> {
         let Mode::Play(player) = &self.mode else { return None };
         let mut player = lock(player);
-        let end = player.ends.get_mut(asked).and_then(VecDeque::pop_front);
-        player.played += u64::from(end.is_some());
-        Some(end.unwrap_or_else(|| {
+        let line = player.line(step, key.and_then(place).as_deref(), asked);
+        Some(line.map(|line| line.end).unwrap_or_else(|| {
             let call = &asked.call;
             let then = match player.open {
                 None => "record it again".to_owned(),
@@ -295,6 +317,40 @@ impl Tape {
             );
             End::Failure(Failure::new(FailureKind::Diverged, "not_on_cassette", message))
         }))
+    }
+}
+
+impl Tape {
+    /// What a step heard after so many calls when it was recorded.
+    fn heard(&self, place: &Place) -> Vec<Heard> {
+        let Mode::Play(player) = &self.mode else { return Vec::new() };
+        lock(player).heard.get(place).and_then(VecDeque::front).cloned().unwrap_or_default()
+    }
+
+    /// Why a message was not sent when it was recorded, if it was not.
+    fn unsent(&self, asked: &Asked) -> Option<Failure> {
+        let Mode::Play(player) = &self.mode else { return None };
+        match lock(player).ends.get_mut(asked)?.pop_front()?.end {
+            End::Failure(failure) => Some(failure),
+            End::Answer(_) => None,
+        }
+    }
+}
+
+impl Player {
+    /// What is played to a call: what was recorded at its place, or else in its step, or else next.
+    fn line(&mut self, step: &str, at: Option<&str>, asked: &Asked) -> Option<Line> {
+        let lines = self.ends.get_mut(asked)?;
+        let same = |line: &Line| at.is_some() && line.at.as_deref() == at;
+        let of_step = |line: &Line| *line.step == *step;
+        let found = lines.iter().position(same).or_else(|| lines.iter().position(of_step));
+        let line = lines.remove(found.unwrap_or(0))?;
+        self.played += 1;
+        if let Some(mail) = &line.mail {
+            let heard = self.heard.get_mut(&(line.step.clone(), mail.after));
+            heard.and_then(VecDeque::pop_front);
+        }
+        Some(line)
     }
 }
 
@@ -376,22 +432,20 @@ mod tests {
         let tape = Tape::record(&path).unwrap();
         let [one, two] = [1, 2].map(|n| Asked::new("fetch", &json!({ "n": n })));
         let refused = Failure::new(FailureKind::Refused, "no", "no");
-        let unknown = Failure::new(FailureKind::Lost, "lost", "lost").uncertain();
         for (asked, end) in [
-            (&one, End::Failure(unknown)),
             (&one, End::Failure(refused)),
             (&two, answer(json!("two"))),
             (&one, answer(json!("one"))),
         ] {
-            tape.put("s", None, asked.clone(), end);
+            tape.put("s", None, asked.clone(), None, end);
         }
         assert_eq!(tape.summary(), "3 outside calls recorded");
-        assert!(tape.take("s", &one).is_none() && !tape.plays());
+        assert!(tape.take("s", None, &one).is_none() && !tape.plays());
         assert!(Tape::record(&path).err().unwrap().contains("is there already"));
         let tape = Tape::play(&path).unwrap();
-        assert_eq!(value(tape.take("s", &one)), Err("no".into()));
-        assert_eq!(value(tape.take("s", &one)), Ok(json!("one")));
-        assert_eq!(value(tape.take("s", &one)), Err("not_on_cassette".into()));
+        assert_eq!(value(tape.take("s", None, &one)), Err("no".into()));
+        assert_eq!(value(tape.take("s", None, &one)), Ok(json!("one")));
+        assert_eq!(value(tape.take("s", None, &one)), Err("not_on_cassette".into()));
         assert_eq!(tape.summary(), "2 outside calls played, 1 left on the cassette");
     }
 

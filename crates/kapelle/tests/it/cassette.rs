@@ -162,6 +162,95 @@ fn what_is_played_is_booked_nowhere_and_held_up_by_no_limit() {
     assert_eq!(left["accounts"][0]["spent"]["tokens"], 0, "{left:#}");
 }
 
+/// What they say to each other is said anew, where nobody takes his time any more.
+#[test]
+fn what_was_heard_and_what_was_not_sent_is_the_same_whoever_is_done_first() {
+    let folder = folder(TALK);
+    for name in ["asks", "tells"] {
+        let text = format!(
+            "---\nname: {name}\ndescription: {name}\ntools: ask_person, send_message\n---\nYou {name}.\n"
+        );
+        folder.write(&format!("agents/{name}.md"), &text);
+    }
+    let fake = Fake::start(Script::parse(TALK_SCRIPT).unwrap()).unwrap();
+    // `b` asks a person, and hears of `a` meanwhile.
+    let waits = run(&folder, "--agents agents run . --json --record tape", Some(&fake)).expect(5);
+    let id = run_of(&waits.events()[0]);
+    folder.run(&format!("runs answer {id} b yes")).expect(0);
+    let resume = format!("--agents agents runs resume {id} --json --record tape");
+    let first = run(&folder, &resume, Some(&fake)).expect(0);
+    let output = first.last()["output"].clone();
+    assert!(output.to_string().contains("heard: hello"), "{output}");
+    drop(fake);
+    // One after the other now, and in both orders.
+    for (store, order) in [("one", "[a, b]"), ("two", "[b, a]")] {
+        let mut steps = TALK.lines().filter(|line| line.contains("- {"));
+        let (a, b) = (steps.next().unwrap(), steps.next().unwrap());
+        let (one, two) = if order == "[a, b]" { (a, b) } else { (b, a) };
+        let flow = format!(
+            "id: talk\ntasks:\n{one}\n{two}\nconfig: {{ maxParallelAgents: 1 }}\n{TALK_OUTPUT}"
+        );
+        folder.write("workflow.yaml", &flow);
+        let line = format!("--agents agents --store {store} run . --json --replay tape");
+        let again = run(&folder, &line, None).expect(0);
+        assert_eq!(again.last()["output"], output, "{order}");
+        assert!(again.err.contains(", 0 left on the cassette"), "{order}: {}", again.err);
+    }
+}
+
+const TALK: &str = r#"
+id: talk
+tasks:
+  - { id: a, agentName: tells, prompt: "Tell b." }
+  - { id: b, agentName: asks, prompt: "Ask." }
+output: { a: "{{ steps.a.output }}", b: "{{ steps.b.output }}" }
+"#;
+const TALK_OUTPUT: &str = r#"output: { a: "{{ steps.a.output }}", b: "{{ steps.b.output }}" }"#;
+
+/// `a` says hello, and tells whether it could; `b` asks, and tells what it has heard.
+const TALK_SCRIPT: &str = r#"
+rules:
+  - {when: {user_matches: hello}, answer: [{text: "heard: hello"}]}
+  - {when: {system_contains: You asks, tool_results: true}, answer: [{text: "heard nothing"}]}
+  - {when: {system_contains: You asks}, answer: [{tool: {name: ask_person, input: {question: "well?"}}}]}
+  - {when: {tool_results: true}, answer: [{text: "{{tool_result}}"}]}
+  - answer: [{tool: {name: send_message, input: {to: b, text: hello}}}]
+"#;
+
+#[test]
+fn equal_calls_of_many_parts_have_the_answers_of_their_parts() {
+    let folder = Folder::new();
+    let flow = "id: vote\ninputs: { items: { type: array, default: [1, 2, 3, 4, 5, 6] } }\ntasks:\n  \
+                - { id: v, agentName: process, forEach: inputs.items, input: { argv: [sh, -c, \
+                'od -An -N8 -tx8 /dev/urandom'] } }\noutput: '{{ steps.v.output }}'\n";
+    folder.write("workflow.yaml", flow);
+    let first = run(&folder, "run . --json --record tape", None).expect(0);
+    for store in ["one", "two"] {
+        let line = format!("--store {store} run . --json --replay tape");
+        let again = run(&folder, &line, None).expect(0);
+        assert_eq!(again.last()["output"], first.last()["output"]);
+    }
+}
+
+/// Calls that broke off are paid as far as anybody knows: in a replay as well.
+#[test]
+fn a_call_of_unknown_end_is_played_as_one() {
+    let folder = folder(WORKFLOW);
+    let script = format!("faults: [{{cut_at: 200, at: [1]}}]{SCRIPT}");
+    let fake = Fake::start(Script::parse(&script).unwrap()).unwrap();
+    let bill = |done: &Done| {
+        let id = run_of(&done.events()[0]);
+        let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
+        let of = |what: &str| bill["total"][what]["tokens"].as_u64().unwrap();
+        (of("spent"), of("unknown_outcome"))
+    };
+    let done = run(&folder, "--agents agents run . --json --record tape", Some(&fake)).expect(0);
+    drop(fake);
+    let again = run(&folder, "--agents agents run . --json --replay tape", None).expect(0);
+    assert_eq!(bill(&again), bill(&done));
+    assert!(bill(&done).1 > 0, "{:?}", bill(&done));
+}
+
 /// Else one call of a model would lose all runs, or what is recorded of this one.
 #[test]
 fn a_model_reaches_neither_the_store_nor_the_cassette_by_their_names() {
