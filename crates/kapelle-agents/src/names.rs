@@ -188,17 +188,21 @@ pub(crate) fn is_secret_folder(path: &Path) -> bool {
 
 /// Whether others act on what is at a path, or on something on the way to it.
 pub(crate) fn is_obeyed(path: &Path) -> bool {
-    let parts = parts(path);
-    let parent = |at: usize| at.checked_sub(1).map_or("", |before| &*parts[before]);
-    parts.iter().enumerate().any(|(at, name)| obeyed(parent(at), name))
+    let named = |way: &Path| Some(way.file_name()?.to_string_lossy().into_owned());
+    path.ancestors().any(|way| {
+        let folder = way.parent().unwrap_or(Path::new(""));
+        named(way).is_some_and(|name| obeyed(folder, &name))
+    })
 }
 
-/// Whether others act on what is called `name` in a folder that is called `parent`.
-pub(crate) fn obeyed(parent: &str, name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let is_agent = name.ends_with(".md") && parent.eq_ignore_ascii_case("agents");
-    let parent = parent.to_ascii_lowercase();
-    let is_pair = OBEYED_PAIRS.contains(&(&*parent, &*name));
+/// Whether others act on what is called `name` in a folder at the end of this path. Files of agents are looked for in all
+/// folders of one that is called `agents`.
+pub(crate) fn obeyed(folder: &Path, name: &str) -> bool {
+    let (folders, name) = (parts(folder), name.to_ascii_lowercase());
+    let is_text = name.ends_with(".md") || name.ends_with(".markdown");
+    let is_agent = is_text && folders.iter().any(|folder| folder == "agents");
+    let parent = folders.last().map_or("", String::as_str);
+    let is_pair = OBEYED_PAIRS.contains(&(parent, &*name));
     OBEYED.contains(&&*name) || name.ends_with(".code-workspace") || is_agent || is_pair
 }
 
@@ -339,6 +343,8 @@ mod tests {
             ".tool-versions",
             "skills/pdf/SKILL.md",
             "renovate.json",
+            "other/agents/a.markdown",
+            "other/Agents/more/a.MD",
         ] {
             assert!(is_obeyed(Path::new(path)), "{path}");
         }

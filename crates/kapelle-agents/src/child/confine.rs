@@ -43,6 +43,9 @@ const NOBODY: u32 = 65_534;
 pub(crate) struct Walls {
     /// The folder that it works in, without links.
     pub(crate) root: String,
+    /// Folders in it that keep their names, the outer ones first: in one of another name nobody would know what
+    /// is a secret, or find the store.
+    pub(crate) ways: Vec<String>,
     /// What it does not see of that, relative to it.
     pub(crate) hidden: Vec<String>,
     /// What it sees and does not change.

@@ -131,6 +131,13 @@ fn own(walls: &Walls) -> io::Result<()> {
     std::fs::create_dir_all(root)?;
     mount_bind_recursive(old(&walls.root), root)?;
     remount(root, MountFlags::NOSUID | MountFlags::NODEV)?;
+    // What is mounted on cannot be renamed.
+    for folder in &walls.ways {
+        let path = root.join(folder);
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            mount_bind_recursive(&path, &path)?;
+        }
+    }
     for hidden in &walls.hidden {
         let path = root.join(hidden);
         match path.symlink_metadata() {

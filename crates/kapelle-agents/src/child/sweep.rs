@@ -92,15 +92,14 @@ impl<'a> Sweep<'a> {
         let has =
             |name: &str| entries.iter().any(|is| is.file_name().to_bytes() == name.as_bytes());
         let is_new_repository = is_repository(has) && !self.knows(path);
-        let own = self.name.join(path);
-        let parent = own.file_name().unwrap_or_default().to_string_lossy();
+        let own = Path::new(self.name.file_name().unwrap_or_default()).join(path);
         for entry in &entries {
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
             let at = path.join(OsStr::from_bytes(name.to_bytes()));
-            let is_obeyed = obeyed(&parent, &name.to_string_lossy());
+            let is_obeyed = obeyed(&own, &name.to_string_lossy());
             if is_obeyed && self.knows(&at) {
                 // It stood behind the wall, with all that is in it.
                 continue;

@@ -4,7 +4,7 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,16 @@ impl Place {
         let desk = ScratchDesk::new().unwrap();
         let input = json!({"command": ["sh", "-c", script], "timeout_seconds": 30});
         self.call(input, limits, &desk).await.unwrap()
+    }
+
+    /// The same with other things reserved.
+    async fn walled(&self, script: &str, reserved: Reserved) -> Told {
+        let (launcher, kids) = (launcher(), Some(self.0.path().join("kids")));
+        let (reserved, limits) = (Arc::new(reserved), Limits::default());
+        let tool = run_command(Commands { launcher, kids, reserved, limits });
+        let (input, desk) = (json!({"command": ["sh", "-c", script]}), ScratchDesk::new().unwrap());
+        let call = contract::call("work", json!({}), self.run().to_str().unwrap());
+        tool.call(&call, &input, "run/step/1/0", &desk).await.unwrap()
     }
 
     /// Whether it works in front of it.
@@ -160,6 +170,52 @@ async fn secrets_in_the_folder_are_not_there_and_what_others_obey_stays() {
     assert!(told.text.contains(said), "{}", told.text);
     assert!(!run.join("kapelle.toml").exists() && !run.join(".vscode").exists());
     assert_eq!(std::fs::read_to_string(run.join(".env")).unwrap(), "canary\n");
+}
+
+/// Else the next look would know neither the secrets nor the store, or obey what a command has put there.
+#[tokio::test]
+async fn folders_on_the_way_to_what_is_reserved_keep_their_names() {
+    let place = Place::new();
+    let run = place.run();
+    for dir in ["data/deep/store", "a/secrets", "conf/.docker", "flows", "free/sub"] {
+        std::fs::create_dir_all(run.join(dir)).unwrap();
+    }
+    for file in ["data/deep/store/kapelle.db", "a/secrets/db.yml", "conf/.docker/config.json"] {
+        std::fs::write(run.join(file), "canary\n").unwrap();
+    }
+    std::fs::write(run.join("flows/wf.yaml"), "id: ours\n").unwrap();
+    let (store, flow) = (run.join("data/deep/store"), run.join("flows/wf.yaml"));
+    let reserved = Reserved { store: Some(store), obeyed: vec![flow], ..Reserved::default() };
+    open_all(&run);
+    for folder in ["data", "data/deep", "a", "a/secrets", "conf", "conf/.docker", "flows"] {
+        let script = format!("mv {folder} {folder}.x");
+        let back = format!("{script} && mv {folder}.x {folder}");
+        assert!(place.in_front(&back).await, "{folder}");
+        did_not(&place.walled(&script, reserved.clone()).await);
+        // Elsewhere it is copied, without what is hidden.
+        let told = place
+            .walled(&format!("mv {folder} /tmp/x; cat $(find /tmp/x -type f)"), reserved.clone())
+            .await;
+        assert!(!told.text.contains("canary"), "{folder}: {}", told.text);
+    }
+    worked(
+        &place.walled("mv free other && mv other/sub x && echo y > a/z", reserved.clone()).await,
+    );
+    std::os::unix::fs::symlink("data", run.join("lnk")).unwrap();
+    let store = Some(run.join("lnk/deep/store"));
+    let told = place.walled("true", Reserved { store, ..Reserved::default() }).await;
+    assert!(told.failed && told.text.contains("`lnk` is a link on the way"), "{}", told.text);
+}
+
+/// Lets everybody change all below a folder.
+fn open_all(folder: &Path) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let mode = if path.is_dir() { 0o777 } else { 0o666 };
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        if path.is_dir() {
+            open_all(&path);
+        }
+    }
 }
 
 /// What has git run a program for whoever asks for its status, by way of a repository of these kinds.

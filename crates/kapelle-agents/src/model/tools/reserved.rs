@@ -30,20 +30,29 @@ impl Reserved {
 
     /// Links on the way to all of these, relative to `root`: who replaces one leads us elsewhere.
     pub(super) fn links_in(&self, root: &Path) -> Vec<PathBuf> {
-        let all = self.secret.iter().chain(&self.obeyed).chain(&self.store);
-        let places = all.filter_map(|place| std::path::absolute(place).ok());
-        let ways: Vec<PathBuf> = places
-            .flat_map(|place| place.ancestors().map(Path::to_path_buf).collect::<Vec<_>>())
-            .filter(|way| way.is_symlink())
-            .collect();
-        let links = ways.iter().filter_map(|way| beside_links(way));
-        links.filter_map(|link| Some(link.strip_prefix(root).ok()?.to_path_buf())).collect()
+        links(root, self.secret.iter().chain(&self.obeyed).chain(&self.store))
+    }
+
+    /// Those that lead to a secret, or to the store.
+    pub(super) fn secret_links_in(&self, root: &Path) -> Vec<PathBuf> {
+        links(root, self.secret.iter().chain(&self.store))
     }
 
     /// The same for those that are obeyed.
     pub(super) fn obeyed_in(&self, root: &Path) -> Vec<PathBuf> {
         below(root, &self.obeyed)
     }
+}
+
+/// Links on the way to `places`, relative to `root`.
+fn links<'a>(root: &Path, places: impl Iterator<Item = &'a PathBuf>) -> Vec<PathBuf> {
+    let places = places.filter_map(|place| std::path::absolute(place).ok());
+    let ways: Vec<PathBuf> = places
+        .flat_map(|place| place.ancestors().map(Path::to_path_buf).collect::<Vec<_>>())
+        .filter(|way| way.is_symlink())
+        .collect();
+    let links = ways.iter().filter_map(|way| beside_links(way));
+    links.filter_map(|link| Some(link.strip_prefix(root).ok()?.to_path_buf())).collect()
 }
 
 /// A link is reserved as well as what it leads to. A folder that is `root`, or around it, is not.

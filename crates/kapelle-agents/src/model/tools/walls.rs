@@ -32,16 +32,32 @@ pub(super) fn around(root: &Path, reserved: &Reserved, limits: Limits) -> Result
     let Some(name) = root.to_str() else {
         return Err("the run's folder has a name that is no UTF-8".to_owned());
     };
+    if let Some(link) = reserved.secret_links_in(&root).first() {
+        return Err(format!(
+            "`{}` is a link on the way to the store or to a key, and a command could replace it: have the \
+             configuration name the folder that it leads to",
+            link.display()
+        ));
+    }
     let (hidden, kept, known) = Default::default();
     let mut walk = Walk { root: &root, hidden, kept, known };
     walk.hidden.extend(reserved.secret_in(&root)?);
     walk.all()?;
-    for path in reserved.obeyed_in(&root) {
-        walk.keep(&path)?;
+    let obeyed = reserved.obeyed_in(&root);
+    for path in &obeyed {
+        walk.keep(path)?;
     }
+    let ways = ways(walk.hidden.iter().chain(&obeyed));
+    let ways = ways.into_iter().map(text).collect::<Result<_, _>>()?;
     let hidden = walk.hidden.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
     let kept = walk.kept.into_iter().collect();
-    Ok(Walls { root: name.to_owned(), hidden, kept, known: walk.known, limits })
+    Ok(Walls { root: name.to_owned(), ways, hidden, kept, known: walk.known, limits })
+}
+
+/// The folders on the way to `places`, the outer ones first.
+fn ways<'a>(places: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<&'a Path> {
+    let ways = places.flat_map(|place| place.ancestors().skip(1));
+    ways.filter(|way| !way.as_os_str().is_empty()).collect()
 }
 
 /// A look through a folder.
@@ -73,8 +89,7 @@ impl Walk<'_> {
                 self.keep(&folder)?;
                 continue;
             }
-            let own = self.root.join(&folder);
-            let parent = own.file_name().unwrap_or_default().to_string_lossy();
+            let own = Path::new(self.root.file_name().unwrap_or_default()).join(&folder);
             for (name, entry) in entries {
                 seen += 1;
                 if seen > ENTRIES_MAX {
@@ -82,7 +97,7 @@ impl Walk<'_> {
                 }
                 let path = folder.join(&name);
                 let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let is_kept = wanted == For::All && obeyed(&parent, &name.to_string_lossy());
+                let is_kept = wanted == For::All && obeyed(&own, &name.to_string_lossy());
                 if is_kept {
                     self.keep(&path)?;
                 }
@@ -162,8 +177,8 @@ mod tests {
     fn walls(known: &[&str]) -> Walls {
         let kept = known.iter().map(|id| Kept { path: format!("at {id}"), id: (*id).to_owned() });
         let known = known.iter().map(|id| (*id).to_owned()).collect();
-        let (root, hidden) = ("/run".to_owned(), Vec::new());
-        Walls { root, hidden, kept: kept.collect(), known, limits: Limits::default() }
+        let (root, hidden, ways) = ("/run".to_owned(), Vec::new(), Vec::new());
+        Walls { root, ways, hidden, kept: kept.collect(), known, limits: Limits::default() }
     }
 
     /// Else one could hide from the other's sweep what that has made, and find it good in its own.
