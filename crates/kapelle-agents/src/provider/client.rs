@@ -166,11 +166,14 @@ impl Provider {
         key: &str,
         on: &mut (dyn FnMut(Delta<'_>) + Send),
     ) -> Result<Reply, Trouble> {
+        let body = Bytes::from(body.to_string());
+        // Another model, or news in the prompt, make another request of it.
+        let key = format!("{key}/{}", &Digest::of(&body).hex()[..8]);
         let request = egress::Request {
             method: Method::POST,
             url: self.url.clone(),
-            headers: self.headers(secret, key),
-            body: Some(Bytes::from(body.to_string())),
+            headers: self.headers(secret, &key),
+            body: Some(body),
             keep: Vec::new(),
         };
         let mut answer = self.egress.open(request).await.map_err(failure)?;

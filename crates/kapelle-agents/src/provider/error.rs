@@ -92,13 +92,13 @@ pub(super) fn refused(
     }
 }
 
-/// It may be made again, but so late that nobody waits for it.
+/// It may be made again, but so late that this call does not wait for it. Others under the key do not come sooner.
 fn too_late(wait: Duration, message: &str) -> Failure {
     let seconds = wait.as_secs();
     let message = format!(
         "{message}; it wants to be left alone for {seconds} s, and more than a day is not waited"
     );
-    Failure::new(FailureKind::Refused, "rate_limited", message)
+    Failure::new(FailureKind::Refused, "rate_limited", message).retry_after(WAIT_MAX)
 }
 
 /// Whether a call that failed so may be made at a time that the provider has told.

@@ -250,8 +250,7 @@ impl Governor {
         let failure = &trouble.failure;
         let wait = match failure.kind {
             FailureKind::RateLimited => Some(failure.retry_after_ms.unwrap_or(1_000)),
-            FailureKind::Unavailable => failure.retry_after_ms,
-            _ => None,
+            _ => failure.retry_after_ms,
         };
         let mut state = self.lock();
         state.known = true;
@@ -444,11 +443,14 @@ impl State {
         while refused < self.waiting.len() {
             let Some((run, mut waiters)) = self.waiting.pop_front() else { break };
             waiters.retain(|waiter| !waiter.go.is_closed());
-            let Some(waiter) = waiters.pop_front() else { continue };
+            // Who waits for another's prefix holds up nobody that begins otherwise.
+            let free = waiters.iter().position(|waiter| self.staggered(waiter, now).is_none());
+            let place = free.unwrap_or(0);
+            let Some(waiter) = waiters.remove(place) else { continue };
             match self.wait(&waiter, now) {
                 Some(at) => {
                     next = Some(next.map_or(at, |next| next.min(at)));
-                    waiters.push_front(waiter);
+                    waiters.insert(place, waiter);
                     refused += 1;
                 }
                 None => {
@@ -463,6 +465,12 @@ impl State {
         next
     }
 
+    /// Until when a call waits at the most for one that begins alike.
+    fn staggered(&self, waiter: &Waiter, now: Instant) -> Option<Instant> {
+        let Prefix::Sent(at) = self.prefixes.get(&waiter.prefix?)? else { return None };
+        Some(*at + STAGGER).filter(|until| *until > now)
+    }
+
     /// Until when a call has to wait; `None`: it may go.
     fn wait(&self, waiter: &Waiter, now: Instant) -> Option<Instant> {
         if let Some(until) = self.not_before.filter(|until| *until > now) {
@@ -475,10 +483,8 @@ impl State {
         if !(self.known && self.told) && self.in_flight >= START + self.begun {
             return Some(now + STAGGER);
         }
-        if let Some(Prefix::Sent(at)) = waiter.prefix.and_then(|prefix| self.prefixes.get(&prefix))
-            && *at + STAGGER > now
-        {
-            return Some(*at + STAGGER);
+        if let Some(until) = self.staggered(waiter, now) {
+            return Some(until);
         }
         let (read, written) = (waiter.tokens as f64, self.answer.max(1.0));
         // What is on its way has not been taken yet: how much it is will be seen.
@@ -523,7 +529,9 @@ fn told(headers: &HeaderMap, what: &str) -> Option<Told> {
     let read = |limit: &str, left: &str, reset: &str| {
         let number = |name| text(name)?.parse::<f64>().ok().filter(|number| *number >= 0.0);
         let reset = text(reset).and_then(until).unwrap_or_default();
-        Some(Told { limit: number(limit)?, left: number(left)?, reset })
+        // Some say that there is no limit by a limit of 0; nothing could ever be sent under it.
+        let limit = number(limit).filter(|limit| *limit >= 1.0)?;
+        Some(Told { limit, left: number(left)?, reset })
     };
     let of = |shape: &str| format!("anthropic-ratelimit-{what}-{shape}");
     read(&of("limit"), &of("remaining"), &of("reset")).or_else(|| {
@@ -669,6 +677,35 @@ mod tests {
         // It failed: the next one is the first.
         drop(again);
         assert!(at_once(7).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_prefix_holds_up_nobody_that_begins_otherwise() {
+        let governor = Governor::default();
+        let ask = |prefix| governor.leave(run(1), 1, Some(prefix));
+        let _first = ask(7).await;
+        let mut alike = std::pin::pin!(ask(7));
+        assert!(futures_util::poll!(&mut alike).is_pending());
+        let other = tokio::time::timeout(Duration::ZERO, ask(8)).await;
+        assert!(other.is_ok(), "it begins otherwise");
+        assert!(futures_util::poll!(&mut alike).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_nothing_is_no_limit() {
+        let governor = Governor::default();
+        let none = [("x-ratelimit-limit-requests", "0"), ("x-ratelimit-remaining-requests", "0")];
+        governor.begun(&headers(&none));
+        let _first = governor.leave(run(1), 1, None).await;
+        assert!(at_once(&governor, run(1)).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_no_call_waits_for_holds_for_all_the_same() {
+        let governor = Governor::default();
+        let late = Failure::new(FailureKind::Refused, "rate_limited", "come in a week");
+        governor.failed(&late.retry_after(Duration::from_secs(90_000)).into());
+        assert!(at_once(&governor, run(2)).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,8 +50,12 @@ impl KeySource {
             Self::Env(name) => std::env::var(&**name)
                 .map_err(|_| missing(format!("the environment variable `{name}` is not set")))?,
             Self::File(path) => {
-                let read = tokio::fs::read_to_string(path).await;
                 let shown = path.display();
+                // A pipe would be waited for.
+                if tokio::fs::metadata(path).await.is_ok_and(|found| !found.is_file()) {
+                    return Err(missing(format!("the key file `{shown}` is no file")));
+                }
+                let read = tokio::fs::read_to_string(path).await;
                 read.map_err(|cause| missing(format!("the key file `{shown}`: {cause}")))?
             }
             Self::Command(argv) => ask(argv).await?,
@@ -156,6 +160,8 @@ mod tests {
         assert_eq!(&*env, "the environment variable `KAPELLE_TEST_NO_SUCH_KEY` is not set");
         let file = said(KeySource::File("/no/such/key".into())).await;
         assert!(file.starts_with("the key file `/no/such/key`: "), "{file}");
+        let folder = said(KeySource::File("/dev".into())).await;
+        assert_eq!(&*folder, "the key file `/dev` is no file");
         let loud = ["sh", "-c", "echo sk-loud >&2; exit 3"].map(Into::into);
         let loud = said(KeySource::Command(loud.to_vec())).await;
         assert!(loud.contains("exit status: 3") && !loud.contains("sk-loud"), "{loud}");
