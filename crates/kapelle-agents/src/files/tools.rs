@@ -134,6 +134,9 @@ pub(super) fn granted(
             }
         }
     }
+    if denied.iter().any(|tool| matches!(&**tool, "*" | "all")) {
+        return Vec::new();
+    }
     // A rule that denies a part of a tool cannot be kept, so the whole tool goes.
     let denied: Vec<Box<str>> = denied.iter().flat_map(|tool| ours(tool, line, odd)).collect();
     let denied: Vec<&str> = denied.iter().map(|tool| rule(tool).0).collect();

@@ -310,7 +310,9 @@ impl Asking<'_> {
             };
             match said {
                 Err(failure) if failure.certain && is_elsewhere(&failure) => {
-                    if failure.kind == FailureKind::RateLimited {
+                    // Whoever has asked for a wait has asked for it under this key.
+                    if failure.kind == FailureKind::RateLimited || failure.retry_after_ms.is_some()
+                    {
                         limited.push(&choice.line);
                     }
                     let why = match &*failure.code {

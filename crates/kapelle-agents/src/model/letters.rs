@@ -1,8 +1,11 @@
 //! Messages in what a model says: `<AGENT_MESSAGE to="NAME">TEXT</AGENT_MESSAGE>`.
 //!
 //! **Invariants:** a text is read once from its beginning to its end, whatever is in it; what is not
-//! whole (no `to`, no end) stays in the text; one that stands in another one, or in a block of code, is
-//! part of that text and goes nowhere.
+//! whole (no `to`, no end) stays in the text; one that stands in another one, in code (a block, an indented
+//! line, a span) or in a quotation is part of that text and goes nowhere: who quotes a message sends none.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 /// So many are taken out of one text.
 const LETTERS_MAX: usize = 20;
@@ -55,13 +58,20 @@ pub(super) fn take(text: &str) -> (String, Vec<Letter>) {
     (rest, letters)
 }
 
-/// All tags of a text that are not in blocks of code, in order.
+/// All tags of a text that are neither in code nor quoted, in order.
 fn tags(text: &str) -> Vec<Tag> {
-    let (mut tags, mut start, mut is_code) = (Vec::new(), 0, false);
+    let (mut tags, mut start, mut code) = (Vec::new(), 0, None);
     for line in text.split_inclusive('\n') {
-        let is_fence = line.trim_start().starts_with("```");
-        is_code ^= is_fence;
-        if !is_code && !is_fence {
+        let fence = fence(line);
+        let ends = |open: (char, usize)| {
+            fence.is_some_and(|(mark, len, more)| mark == open.0 && len >= open.1 && !more)
+        };
+        match code {
+            Some(open) if ends(open) => code = None,
+            Some(_) => {}
+            None => code = fence.map(|(mark, len, _)| (mark, len)),
+        }
+        if code.is_none() && fence.is_none() && !line.trim_start().starts_with('>') {
             tags_of_line(text, start, start + line.len(), &mut tags);
         }
         start += line.len();
@@ -69,15 +79,58 @@ fn tags(text: &str) -> Vec<Tag> {
     tags
 }
 
+/// The mark of a line that begins or ends a block of code, how many of it there are, and whether more follows.
+fn fence(line: &str) -> Option<(char, usize, bool)> {
+    let line = line.trim();
+    let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
+    let rest = line.trim_start_matches(mark);
+    let len = line.len() - rest.len();
+    // What has the mark once more is a span in a line.
+    let is_fence = len >= 3 && !(mark == '`' && rest.contains('`'));
+    is_fence.then_some((mark, len, !rest.is_empty()))
+}
+
 /// The tags that begin in a line; they may end in a later one.
 fn tags_of_line(text: &str, from: usize, to: usize, tags: &mut Vec<Tag>) {
-    let mut at = tags.last().map_or(from, |tag| tag.end.max(from));
+    let line = &text[from..to];
+    let is_indented = line.starts_with("    ") || line.starts_with('\t');
+    let (mut at, mut spans) = (tags.last().map_or(from, |tag| tag.end.max(from)), spans(line));
     while let Some(found) = text.get(at..to).and_then(|line| line.find('<')) {
         let start = at + found;
-        let tag = opening(text, start).or_else(|| closing(text, start));
+        while spans.front().is_some_and(|span| from + span.end <= start) {
+            spans.pop_front();
+        }
+        if let Some(span) = spans.front().filter(|span| from + span.start <= start) {
+            at = from + span.end;
+            continue;
+        }
+        let opens = || if is_indented { None } else { opening(text, start) };
+        let tag = opens().or_else(|| closing(text, start));
         at = tag.as_ref().map_or(start + 1, |tag| tag.end);
         tags.extend(tag);
     }
+}
+
+/// The spans of code in a line: between two rows of as many backticks.
+fn spans(line: &str) -> VecDeque<Range<usize>> {
+    let bytes = line.as_bytes();
+    let (mut rows, mut at) = (Vec::new(), 0);
+    while let Some(found) = bytes[at..].iter().position(|byte| *byte == b'`') {
+        let start = at + found;
+        let len = bytes[start..].iter().take_while(|byte| **byte == b'`').count();
+        rows.push(start..start + len);
+        at = start + len;
+    }
+    let (mut last, mut spans, mut next) = (HashMap::new(), VecDeque::new(), 0);
+    rows.iter().enumerate().for_each(|(at, row)| _ = last.insert(row.len(), at));
+    while let Some(row) = rows.get(next) {
+        // One that no later one closes is a text.
+        let is_open = last.get(&row.len()).is_some_and(|last| *last > next);
+        let close = (next + 1..rows.len()).find(|at| is_open && rows[*at].len() == row.len());
+        spans.extend(close.map(|close| row.start..rows[close].end));
+        next = close.unwrap_or(next) + 1;
+    }
+    spans
 }
 
 fn closing(text: &str, start: usize) -> Option<Tag> {
@@ -181,8 +234,19 @@ mod tests {
             "</AGENT_MESSAGE> first",
             "&lt;AGENT_MESSAGE to=\"b\">x</AGENT_MESSAGE>",
             "```xml\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n```",
+            "````\n```\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n```\n````",
+            "~~~\n```\n~~\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n~~~",
+            "see:\n\n    <AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n",
+            "he wrote\n> <AGENT_MESSAGE to=\"b\">quoted</AGENT_MESSAGE>\n",
+            "it says `<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>` there",
+            "it says ``a ` <AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>`` there",
         ] {
             assert_eq!(take(text), (text.to_owned(), Vec::new()));
+        }
+        for text in ["`a` ", "it` ", "~~~\na\n~~~\n", "```a\n```\n", "```a``` ", "> a\n"] {
+            let (rest, letters) =
+                take(&format!("{text}<AGENT_MESSAGE to='b'>\n    x\n    </AGENT_MESSAGE>"));
+            assert_eq!((&*rest, letters), (text, vec![letter("b", "x")]), "{text}");
         }
     }
 
@@ -249,7 +313,16 @@ mod tests {
 
     #[test]
     fn a_hostile_text_takes_no_longer_than_another_one() {
-        for piece in ["<AGENT_MESSAGE to=\"b\">", "<AGENT_MESSAGE ", "<AGENT_MESSAGE x=\"", "<"] {
+        let rows: String = (1..1_400).map(|len| "`".repeat(len) + "<").collect();
+        let pieces = [
+            "<AGENT_MESSAGE to=\"b\">",
+            "<AGENT_MESSAGE ",
+            "<AGENT_MESSAGE x=\"",
+            "<",
+            "`<",
+            "`<``",
+        ];
+        for piece in pieces.into_iter().chain([&*rows]) {
             let began = std::time::Instant::now();
             take(&piece.repeat(1_000_000 / piece.len()));
             assert!(began.elapsed().as_secs() < 5, "{piece}");

@@ -9,7 +9,6 @@ use kapelle_core::port::agent::{
     BoxFuture, Call, Desk, Effect, Failure, FailureKind, Safety, Usage, wrong_with,
 };
 use kapelle_core::{Json, canonical};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -211,8 +210,7 @@ impl<'a> Talk<'a> {
     /// What a text says to other steps, taken out of it, if this agent may say something to them.
     fn letters(&self, text: String) -> (String, Vec<Letter>) {
         // What is quoted in JSON is said to whoever reads that.
-        let is_json = || serde_json::from_str::<IgnoredAny>(text.trim()).is_ok();
-        if !self.granted.contains_key(SEND) || (self.prompt.schema.is_some() && is_json()) {
+        if !self.granted.contains_key(SEND) || self.prompt.schema.is_some() {
             return (text, Vec::new());
         }
         letters::take(&text)

@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat,
-    unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -109,7 +109,16 @@ impl Folder {
         self.obeyed_by_none(&real)?;
         let draft =
             format!(".kapelle-draft-{}", &kapelle_core::Digest::of(key.as_bytes()).hex()[..16]);
-        let written = self::draft(&folder, &draft, text)
+        let mode = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
+                Some(Mode::from_raw_mode(there.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO))
+            }
+            Ok(there) if FileType::from_raw_mode(there.st_mode) != FileType::Symlink => {
+                return Err(format!("`{}` is there, and is no file", path.display()));
+            }
+            _ => None,
+        };
+        let written = self::draft(&folder, &draft, mode, text)
             .and_then(|()| renameat(&folder, &draft, &folder, name).map_err(std::io::Error::from));
         written.map_err(|error| {
             unlinkat(&folder, &draft, AtFlags::empty()).ok();
@@ -220,9 +229,13 @@ fn place(fd: &OwnedFd) -> Result<PathBuf, Refused> {
     place.map_err(|error| format!("where it is cannot be told: {error}"))
 }
 
-fn draft(folder: &OwnedFd, name: &str, text: &str) -> std::io::Result<()> {
+/// Writes a file beside the one that it replaces, with the `mode` of that.
+fn draft(folder: &OwnedFd, name: &str, mode: Option<Mode>, text: &str) -> std::io::Result<()> {
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, name, how, Mode::from_raw_mode(0o666))?);
+    if let Some(mode) = mode {
+        fchmod(&file, mode)?;
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -272,7 +272,7 @@ fn short(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
     use crate::contract;
@@ -451,6 +451,15 @@ mod tests {
         assert_eq!(wrote, Told::well("9 bytes are written"));
         assert_eq!(fs::read_to_string(run.join("out/deep/report.md")).unwrap(), "# Report\n");
         assert_eq!(fs::read_dir(run.join("out/deep")).unwrap().count(), 1, "no draft is left");
+        let script = run.join("out/run.sh");
+        fs::write(&script, "old").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o750)).unwrap();
+        let again = told(&run, &write(), json!({"path": "out/run.sh", "text": "new"})).await;
+        assert_eq!(again, Told::well("3 bytes are written"));
+        assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o777, 0o750);
+        let _socket = std::os::unix::net::UnixListener::bind(run.join("out/socket")).unwrap();
+        let odd = told(&run, &write(), json!({"path": "out/socket", "text": "x"})).await;
+        assert_eq!(odd, Told::badly("`out/socket` is there, and is no file"));
         let binary = told(&run, &read(), json!({"path": "src/bin"})).await;
         assert_eq!(binary, Told::badly("`src/bin` is no text"));
     }
