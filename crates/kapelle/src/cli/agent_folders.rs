@@ -1,8 +1,8 @@
 //! Where agent files are looked for, the folder that wins first.
 //!
 //! Those that were named, `agents` beside the workflow, `.kapelle/agents` here, `.claude/agents` here and in the folders above, and
-//! the user's own. A folder above that belongs to somebody else is passed over: whoever can write to
-//! `/tmp` must not give us agents.
+//! the user's own. A folder above, or beside the workflow, that belongs to somebody else is passed over, and
+//! that is said: whoever can write to `/tmp` must not give us agents.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,7 @@ pub(super) fn all(named: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
     Ok(folders)
 }
 
-/// The folder that belongs to a workflow: `agents` beside its file. One of somebody else is passed over,
-/// and that is said.
+/// The folder that belongs to a workflow: `agents` beside its file.
 pub(super) fn beside(file: &Path) -> Option<PathBuf> {
     let folder = match file {
         stdin if stdin == Path::new("-") => return None,
@@ -35,21 +34,22 @@ pub(super) fn beside(file: &Path) -> Option<PathBuf> {
         file => file.parent()?,
     };
     let agents = folder.join("agents");
-    let is_trusted = is_trusted(&agents);
-    if !is_trusted && agents.is_dir() {
-        let shown = agents.display();
+    is_trusted(&agents).then_some(agents)
+}
+
+/// Whether a folder is there and is ours or the administrator's. If it is somebody else's, that is said.
+fn is_trusted(folder: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    let Ok(is) = folder.metadata() else { return false };
+    let is_trusted = is.uid() == me || is.uid() == 0;
+    if !is_trusted && is.is_dir() {
+        let shown = folder.display();
         out::say(&format!(
             "the agents in `{shown}` are passed over, as the folder belongs to another user; \
              `--agents {shown}` takes them all the same"
         ));
     }
-    is_trusted.then_some(agents)
-}
-
-/// Whether a folder is there and is ours or the administrator's.
-fn is_trusted(folder: &Path) -> bool {
-    let me = rustix::process::geteuid().as_raw();
-    folder.metadata().is_ok_and(|is| is.uid() == me || is.uid() == 0)
+    is_trusted
 }
 
 /// The folder in the user's configuration.

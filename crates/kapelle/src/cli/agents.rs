@@ -10,6 +10,7 @@ use super::out;
 use super::session::Settings;
 
 /// So much of a description is in the list, in characters.
+const NAME_MAX: usize = 100;
 const DESCRIPTION_MAX: usize = 160;
 
 #[derive(Debug, clap::Subcommand)]
@@ -62,7 +63,8 @@ async fn ask(command: Command, client: &Client) -> Result<Exit, Stop> {
                     let file = agent.file.as_deref().unwrap_or_default();
                     out::say(&format!("`{}` of {shadowed} is shadowed by {file}", agent.name));
                 }
-                rows.push(vec![agent.name, actions.join(", "), does]);
+                let name = out::shown(&agent.name, NAME_MAX);
+                rows.push(vec![name, actions.join(", "), does]);
             }
             out::text(&out::table(&rows))?;
         }

@@ -183,7 +183,9 @@ impl ProviderAt {
         });
         let provider = provider.at_most(self.max_tokens.map(NonZeroU64::get)).told_as(word);
         match &self.version {
-            Some(version) if version.len() == 10 && version.is_ascii() => {
+            Some(version)
+                if version.parse::<jiff::civil::Date>().is_ok() && version.len() == 10 =>
+            {
                 Ok(provider.in_version(version))
             }
             Some(_) => Err("`version` is one such as `2023-06-01`".to_owned()),

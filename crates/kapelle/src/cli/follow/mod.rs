@@ -198,11 +198,10 @@ impl Follower<'_> {
         if run.status() != Status::Waiting {
             return Ok(());
         }
-        let waits = tally.waits_for.values();
-        let (all, own): (Vec<_>, Vec<_>) = waits.partition(|wait| wait.is_for_the_run());
-        let mut waits: Vec<_> = own.into_iter().map(|wait| wait.what.clone()).collect();
-        if !all.is_empty() {
-            let (steps, left) = (all.len(), bill::left(&run));
+        let mut waits = tally.reasons();
+        let steps = tally.waits_for.values().filter(|wait| wait.is_for_the_run()).count();
+        if steps > 0 {
+            let left = bill::left(&run);
             let wait = if steps == 1 { "step waits" } else { "steps wait" };
             waits.push(format!("{steps} {wait} for more of the run's budget: {left}"));
         }

@@ -18,6 +18,7 @@ pub(super) struct Wait {
     answer: Answer,
 }
 
+#[derive(PartialEq)]
 enum Answer {
     /// `--by` is needed where it is limited who may answer.
     Approve {
@@ -115,10 +116,27 @@ impl Tally {
     pub(super) fn answers(&self) -> Vec<String> {
         let late = self.paused.as_deref().is_some_and(|reason| reason == OUT_OF_TIME);
         let more = late.then(|| format!("runs budget {} --time 10m", self.run));
-        let waits = self.waits_for.iter().map(|(step, wait)| wait.command(&self.run, step));
+        // That a run is to go on is said by whoever says that it has paused.
+        let of_people = self.waits_for.iter().filter(|(_, wait)| wait.answer != Answer::GoOn);
+        let waits = of_people.map(|(step, wait)| wait.command(&self.run, step));
         // What is the run's, all its steps wait for.
         let mut told = BTreeSet::new();
         more.into_iter().chain(waits).filter(|answer| told.insert(answer.clone())).collect()
+    }
+
+    /// What is waited for, but for more of the run's budget; what many steps wait for alike once.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let mut alike: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (step, wait) in self.waits_for.iter().filter(|(_, wait)| !wait.is_for_the_run()) {
+            let named = format!("step `{step}`: ");
+            let what = wait.what.strip_prefix(&named).unwrap_or(&wait.what);
+            alike.entry(what).or_default().push(&wait.what);
+        }
+        let said = |(what, all): (&str, Vec<&str>)| match &*all {
+            [one] => (*one).to_owned(),
+            all => format!("{} steps: {what}", all.len()),
+        };
+        alike.into_iter().map(said).collect()
     }
 
     /// Says once what a person is to do, and how.

@@ -114,8 +114,8 @@ impl Board {
                 step.began = step.began.or(at);
                 self.set(id, State::Asking, "waits for approval");
             }
-            EventKind::StepBlocked { reason, agent, question, .. } => {
-                let why = blocked(reason, agent.as_deref(), question.as_deref());
+            EventKind::StepBlocked { reason, agent, limit, question, .. } => {
+                let why = blocked(reason, [agent, limit, question].map(Option::as_deref));
                 self.set(id, State::Asking, &why);
             }
             EventKind::ApprovalDecided { .. }

@@ -134,8 +134,8 @@ fn words(kind: &EventKind) -> Option<String> {
             format!("failed ({}): {}", failure.code, shown(&failure.message, MESSAGE_MAX))
         }
         EventKind::StepSkipped { reason, needs, blame } => skipped(reason, needs, blame),
-        EventKind::StepBlocked { reason, agent, question, .. } => {
-            blocked(reason, agent.as_deref(), question.as_deref())
+        EventKind::StepBlocked { reason, agent, limit, question, .. } => {
+            blocked(reason, [agent, limit, question].map(Option::as_deref))
         }
         EventKind::MessageSent { to, text, .. } => {
             format!("says to {}: {}", to.join(", "), shown(text, MESSAGE_MAX))
@@ -170,11 +170,12 @@ fn words(kind: &EventKind) -> Option<String> {
 }
 
 /// Why a step is blocked.
-pub(super) fn blocked(reason: &str, agent: Option<&str>, question: Option<&str>) -> String {
-    match (agent, question) {
-        (Some(agent), _) => format!("blocked: no agent `{agent}` is at hand"),
-        (None, Some(question)) => format!("asks: {}", shown(question, MESSAGE_MAX)),
-        (None, None) => format!("blocked: {}", reason.replace('_', " ")),
+pub(super) fn blocked(reason: &str, [agent, limit, question]: [Option<&str>; 3]) -> String {
+    match (agent, limit, question) {
+        (_, Some(limit), _) => format!("blocked: {}", shown(limit, MESSAGE_MAX)),
+        (Some(agent), ..) => format!("blocked: no agent `{agent}` is at hand"),
+        (.., Some(question)) => format!("asks: {}", shown(question, MESSAGE_MAX)),
+        _ => format!("blocked: {}", reason.replace('_', " ")),
     }
 }
 
