@@ -392,6 +392,12 @@ impl Engine {
         self.inner.shared.count_with(meter);
     }
 
+    /// How many open runs this node works on, with those that are just being created.
+    #[must_use]
+    pub fn open_runs(&self) -> usize {
+        self.inner.shared.asked().len()
+    }
+
     /// How much there is to do at this moment.
     pub async fn load(&self) -> Load {
         let mut all = Load::default();

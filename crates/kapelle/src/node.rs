@@ -20,6 +20,7 @@ use kapelle_store::{Alone, Member, Memory, Sqlite};
 use crate::cassette::Tape;
 use crate::roster::Roster;
 use crate::server::Upkeep;
+use crate::server::rooms::Space;
 use crate::server::roots::Roots;
 use crate::server::socket::Socket;
 use crate::server::{App, Kept};
@@ -93,6 +94,8 @@ pub(crate) struct Setup {
     pub(crate) roots: Vec<PathBuf>,
     /// How streams are kept up.
     pub(crate) upkeep: Upkeep,
+    /// What there is room for.
+    pub(crate) space: Space,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
     /// Whether workers come to it.
@@ -118,6 +121,7 @@ impl Setup {
             tape: None,
             roots: Vec::new(),
             upkeep: Upkeep::default(),
+            space: Space::default(),
             reachable,
             has_workers: true,
             on_poisoned: None,
@@ -211,7 +215,8 @@ impl Node {
         let folder = setup.place.folder().map(Path::to_path_buf);
         let own = folder.as_ref().and_then(|folder| std::path::absolute(folder).ok());
         let roots = Roots { named: setup.roots, own: own.map(|own| own.join("files")) };
-        let app = App::new(engine, folder, (roster, registry), kept, (roots, setup.upkeep));
+        let app =
+            App::new(engine, folder, (roster, registry), kept, (roots, setup.upkeep, setup.space));
         if let Some(socket) = &mut socket {
             socket.serve(crate::server::router(app.clone()));
         }

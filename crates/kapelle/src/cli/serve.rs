@@ -63,7 +63,7 @@ pub(crate) async fn serve(args: &Args, settings: &Settings) -> Result<Exit, Stop
     };
     let router = crate::server::guarded(node.app.clone(), Arc::new(guard));
     out::line(&format!("listening on http://{}", port.at()))?;
-    let serving = port.serve(router, config.bounds());
+    let serving = port.serve(router, node.app.rooms().clone(), config.body_patience);
     let done = tokio::select! {
         _ = terminate.recv() => Ok(Exit::Done),
         _ = interrupt.recv() => Ok(Exit::Done),

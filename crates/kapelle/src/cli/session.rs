@@ -240,6 +240,7 @@ impl Settings {
             tape,
             roots: self.config.server.roots.clone(),
             upkeep: self.config.server.upkeep(),
+            space: self.config.server.space(),
             reachable,
             has_workers,
             on_poisoned: Some(end_at_once),

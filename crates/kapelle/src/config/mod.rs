@@ -243,6 +243,10 @@ mod tests {
         assert!(unit.contains("line 2") && unit.contains("parsecs"), "{unit}");
         let none = load("[node]\nslots = 0\n", &[]).unwrap_err();
         assert!(none.contains("node.slots"), "{none}");
+        for name in ["requests", "streams", "open_runs", "memory"] {
+            let none = load(&format!("[server]\n{name} = 0\n"), &[]).unwrap_err();
+            assert!(none.contains(&format!("server.{name}")), "{none}");
+        }
         let root = load("[web]\nroots = [\"docs\"]\n", &[]).unwrap_err();
         assert!(root.contains("web.roots") && root.contains("docs"), "{root}");
         let gap = load("", &[("KAPELLE_WEB_GAP", "5 parsecs")]).unwrap_err();

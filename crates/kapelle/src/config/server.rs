@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use crate::server::Upkeep;
 use crate::server::door::limits::Rates;
-use crate::server::tcp::Bounds;
+use crate::server::rooms::Space;
 
 /// What a span of time may be here.
 const SPAN_MIN: Duration = Duration::from_millis(10);
@@ -29,6 +29,14 @@ pub(crate) struct Server {
     pub(crate) roots: Vec<PathBuf>,
     /// How many connections are open at once.
     pub(crate) connections: u32,
+    /// How many requests are at work at once; as many besides that are about what is under way.
+    pub(crate) requests: u32,
+    /// How many streams are open at once, with workers that wait for work.
+    pub(crate) streams: u32,
+    /// How many bytes of bodies, and of answers that nobody has read yet, are held at once.
+    pub(crate) memory: u64,
+    /// How many open runs this node works on at once: more are not taken from the network.
+    pub(crate) open_runs: u32,
     /// How many requests a second each key, and each address, may make; 0: as many as it likes.
     pub(crate) requests_per_second: u32,
     /// The same for those that pause, resume, cancel, approve and answer.
@@ -49,12 +57,17 @@ pub(crate) struct Server {
 impl Default for Server {
     fn default() -> Self {
         let Upkeep { heartbeat, patience } = Upkeep::default();
+        let Space { connections, requests, streams, bytes, runs } = Space::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4700)),
             hosts: Vec::new(),
             allow_origins: Vec::new(),
             roots: Vec::new(),
-            connections: 12_000,
+            connections,
+            requests,
+            streams,
+            memory: bytes,
+            open_runs: runs,
             requests_per_second: 50_000,
             control_per_second: 1_000,
             unknown_per_second: 100,
@@ -78,14 +91,30 @@ impl Server {
         }
     }
 
-    pub(crate) const fn bounds(&self) -> Bounds {
-        Bounds { connections: self.connections, patience: self.body_patience }
+    pub(crate) const fn space(&self) -> Space {
+        let Self { connections, requests, streams, memory: bytes, open_runs: runs, .. } = *self;
+        Space { connections, requests, streams, bytes, runs }
+    }
+
+    fn check_space(&self) -> Result<(), String> {
+        for (name, count, max) in [
+            ("connections", self.connections, 100_000),
+            ("requests", self.requests, 100_000),
+            ("streams", self.streams, 100_000),
+            ("open_runs", self.open_runs, 100_000_000),
+        ] {
+            if !(1..=max).contains(&count) {
+                return Err(format!("`server.{name}` is 1 to {max}, not {count}"));
+            }
+        }
+        if self.memory < 1 << 20 {
+            return Err(format!("`server.memory` is 1048576 or more, not {}", self.memory));
+        }
+        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if !(1..=100_000).contains(&self.connections) {
-            return Err(format!("`server.connections` is 1 to 100000, not {}", self.connections));
-        }
+        self.check_space()?;
         for (name, rate) in [
             ("requests", self.requests_per_second),
             ("control", self.control_per_second),

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::held::{self, NoRoom};
 use super::problem::Problem;
 use super::slow::TooSlow;
 
@@ -46,8 +47,8 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 }
 
 fn unread(rejection: BytesRejection) -> Problem {
-    if is_slow(&rejection) {
-        Problem::too_slow()
+    if let Some(problem) = broken_off(&rejection) {
+        problem
     } else if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         Problem::too_large("the body is longer than this route takes")
     } else {
@@ -68,9 +69,14 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// Whether a body could not be read since it came too slowly.
-pub(super) fn is_slow(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TooSlow>())
+/// Why a body could not be read, if it was not for its length or shape.
+pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+        if error.is::<TooSlow>() {
+            return Some(Problem::too_slow());
+        }
+        error.is::<NoRoom>().then(held::no_bytes)
+    })
 }
 
 /// A query of a known shape.

@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 
 use super::App;
 use super::problem::Problem;
+use super::rooms::Taken;
 
 /// What the text is, as Prometheus reads it.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -68,6 +69,9 @@ pub(super) struct Metrics {
     unpriced: Counter,
     requests: Count<3>,
     request_seconds: Times<1>,
+    refused: Count<1>,
+    streams: Family<[Word; 1], Gauge>,
+    lagged: Counter,
     now: Now,
 }
 
@@ -79,6 +83,8 @@ struct Now {
     attempts: Gauge,
     appends: Gauge,
     agents: Gauge,
+    room: Family<[Word; 1], Gauge>,
+    taken: Family<[Word; 1], Gauge>,
     memory: Gauge,
     files: Gauge,
     cpu: Counter<f64, AtomicU64>,
@@ -118,6 +124,9 @@ impl Metrics {
             unpriced: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(quick),
+            refused: Family::default(),
+            streams: Family::default(),
+            lagged: Counter::default(),
             now: Now::default(),
         };
         metrics.begun().registered()
@@ -136,6 +145,12 @@ impl Metrics {
             drop(self.tokens.get_or_create(&[("direction", way)]));
         }
         drop(self.commits.get_or_create(&[("end", "done")]));
+        for code in ["too_many_requests", "overloaded"] {
+            drop(self.refused.get_or_create(&[("code", code)]));
+        }
+        for kind in ["sse", "websocket"] {
+            drop(self.streams.get_or_create(&[("kind", kind)]));
+        }
         self
     }
 
@@ -144,6 +159,7 @@ impl Metrics {
         self.tell_attempts();
         self.tell_store();
         self.tell_calls();
+        self.tell_room();
         self
     }
 
@@ -250,6 +266,27 @@ impl Metrics {
             "From a request to the head of its answer",
             self.request_seconds.clone(),
         );
+    }
+
+    fn tell_room(&mut self) {
+        let (to, now) = (&mut self.registry, &self.now);
+        to.register(
+            "kapelle_refused",
+            "Requests that were told to come again later, by the code of the problem",
+            self.refused.clone(),
+        );
+        to.register("kapelle_streams", "Streams that are open, by kind", self.streams.clone());
+        to.register(
+            "kapelle_streams_lagged",
+            "Streams that were ended since their reader took nothing for too long",
+            self.lagged.clone(),
+        );
+        to.register(
+            "kapelle_room",
+            "How many there may be at once, of what is bounded at the door",
+            now.room.clone(),
+        );
+        to.register("kapelle_room_taken", "How many of them there are", now.taken.clone());
         to.register(
             "process_resident_memory_bytes",
             "Memory that this process holds",
@@ -296,7 +333,24 @@ impl Metrics {
         self.request_seconds.get_or_create(&[("route", route)]).observe(took.as_secs_f64());
     }
 
-    fn text(&self, load: Load, agents: usize) -> String {
+    /// Counts an answer that says to come again later.
+    pub(super) fn refused(&self, code: &'static str) {
+        self.refused.get_or_create(&[("code", code)]).inc();
+    }
+
+    /// Counts a stream until what is returned is dropped.
+    pub(super) fn opened(&self, kind: &'static str) -> Open {
+        let streams = self.streams.get_or_create(&[("kind", kind)]).clone();
+        streams.inc();
+        Open(streams)
+    }
+
+    /// Counts a stream that was ended since its reader is too slow.
+    pub(super) fn lagged(&self) {
+        self.lagged.inc();
+    }
+
+    fn text(&self, load: Load, agents: usize, room: &[Taken]) -> String {
         let set = |gauge: &Gauge, count: usize| {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         };
@@ -307,6 +361,11 @@ impl Metrics {
         set(&now.agents, agents);
         set(&now.queue.get_or_create(&[("of", "offers")]), load.queued);
         set(&now.queue.get_or_create(&[("of", "runs")]), load.hungry);
+        for Taken { of, taken, room } in room {
+            let labels = [("of", *of)];
+            set(&now.taken.get_or_create(&labels), *taken);
+            set(&now.room.get_or_create(&labels), *room);
+        }
         let process = Process::look();
         set(&now.memory, process.memory);
         set(&now.files, process.files);
@@ -314,6 +373,15 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a text takes all");
         plain(&text)
+    }
+}
+
+/// A stream that is open, counted until this is dropped.
+pub(super) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -415,7 +483,8 @@ fn plain(text: &str) -> String {
 /// `GET /metrics`
 pub(super) async fn metrics(app: App) -> Result<Response, Problem> {
     let load = app.engine().load().await;
-    let text = app.metrics().text(load, app.engine().agents().iter().count());
+    let agents = app.engine().agents().iter().count();
+    let text = app.metrics().text(load, agents, &app.rooms().taken());
     Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response())
 }
 
@@ -435,7 +504,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.performed("echo", Duration::from_millis(3), None);
         metrics.performed("my own agent", Duration::from_secs(3), Some(FailureKind::Timeout));
-        let text = metrics.text(Load { runs: 7, ..Load::default() }, 1);
+        let text = metrics.text(Load { runs: 7, ..Load::default() }, 1, &[]);
         for line in [
             "# TYPE kapelle_attempts_total counter",
             "kapelle_attempts_total{agent=\"echo\",end=\"completed\"} 1",

@@ -16,6 +16,7 @@ mod credentials;
 mod diff;
 pub(crate) mod door;
 mod events;
+mod held;
 mod keys;
 mod local;
 mod manual;
@@ -26,6 +27,7 @@ mod plans;
 mod problem;
 mod prune;
 mod registry;
+pub(crate) mod rooms;
 pub(crate) mod roots;
 mod routes;
 mod runs;
@@ -57,6 +59,7 @@ use door::keys::Keys;
 use door::tickets::Tickets;
 use problem::Problem;
 pub(crate) use problem::{finding, node_of};
+use rooms::{Rooms, Space};
 use roots::Roots;
 pub(crate) use routes::{guarded, router};
 pub(crate) use streams::Upkeep;
@@ -103,6 +106,8 @@ struct Inner {
     /// What is counted.
     metrics: Arc<metrics::Metrics>,
     upkeep: Upkeep,
+    /// What there is room for, for those who come from the network.
+    rooms: Arc<Rooms>,
     /// Streams come to their end: whoever reads them goes on elsewhere.
     leaving: CancellationToken,
 }
@@ -113,7 +118,7 @@ impl App {
         store: Option<PathBuf>,
         (roster, registry): (Roster, Registry),
         kept: Kept,
-        (roots, upkeep): (Roots, Upkeep),
+        (roots, upkeep, space): (Roots, Upkeep, Space),
     ) -> Self {
         let Kept { records, audit } = kept;
         let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
@@ -135,6 +140,7 @@ impl App {
             asked,
             metrics,
             upkeep,
+            rooms: Arc::new(Rooms::new(space)),
             leaving,
         });
         Self { inner, caller: Arc::new(Caller::owner()) }
@@ -169,6 +175,10 @@ impl App {
 
     fn upkeep(&self) -> Upkeep {
         self.inner.upkeep
+    }
+
+    pub(crate) fn rooms(&self) -> &Arc<Rooms> {
+        &self.inner.rooms
     }
 
     fn records(&self) -> &Arc<dyn Records> {

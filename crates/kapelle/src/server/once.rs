@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as Turn;
 
 use super::App;
-use super::body::is_slow;
+use super::body::broken_off;
 use super::problem::{Code, Problem};
 
 /// The kind of their records.
@@ -104,9 +104,9 @@ pub(super) async fn once(
     let Some(key) = key_of(request.headers())? else { return Ok(next.run(request).await) };
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, body_max).await;
-    let body = body.map_err(|error| match is_slow(&error) {
-        true => Problem::too_slow(),
-        false => Problem::too_large("the body is longer than this route takes"),
+    let body = body.map_err(|error| {
+        let long = || Problem::too_large("the body is longer than this route takes");
+        broken_off(&error).unwrap_or_else(long)
     })?;
     let digest = digest_of(&parts, &body);
     let turn = app.turns().of(app.tenant(), &key);

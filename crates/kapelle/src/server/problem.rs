@@ -80,6 +80,7 @@ const CODES: &[(u16, &[&str])] = &[
         503,
         &[
             "draining",
+            "overloaded",
             "outcome_unknown",
             "attempt_unsettled",
             "store_busy",
@@ -92,12 +93,13 @@ const CODES: &[(u16, &[&str])] = &[
 ];
 
 /// Codes with which any route can refuse.
-pub(super) const EVERYWHERE: [&str; 9] = [
+pub(super) const EVERYWHERE: [&str; 10] = [
     "unauthenticated",
     "not_permitted",
     "strange_origin",
     "strange_host",
     "too_many_requests",
+    "overloaded",
     "store_busy",
     "store_newer",
     "store_poisoned",
@@ -107,6 +109,13 @@ pub(super) const EVERYWHERE: [&str; 9] = [
 fn status_of(code: &str) -> StatusCode {
     let known = CODES.iter().find(|(_, codes)| codes.contains(&code));
     known.and_then(|(status, _)| StatusCode::from_u16(*status).ok()).unwrap_or(StatusCode::CONFLICT)
+}
+
+/// The code of an answer that says to come again later.
+pub(super) fn later(answer: &Response) -> Option<&'static str> {
+    let tells = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    let said = answer.extensions().get::<Code>().filter(|_| tells.contains(&answer.status()))?;
+    CODES.iter().flat_map(|(_, codes)| *codes).copied().find(|code| *code == &*said.0)
 }
 
 #[cfg(test)]
@@ -224,6 +233,14 @@ impl Problem {
     pub(super) fn too_many(who: &str) -> Self {
         let detail = format!("{who} too often: wait a second (`server.requests_per_second`)");
         Self::new("too_many_requests", detail)
+    }
+
+    /// There is no room for it: of that there is as much as may be.
+    pub(super) fn overloaded(what: &str, setting: &str) -> Self {
+        let detail = format!(
+            "there is no room for more {what} now (`{setting}`); nothing was done: repeat in a moment"
+        );
+        Self::new("overloaded", detail)
     }
 
     /// The request does not come to its end.

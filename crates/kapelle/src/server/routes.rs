@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::IntoResponse as _;
+use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use kapelle_engine::EXPORT_MAX;
 
@@ -25,6 +25,8 @@ use super::door::permission::Permission::{
 use super::once::Once::{self, Begun, ByEngine, Unheeded};
 use super::once::once as only_once;
 use super::openapi::{self, Operation, Told};
+use super::problem::Problem;
+use super::rooms::{Kind, Place};
 use super::{
     App, agents, alerts, artifacts, audit, bill, control, diff, keys, manual, metrics, plans,
     problem, prune, runs, streams,
@@ -76,6 +78,8 @@ pub(super) struct Route {
     body_max: usize,
     /// What it is to the audit log.
     weight: Weight,
+    /// What room it takes.
+    kind: Kind,
     handler: MethodRouter<App>,
 }
 
@@ -96,7 +100,21 @@ fn to<T: 'static, U, H: Handler<T, App> + Told<U>>(
         Some(AgentWork) => Weight::Works,
         Some(_) => Weight::Changes,
     };
-    Route { method, path, needs, summary, refuses, gives, once, tell, body_max, weight, handler }
+    let kind = Kind::of(needs, method == Method::GET);
+    Route {
+        method,
+        path,
+        needs,
+        summary,
+        refuses,
+        gives,
+        once,
+        tell,
+        body_max,
+        weight,
+        kind,
+        handler,
+    }
 }
 
 impl Route {
@@ -110,6 +128,11 @@ impl Route {
 
     fn giving(self, media_type: &'static str) -> Self {
         Self { gives: Some(media_type), ..self }
+    }
+
+    /// It takes another room than others of its permission.
+    fn taking(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     /// It changes nothing, though its method says so.
@@ -130,6 +153,12 @@ impl Route {
         let step = of(self.path.contains("{step}"), &["step_not_found"]);
         let groups = [of(about_run, RUN), of(changes, CHANGE), of(about_run && changes, COMMAND)];
         [groups[0], groups[1], groups[2], step, self.refuses].into_iter().flatten().copied()
+    }
+
+    /// Whether it waits for what comes.
+    #[cfg(test)]
+    pub(super) fn stays(&self) -> bool {
+        self.kind == Kind::Stays
     }
 
     fn once(self, once: Once) -> Self {
@@ -153,7 +182,8 @@ fn of_runs() -> Vec<Route> {
         to(POST, "/runs", TaskSubmit, runs::create, "Create a run and work on it")
             .once(ByEngine)
             .refusing(PLAN)
-            .with_body_of(PLAN_BODY_MAX),
+            .with_body_of(PLAN_BODY_MAX)
+            .taking(Kind::Begins),
         to(GET, "/runs/{run}", TaskRead, runs::show, "A run with its steps and what they gave")
             .refusing(&["bad_query"]),
         to(
@@ -162,7 +192,8 @@ fn of_runs() -> Vec<Route> {
             TaskRead,
             streams::events,
             "What happens in a run: events on disk, then live",
-        ),
+        )
+        .taking(Kind::Stays),
         to(
             POST,
             "/stream-tickets",
@@ -181,6 +212,7 @@ fn of_runs() -> Vec<Route> {
         to(GET, "/runs/{run}/diff/{other}", TaskRead, diff::diff, "What differs between two runs"),
         to(POST, "/runs/{run}/fork", TaskSubmit, runs::fork, "Do a run anew from a step on")
             .once(ByEngine)
+            .taking(Kind::Begins)
             .refusing(&[
                 "step_not_found",
                 "task_conflict",
@@ -239,6 +271,7 @@ fn of_agents() -> Vec<Route> {
             "Register an agent whose work workers do",
         )
         .changing()
+        .taking(Kind::Work)
         .refusing(&["invalid", "agent_conflict", "too_many_agents"])
         .with_body_of(REGISTRATION_MAX),
         to(
@@ -255,6 +288,7 @@ fn of_agents() -> Vec<Route> {
         to(DELETE, "/agents/{name}", AgentWrite, registry::unregister, "Remove a registered agent")
             .refusing(&["agent_not_found"]),
         to(GET, "/agents/{name}/work", AgentWork, work::work, "Wait for something to do")
+            .taking(Kind::Stays)
             .refusing(&["agent_not_found", "too_many_waiting", "draining"]),
         to(
             POST,
@@ -343,10 +377,12 @@ fn of_the_rest() -> Vec<Route> {
         to(GET, "/openapi.json", None, openapi::document, "This description"),
         to(GET, "/docs", None, manual::page, "This description, as a page to read")
             .giving("text/html"),
-        to(GET, "/readyz", None, readyz, "Whether the node takes work").refusing(&["draining"]),
+        to(GET, "/readyz", None, readyz, "Whether the node takes work")
+            .taking(Kind::Word)
+            .refusing(&["draining"]),
         to(GET, "/metrics", SystemRead, metrics::metrics, "What this node counts, for Prometheus")
             .giving("text/plain"),
-        to(GET, "/healthz", None, healthz, "Whether the node is there"),
+        to(GET, "/healthz", None, healthz, "Whether the node is there").taking(Kind::Word),
     ]
 }
 
@@ -354,7 +390,17 @@ fn of_the_rest() -> Vec<Route> {
 pub(crate) fn guarded(app: App, guard: Arc<Guard>) -> Router {
     // Whoever the guard does not name is nobody.
     let app = app.on_behalf_of(Arc::new(Caller::nobody()));
-    limited(app, Some(guard.limits.clone())).layer(from_fn_with_state(guard, look))
+    let metrics = app.inner.metrics.clone();
+    let router = limited(app, Some(&guard.limits)).layer(from_fn_with_state(guard, look));
+    router.layer(map_response_with_state(metrics, counted))
+}
+
+/// Counts an answer that says to come again later.
+async fn counted(State(metrics): State<Arc<metrics::Metrics>>, answer: Response) -> Response {
+    if let Some(code) = problem::later(&answer) {
+        metrics.refused(code);
+    }
+    answer
 }
 
 /// A router over all of them.
@@ -362,46 +408,14 @@ pub(crate) fn router(app: App) -> Router {
     limited(app, None)
 }
 
-/// The same, where so many requests are taken of each who asks.
-fn limited(app: App, limits: Option<Arc<Limits>>) -> Router {
+/// The same, where so much is taken of each who asks, and of all.
+fn limited(app: App, limits: Option<&Arc<Limits>>) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, route| {
-        let Route { method, path, needs, once, body_max, weight, handler, .. } = route;
-        let (limits, lane) = (limits.clone(), Lane::of(needs));
-        let check = move |app: App, request: Request, next: Next| {
-            let limits = limits.clone();
-            let asked = Asked {
-                method: method.clone(),
-                route: Some(path),
-                needs,
-                peer: request.extensions().get::<Peer>().map(|peer| peer.0),
-                path: request.uri().clone(),
-            };
-            async move {
-                let (audit, caller) = (app.audit().clone(), app.caller.clone());
-                // Who may not come in has a limit at the door.
-                let comes_in = needs.is_none() || !caller.is_nobody();
-                if let (Some(limits), Some(peer)) = (limits, asked.peer)
-                    && comes_in
-                    && let Err(problem) = limits.take(lane, &caller, peer)
-                {
-                    return problem.into_response();
-                }
-                let (began, metrics) = (Instant::now(), app.inner.metrics.clone());
-                let method = asked.method.clone();
-                let answer = async {
-                    match caller.check(needs) {
-                        Ok(()) => {
-                            let done = only_once(app, request, next, (once, body_max)).await;
-                            done.unwrap_or_else(problem::Problem::into_response)
-                        }
-                        Err(problem) => problem.into_response(),
-                    }
-                };
-                let answer = audit.heard((&caller, weight), asked, answer).await;
-                metrics.answered(path, &method, answer.status(), began.elapsed());
-                answer
-            }
-        };
+        let Route { method, path, needs, once, body_max, weight, kind, handler, .. } = route;
+        let limits = limits.cloned();
+        let entry = Arc::new(Entry { method, path, needs, once, body_max, weight, kind, limits });
+        let check =
+            move |app: App, request: Request, next: Next| entry.clone().answer(app, request, next);
         let limit = DefaultBodyLimit::max(body_max);
         router.route(path, handler.layer(limit).layer(from_fn_with_state(app.clone(), check)))
     });
@@ -409,4 +423,118 @@ fn limited(app: App, limits: Option<Arc<Limits>>) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .with_state(app)
+}
+
+/// What is looked at before a route's handler, and after it.
+struct Entry {
+    method: Method,
+    path: &'static str,
+    needs: Option<Permission>,
+    once: Once,
+    body_max: usize,
+    weight: Weight,
+    kind: Kind,
+    /// Of a door in the network.
+    limits: Option<Arc<Limits>>,
+}
+
+impl Entry {
+    async fn answer(self: Arc<Self>, app: App, mut request: Request, next: Next) -> Response {
+        let place = match self.let_in(&app, &mut request) {
+            Ok(place) => place,
+            Err(problem) => return problem.into_response(),
+        };
+        let (path, weight, kind) = (self.path, self.weight, self.kind);
+        let (began, metrics) = (Instant::now(), app.inner.metrics.clone());
+        let method = self.method.clone();
+        let answer = self.heard(app, request, next);
+        let answer = match weight {
+            Weight::Changes | Weight::Works => to_its_end(answer, place.clone()).await,
+            Weight::Reads | Weight::Open => answer.await,
+        };
+        // Work that was given out is told whatever there is room for.
+        let only_tells = weight == Weight::Reads && kind != Kind::Stays;
+        let answer = match place {
+            Some(place) if weight != Weight::Open => place.keep(answer, only_tells),
+            _ => answer,
+        };
+        metrics.answered(path, &method, answer.status(), began.elapsed());
+        answer
+    }
+
+    /// Refuses whoever asks too much, or where there is no room.
+    fn let_in(&self, app: &App, request: &mut Request) -> Result<Option<Place>, Problem> {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let (Some(limits), Some(peer)) = (&self.limits, peer) else { return Ok(None) };
+        // Who may not come in has a limit at the door, and takes no room.
+        if self.needs.is_some() && app.caller.is_nobody() {
+            return Ok(None);
+        }
+        limits.take(Lane::of(self.needs), &app.caller, peer)?;
+        let runs = if self.kind == Kind::Begins { app.engine().open_runs() } else { 0 };
+        let place = app.rooms().enter(self.kind, (runs, self.body_max), request)?;
+        request.extensions_mut().insert(place.clone());
+        Ok(Some(place))
+    }
+
+    /// Does what is asked, of which the audit log takes note.
+    async fn heard(self: Arc<Self>, app: App, request: Request, next: Next) -> Response {
+        let asked = Asked {
+            method: self.method.clone(),
+            route: Some(self.path),
+            needs: self.needs,
+            peer: request.extensions().get::<Peer>().map(|peer| peer.0),
+            path: request.uri().clone(),
+        };
+        let (audit, caller) = (app.audit().clone(), app.caller.clone());
+        let answer = async {
+            match caller.check(self.needs) {
+                Ok(()) => {
+                    let done = only_once(app, request, next, (self.once, self.body_max)).await;
+                    done.unwrap_or_else(Problem::into_response)
+                }
+                Err(problem) => problem.into_response(),
+            }
+        };
+        audit.heard((&caller, self.weight), asked, answer).await
+    }
+}
+
+/// Does what is asked to its end, whether or not whoever asked is still there: until then it takes its place.
+async fn to_its_end(
+    answer: impl Future<Output = Response> + Send + 'static,
+    place: Option<Place>,
+) -> Response {
+    let done = tokio::spawn(async move {
+        let _until_then = place;
+        answer.await
+    });
+    match done.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(answer) => answer,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => Problem::from(kapelle_engine::Error::Draining).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_begun_is_done_to_its_end_when_nobody_waits_for_it_any_more() {
+        let ((go, gone), (did, done)) = (oneshot::channel::<()>(), oneshot::channel());
+        let work = async move {
+            gone.await.ok();
+            did.send(()).ok();
+            Response::default()
+        };
+        let mut asked = Box::pin(to_its_end(work, None));
+        assert!(asked.as_mut().now_or_never().is_none());
+        drop(asked);
+        go.send(()).unwrap();
+        done.await.unwrap();
+    }
 }

@@ -16,8 +16,6 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// What a body has to bring in a second, in bytes, once the patience with it is over.
 const PACE: f64 = 1024.0;
-/// How long an answer may wait to be fetched.
-const UNREAD: Duration = Duration::from_secs(30);
 
 /// The body did not come fast enough.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +83,14 @@ impl Body for Paced {
 /// A connection that ends when nobody reads what is sent.
 pub(super) struct Read {
     stream: TcpStream,
+    patience: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Read {
-    pub(super) const fn new(stream: TcpStream) -> Self {
-        Self { stream, timer: None }
+    /// The same connection, on which what is sent may wait for so long.
+    pub(super) const fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, patience, timer: None }
     }
 
     /// What a write came to; an error if it waits for too long.
@@ -103,7 +103,8 @@ impl Read {
             self.timer = None;
             return written;
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(UNREAD)));
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -148,5 +149,42 @@ impl AsyncWrite for Read {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// More than the system keeps of a connection.
+    const MANY: usize = 64 << 20;
+
+    async fn connected(patience: Duration) -> (Read, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Read::new(listener.accept().await.unwrap().0, patience), reader)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_ends_its_connection() {
+        let (mut answer, reader) = connected(Duration::from_millis(50)).await;
+        let error = answer.write_all(&vec![0; MANY]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(reader);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_read_comes_to_its_end() {
+        let (mut answer, mut reader) = connected(Duration::from_secs(60)).await;
+        let send = async move {
+            answer.write_all(&vec![7; MANY]).await.unwrap();
+            answer.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let (_, read) = tokio::join!(send, reader.read_to_end(&mut got));
+        assert_eq!(read.unwrap(), MANY);
     }
 }

@@ -76,7 +76,7 @@ pub(super) async fn events(
     Path(run): Path<String>,
     Query(from): Query<From>,
     headers: HeaderMap,
-    Upgrade(upgrade): Upgrade,
+    Upgrade(upgrade, stay): Upgrade,
 ) -> Result<Streamed, Problem> {
     let id = app.find(&run).await?;
     // The state now: an unknown run is told at once, and a page knows where to end.
@@ -87,8 +87,12 @@ pub(super) async fn events(
     });
     let after = last_id.transpose()?.or(from.after).unwrap_or(0);
     let (upkeep, leaving) = (app.upkeep(), app.inner.leaving.clone());
-    if let Some((upgrade, seat)) = upgrade {
-        let carry = move |socket| carry(socket, frames_of(app, id, after), upkeep, leaving, seat);
+    if let Some(upgrade) = upgrade {
+        let held = (stay, app.metrics().opened("websocket"));
+        let carry = async move |socket| {
+            carry(socket, frames_of(app, id, after), upkeep, leaving).await;
+            drop(held);
+        };
         return Ok(Streamed(upgrade.on_upgrade(carry)));
     }
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -96,7 +100,11 @@ pub(super) async fn events(
         let limit = from.limit.unwrap_or(PAGE).clamp(1, PAGE);
         return Ok(Streamed(Json(page(&app, &run, after, limit).await?).into_response()));
     }
-    let frames = frames_of(app, id, after).map(|frame| Ok::<_, Infallible>(frame.sent()));
+    let held = (stay, app.metrics().opened("sse"));
+    let frames = frames_of(app, id, after).map(move |frame| {
+        let _as_long_as_it_goes = &held;
+        Ok::<_, Infallible>(frame.sent())
+    });
     let stream = Sse::new(frames.take_until(leaving.cancelled_owned()));
     let stream = stream.keep_alive(KeepAlive::new().interval(upkeep.heartbeat));
     Ok(Streamed(stream.into_response()))
@@ -184,6 +192,7 @@ impl Told {
     async fn next(&mut self) -> Option<(Frame, bool)> {
         if self.given.elapsed() >= self.app.upkeep().patience {
             let after = self.last;
+            self.app.metrics().lagged();
             return Some((Frame::new(Some(after), "lagged", &api::Lagged { after }), true));
         }
         let told = match self.seen.next().await? {

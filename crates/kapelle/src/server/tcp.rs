@@ -1,4 +1,4 @@
-//! A door in the network: connections that are bounded in number, and heads of requests in time and size.
+//! A door in the network: connections, as far as there are seats, and heads of requests bounded in time and size.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,11 +17,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::door::guard::Peer;
 use super::problem::Problem;
+use super::rooms::{Rooms, Seat};
 use super::slow::{Paced, Read};
 
 /// How long the head of a request may take.
@@ -29,6 +30,8 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may be, in bytes, and how many headers it may have.
 const HEAD_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 100;
+/// How long an answer may wait to be read.
+const UNREAD: Duration = Duration::from_secs(30);
 /// How long the system is left alone after it had no connection for us.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many who connect wait in the system's queue.
@@ -36,30 +39,16 @@ const QUEUE: u32 = 1024;
 /// What the system keeps of an answer until it is read, in bytes; Linux takes twice as much.
 const UNREAD_MAX: u32 = 128 << 10;
 
-/// The seat of a connection among those that there may be: whatever goes on with it has a share.
-#[derive(Clone)]
-pub(crate) struct Seat(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
-
 /// A port that is listened on.
 pub(crate) struct Port {
     listener: TcpListener,
     at: SocketAddr,
 }
 
-/// What a port takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// How many connections at once.
-    pub(crate) connections: u32,
-    /// How long it waits for something of a body.
-    pub(crate) patience: Duration,
-}
-
 /// A port that is answered on, until it is closed.
 pub(crate) struct Serving {
     leave: watch::Sender<bool>,
-    room: Arc<Semaphore>,
-    connections: u32,
+    rooms: Arc<Rooms>,
 }
 
 impl Port {
@@ -80,12 +69,11 @@ impl Port {
         self.at
     }
 
-    /// Answers from here on.
-    pub(crate) fn serve(self, router: Router, bounds: Bounds) -> Serving {
+    /// Answers from here on. `patience`: how long it waits for something of a body.
+    pub(crate) fn serve(self, router: Router, rooms: Arc<Rooms>, patience: Duration) -> Serving {
         let (leave, leaving) = watch::channel(false);
-        let room = Arc::new(Semaphore::new(bounds.connections as usize));
-        tokio::spawn(accept(self.listener, (router, bounds.patience), room.clone(), leaving));
-        Serving { leave, room, connections: bounds.connections }
+        tokio::spawn(accept(self.listener, (router, patience), rooms.clone(), leaving));
+        Serving { leave, rooms }
     }
 }
 
@@ -93,23 +81,22 @@ impl Serving {
     /// Takes no new requests, and waits at most `grace` for answers that are under way.
     pub(crate) async fn close(self, grace: Duration) {
         self.leave.send(true).ok();
-        tokio::time::timeout(grace, self.room.acquire_many(self.connections)).await.ok();
+        tokio::time::timeout(grace, self.rooms.empty()).await.ok();
     }
 }
 
 async fn accept(
     listener: TcpListener,
     (router, patience): (Router, Duration),
-    room: Arc<Semaphore>,
+    rooms: Arc<Rooms>,
     mut leaving: watch::Receiver<bool>,
 ) {
     loop {
-        // Whoever comes when there is no room waits in the system's queue, which is bounded.
         let next = async {
-            let place = room.clone().acquire_owned().await;
-            (listener.accept().await, place)
+            let accepted = listener.accept().await;
+            (accepted, rooms.seat().await)
         };
-        let (accepted, place) = tokio::select! {
+        let (accepted, seat) = tokio::select! {
             next = next => next,
             _ = leaving.changed() => return,
         };
@@ -118,9 +105,9 @@ async fn accept(
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Ok(place) = place else { return };
+        let Some(seat) = seat else { return };
         let (router, leaving) = (router.clone(), leaving.clone());
-        let whose = (Peer(peer.ip().to_canonical()), Seat(Arc::new(place)));
+        let whose = (Peer(peer.ip().to_canonical()), seat);
         tokio::spawn(answer((stream, whose), router, patience, leaving));
     }
 }
@@ -142,7 +129,7 @@ async fn answer(
         request.extensions_mut().insert(seat.clone());
         framed(router.clone(), request)
     });
-    let io = TokioIo::new(Read::new(stream));
+    let io = TokioIo::new(Read::new(stream, UNREAD));
     let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -152,9 +139,10 @@ async fn answer(
 }
 
 /// Answers a request whose end is where everybody sees it. After a body in chunks the connection is closed: what
-/// somebody between us took for the next request is none.
+/// somebody between us took for the next request is none. So is one that stands where others sit.
 async fn framed(router: Router, request: Request<Body>) -> Result<Response, Infallible> {
     let headers = request.headers();
+    let is_standing = request.extensions().get::<Seat>().is_some_and(|seat| seat.is_standing);
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let mut answer = if chunked && headers.contains_key(header::CONTENT_LENGTH) {
         Problem::invalid("bad_body", "a body has a length or comes in chunks, not both")
@@ -162,7 +150,7 @@ async fn framed(router: Router, request: Request<Body>) -> Result<Response, Infa
     } else {
         router.oneshot(request).await?
     };
-    if chunked || answer.status() == StatusCode::REQUEST_TIMEOUT {
+    if chunked || is_standing || answer.status() == StatusCode::REQUEST_TIMEOUT {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)

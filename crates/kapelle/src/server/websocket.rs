@@ -1,7 +1,7 @@
 //! The events of a run over a WebSocket: each frame of the stream as one text message of JSON.
 //!
 //! **Invariants:** it goes one way. Who sends anything but `pong` and `close` is told so and closed; what
-//! comes is bounded in bytes. It holds its seat among the connections of the port until it ends.
+//! comes is bounded in bytes.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::problem::Problem;
+use super::rooms::Stay;
 use super::streams::{Frame, Upkeep};
-use super::tcp::Seat;
 
 /// How much is read and written at once, and the longest message that is listened to, in bytes.
 const BUFFER: usize = 4 << 10;
@@ -26,22 +26,23 @@ const UNHEARD_MAX: Duration = Duration::from_secs(120);
 /// How long the other side has to close as well.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A wish to go on as a WebSocket, with the seat of its connection.
-pub(super) struct Upgrade(pub(super) Option<(WebSocketUpgrade, Option<Seat>)>);
+/// A wish to go on as a WebSocket, and what a stream of either kind keeps.
+pub(super) struct Upgrade(pub(super) Option<WebSocketUpgrade>, pub(super) Stay);
 
 impl FromRequestParts<App> for Upgrade {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let stay = Stay::of(&parts.extensions);
         let wish = parts.headers.get(header::UPGRADE).map(|wish| wish.as_bytes());
         if !wish.is_some_and(|wish| wish.eq_ignore_ascii_case(b"websocket")) {
-            return Ok(Self(None));
+            return Ok(Self(None, stay));
         }
         let upgrade = WebSocketUpgrade::from_request_parts(parts, app).await;
         let upgrade = upgrade.map_err(|no| Problem::invalid("bad_upgrade", no.body_text()))?;
         let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER);
         let upgrade = upgrade.max_message_size(BUFFER).max_frame_size(BUFFER);
-        Ok(Self(Some((upgrade, parts.extensions.get::<Seat>().cloned()))))
+        Ok(Self(Some(upgrade), stay))
     }
 }
 
@@ -61,7 +62,6 @@ pub(super) async fn carry(
     frames: impl Stream<Item = Frame>,
     upkeep: Upkeep,
     leaving: CancellationToken,
-    seat: Option<Seat>,
 ) {
     let why = converse(&mut socket, frames, upkeep, leaving).await;
     if let Some((code, reason)) = why {
@@ -74,7 +74,6 @@ pub(super) async fn carry(
         };
         timeout(LAST_WORDS, last_words).await.ok();
     }
-    drop(seat);
 }
 
 /// `None`: the other side is gone.

@@ -29,6 +29,8 @@ use crate::workers::{Attempt, AttemptId, Ending, Made, NoPlace, Output, Whose};
 /// How long work is waited for where nothing is said, and at the most.
 const WAIT: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The longest word on how far an attempt is, in bytes.
+const MESSAGE_MAX: usize = 4 << 10;
 /// The code of what is refused because the attempt was given up.
 const STALE: &str = "stale_attempt";
 
@@ -171,6 +173,11 @@ pub(super) async fn heartbeat(
     let id = id_of(&id)?;
     if beat.fraction.is_some_and(|part| !(0.0..=1.0).contains(&part)) {
         return Err(Problem::invalid("bad_body", "`fraction` is a number from 0 to 1"));
+    }
+    // As many as a stream has not shown yet are in memory.
+    if beat.message.as_ref().is_some_and(|message| message.len() > MESSAGE_MAX) {
+        let detail = format!("`message` has at most {MESSAGE_MAX} bytes");
+        return Err(Problem::invalid("bad_body", detail));
     }
     let Some(attempt) = here(&app, &id)? else { return Err(gone(&app, &id).await?) };
     if !attempt.hear() {

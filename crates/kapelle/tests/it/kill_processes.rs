@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::kill_node::{eventually, is_alive};
-use crate::support::{Folder, count, run_of};
+use crate::support::{Folder, count, memory, run_of};
 
 /// Writes the pids of the command, of a child, of one that called `setsid`, and of a daemon whose
 /// parents are gone, into `pids`, and hangs. The second attempt notes who of them still lives.
@@ -147,7 +147,7 @@ output: '{{{{ steps.big.output.value }}}}'
     );
     let mut run = folder.start("run . --json");
     run.wait_for("step_started", Some("look"));
-    let peak = peak_memory(run.pid());
+    let peak = memory(run.pid(), "VmHWM:");
     assert!(peak < MEMORY_MAX, "it took {peak} KiB");
     folder.write("go", "");
     let last = run.finish().expect(0).last();
@@ -158,13 +158,6 @@ output: '{{{{ steps.big.output.value }}}}'
     assert_eq!(digest(&mut folder.command(&format!("artifacts get {expected}"))), expected);
     let kept = folder.path().join(artifact["path"].as_str().unwrap());
     assert_eq!(digest(Command::new("cat").arg(kept)), expected);
-}
-
-/// The most memory that a process had so far, in KiB.
-fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// The digest of what a command prints.

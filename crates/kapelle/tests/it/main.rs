@@ -37,6 +37,7 @@ mod live;
 mod memory;
 mod metrics;
 mod model;
+mod overload;
 mod pages;
 mod peers;
 mod plan;

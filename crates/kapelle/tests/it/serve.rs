@@ -7,7 +7,7 @@ use kapelle_api::{Client, EventKind, NewKey, NewRun, RunsQuery};
 
 use tokio::sync::watch;
 
-use crate::support::{Folder, Running};
+use crate::support::{Folder, Running, memory};
 
 /// A server in the background, killed when this is dropped.
 pub(crate) struct Server {
@@ -47,6 +47,11 @@ impl Server {
     /// Where it listens.
     pub(crate) fn at(&self) -> String {
         self.url.trim_start_matches("http://").to_owned()
+    }
+
+    /// How much memory it takes, in KiB: `VmRSS:` now, `VmHWM:` at the most so far.
+    pub(crate) fn memory(&self, what: &str) -> u64 {
+        memory(self.child.id(), what)
     }
 
     /// Tells it to leave, and waits until it has; its exit code.
@@ -311,4 +316,39 @@ async fn what_a_server_does_is_in_its_log_by_run_and_step() {
         ];
         assert!(wanted.iter().all(|(name, value)| ids[*name] == **value), "{ids}");
     }
+}
+
+#[tokio::test]
+async fn the_log_of_a_server_gives_way_when_it_is_full_and_loses_no_line_of_what_is_kept() {
+    const MAX: u64 = 64 << 10;
+    let folder = Folder::new();
+    folder.write("kapelle.toml", &format!("[log]\nfile_max = {MAX}\nfiles_kept = 2\n"));
+    let server = Server::start(&folder);
+    let client = server.client(None);
+    let logs = folder.path().join(".kapelle/logs");
+    let at = |name: &str| logs.join(format!("orchestrator.log{name}"));
+    let names = |path: &std::path::Path| -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        // Each line is whole.
+        let lines =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let created = lines.filter(|line| line["message"] == "the run is created");
+        created.map(|line| line["task_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut made = 0;
+    // Until the first file has gone for good.
+    while !at(".2").exists() || names(&at(".2")).first().is_some_and(|first| first == "t00000") {
+        let new = NewRun { task_id: Some(format!("t{made:05}")), ..workflow(ONE) };
+        let run = client.submit(&new).await.unwrap().id;
+        let mut events = client.events(&run, 0);
+        while events.next().await.is_some() {}
+        made += 1;
+    }
+    assert_eq!(server.leave(), Some(0));
+    let kept: Vec<String> = [".2", ".1", ""].iter().flat_map(|name| names(&at(name))).collect();
+    let all: Vec<String> = (0..made).map(|n| format!("t{n:05}")).collect();
+    assert!(kept.len() < all.len() && all.ends_with(&kept), "{} of {made}", kept.len());
+    let count = std::fs::read_dir(&logs).unwrap().count();
+    assert_eq!(count, 3);
+    assert!([".2", ".1", ""].iter().all(|name| at(name).metadata().unwrap().len() <= MAX));
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use kapelle_api::{Client, Frame, NewRun};
+use kapelle_api::{Beat, Client, Completion, Frame, NewAgent, NewRun, WorkQuery};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
@@ -35,6 +35,9 @@ fn key(folder: &Folder, args: &str) -> (String, String) {
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.at()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // What the system keeps for a reader that takes nothing does not grow.
+    let options = tokio::net::TcpSocket::from_std_stream(stream.try_clone().unwrap());
+    options.set_recv_buffer_size(64 << 10).unwrap();
     stream
 }
 
@@ -318,6 +321,25 @@ async fn whoever_speaks_into_a_stream_is_told_and_closed_and_the_server_serves_o
     assert_eq!(server.leave(), Some(0));
 }
 
+/// The events after one, over both kinds of streams, however often these are ended on the way.
+fn rest_after(server: &Server, path: &str, mut after: u64) -> Vec<u64> {
+    let mut rest = Vec::new();
+    loop {
+        let (told, code) = frames(&mut websocket(server, &format!("{path}?after={after}")));
+        rest.extend(
+            told.iter().filter(|frame| frame.event == "message").filter_map(|frame| frame.id),
+        );
+        if code == CloseCode::Normal {
+            return rest;
+        }
+        after = rest.last().copied().unwrap_or(after);
+        let again = [("last-event-id", &*after.to_string())];
+        let told = sent(&mut ask(server, path, &again));
+        rest.extend(told.iter().filter(|frame| frame.1 == "message").filter_map(|frame| frame.0));
+        after = rest.last().copied().unwrap_or(after);
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_told_where_to_go_on_and_harms_nobody() {
     let folder = Folder::new();
@@ -346,8 +368,7 @@ async fn a_reader_that_takes_nothing_is_told_where_to_go_on_and_harms_nobody() {
     assert_eq!((&**name, &**data), ("lagged", &*format!("{{\"after\":{}}}", last.unwrap())));
     let mut got: Vec<u64> = told[..told.len() - 1].iter().filter_map(|frame| frame.0).collect();
     assert!(got.last() == last.as_ref() && got.len() < seen.len(), "{} events", got.len());
-    let rest = sent(&mut ask(&server, &path, &[("last-event-id", &last.unwrap().to_string())]));
-    got.extend(rest.iter().filter_map(|frame| frame.0));
+    got.extend(rest_after(&server, &path, last.unwrap()));
     assert_eq!(got, seen);
 
     let (told, code) = frames(&mut slow_socket);
@@ -355,8 +376,62 @@ async fn a_reader_that_takes_nothing_is_told_where_to_go_on_and_harms_nobody() {
     assert_eq!((&*last.event, code), ("lagged", CloseCode::Again));
     let mut got = ids(told);
     assert!(got.last() == last.id.as_ref() && got.len() < seen.len(), "{} events", got.len());
-    let again = format!("{path}?after={}", last.id.unwrap());
-    got.extend(ids(&frames(&mut websocket(&server, &again)).0));
+    got.extend(rest_after(&server, &path, last.id.unwrap()));
     assert_eq!(got, seen);
+    assert_eq!(server.leave(), Some(0));
+}
+
+#[tokio::test]
+async fn words_that_are_live_only_are_dropped_for_a_slow_reader_and_what_is_on_disk_is_told_once() {
+    const WORDS: usize = 5_000;
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let client = server.client(None);
+    let coder = NewAgent { name: "coder".to_owned(), ..NewAgent::default() };
+    client.register_agent(&coder).await.unwrap();
+    let two = "{id: two, tasks: [{id: a, agentName: coder, input: {}}, \
+        {id: b, agentName: echo, input: {value: 1}, dependencies: [a]}]}";
+    let run = client.submit(&workflow(two)).await.unwrap().id;
+    let path = format!("/runs/{run}/events");
+    let work = client.work("coder", &WorkQuery::default()).await.unwrap().unwrap();
+    let (mut slow, mut slow_socket) = (ask(&server, &path, &[]), websocket(&server, &path));
+    let word =
+        |n: usize, len: usize| Beat { message: Some(format!("{n:0len$}")), ..Beat::default() };
+    for n in 0..100 {
+        client.heartbeat(&work.attempt, &word(n, 4_096)).await.unwrap();
+    }
+    let before = server.memory("VmRSS:");
+    for n in 100..WORDS {
+        client.heartbeat(&work.attempt, &word(n, 4_096)).await.unwrap();
+    }
+    let more = server.memory("VmHWM:").saturating_sub(before) / 1_024;
+    println!("{more} MiB more for {} MiB of words", WORDS * 4 / 1_024);
+    assert!(more < 12, "{more} MiB");
+    let long = client.heartbeat(&work.attempt, &word(0, 4_097)).await.unwrap_err();
+    assert_eq!(long.code(), Some("bad_body"), "{long}");
+    let done = Completion { output: serde_json::json!(1), ..Completion::default() };
+    client.complete(&work.attempt, &done).await.unwrap();
+    let (mut events, mut all) = (client.events(&run, 0), Vec::new());
+    while let Some(event) = events.next().await {
+        all.extend(event.unwrap().seq);
+    }
+    let told = sent(&mut slow);
+    let words = told.iter().filter(|(id, name, _)| id.is_none() && name == "message").count();
+    assert!(words > 0 && words < WORDS / 2, "{words} of {WORDS}");
+    let got: Vec<u64> =
+        told.iter().filter(|frame| frame.1 == "message").filter_map(|frame| frame.0).collect();
+    let after = got.last().unwrap();
+    let rest = sent(&mut ask(&server, &path, &[("last-event-id", &after.to_string())]));
+    let rest = rest.iter().filter_map(|frame| frame.0);
+    assert_eq!(got.iter().copied().chain(rest).collect::<Vec<_>>(), all);
+
+    let (told, _) = frames(&mut slow_socket);
+    let words = told.iter().filter(|frame| frame.id.is_none() && frame.event == "message").count();
+    assert!(words > 0 && words < WORDS / 2, "{words} of {WORDS}");
+    let got: Vec<u64> =
+        told.iter().filter(|frame| frame.event == "message").filter_map(|frame| frame.id).collect();
+    let again = format!("{path}?after={}", got.last().unwrap());
+    let rest = ids(&frames(&mut websocket(&server, &again)).0);
+    assert_eq!(got.into_iter().chain(rest).collect::<Vec<_>>(), all);
     assert_eq!(server.leave(), Some(0));
 }

@@ -190,3 +190,10 @@ pub(crate) fn run_of(event: &Json) -> String {
 pub(crate) fn count(events: &[Json], kind: &str, step: &str) -> usize {
     events.iter().filter(|event| event["type"] == kind && event["step"] == step).count()
 }
+
+/// How much memory a process takes, in KiB: `VmRSS:` now, `VmHWM:` at the most so far.
+pub(crate) fn memory(pid: u32, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

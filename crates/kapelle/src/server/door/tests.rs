@@ -136,8 +136,26 @@ async fn only_known_hosts_and_origins_are_answered() {
     node.close(Duration::ZERO).await.unwrap();
 }
 
-/// What is asked, and as what: WebSockets join here with the routes they come to.
-const WAYS: [&str; 2] = ["application/json", "text/event-stream"];
+/// How it is asked: for JSON, for a stream, or to go on as a WebSocket.
+const WAYS: [&str; 3] = ["application/json", "text/event-stream", "websocket"];
+
+/// What a handshake says, beside what every request says.
+const HANDSHAKE: [(&str, &str); 4] = [
+    ("connection", "upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+];
+
+/// Makes a request one that goes on as a WebSocket where its route has one.
+fn upgrading(asked: &mut Request<Body>) {
+    for (name, value) in HANDSHAKE {
+        asked.headers_mut().insert(name, value.parse().unwrap());
+    }
+    // As of a connection, though there is none to go on with.
+    let upgrade = hyper::upgrade::on(Request::new(()));
+    asked.extensions_mut().insert(upgrade);
+}
 
 /// A body that a route takes, so that what it is about is looked for.
 fn body_for(path: &str) -> &'static str {
@@ -158,7 +176,11 @@ async fn told(
     (key, way): (Option<&str>, &str),
 ) -> (StatusCode, String) {
     let mut asked = request(method, path, key);
-    asked.headers_mut().insert(header::ACCEPT, way.parse().unwrap());
+    if way == "websocket" {
+        upgrading(&mut asked);
+    } else {
+        asked.headers_mut().insert(header::ACCEPT, way.parse().unwrap());
+    }
     *asked.body_mut() = Body::from(body.to_owned());
     let answer = router.clone().oneshot(asked).await.unwrap();
     let status = answer.status();
@@ -225,7 +247,9 @@ async fn what_is_another_tenants_is_as_if_it_had_never_been() {
             }
         }
     }
-    // Whose it is finds it.
+    // Whose it is finds it, and so does a WebSocket.
+    let opened = told(&router, (&get, &events, ""), (Some(&ours), WAYS[2])).await;
+    assert_eq!(opened.0, StatusCode::SWITCHING_PROTOCOLS, "{}", opened.1);
     for path in ["", "/events", "/why", "/bill", "/artifacts", "/steps/a/why"] {
         let path = format!("/runs/{run}{path}");
         let found = told(&router, (&get, &path, ""), (Some(&ours), WAYS[0]));
@@ -233,5 +257,55 @@ async fn what_is_another_tenants_is_as_if_it_had_never_been() {
     }
     println!("{tried} cases");
     assert!(tried > 500, "{tried}");
+    node.close(Duration::ZERO).await.unwrap();
+}
+
+/// Prefect CVE-2026-7723: a WebSocket without what every other request needs.
+#[tokio::test]
+async fn every_stream_opens_as_a_websocket_to_whom_the_table_says_and_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Folder(folder.path().join("store"));
+    let (node, router) = door_on(place, "127.0.0.1:4700", false).await;
+    let (post, get) = (axum::http::Method::POST, axum::http::Method::GET);
+    let maker = key(&node, "acme", &["admin"]).await;
+    let text = r#"{"workflow":"{id: gate, tasks: [{id: a, approval: {}}]}"}"#;
+    let made = told(&router, (&post, "/runs", text), (Some(&maker), WAYS[0])).await;
+    let run = serde_json::from_str::<serde_json::Value>(&made.1).unwrap();
+    let run = run["id"].as_str().unwrap().to_owned();
+    let missing = format!("{}000000000000", &run[..run.len() - 12]);
+    let mut keys = vec![(None, None)];
+    for (role, permits) in ROLES {
+        for tenant in ["acme", "other"] {
+            keys.push((Some(key(&node, tenant, &[role]).await), Some((tenant, permits))));
+        }
+    }
+    let streams: Vec<_> = routes::routes().into_iter().filter(|route| route.stays()).collect();
+    assert_eq!(streams.len(), 2, "events, and work");
+    let mut tried = 0;
+    for route in &streams {
+        for (shown, who) in &keys {
+            for id in [&run, &missing] {
+                let path = route.path.replace("{run}", id).replace("{name}", "none");
+                let may = |(_, permits): &(&str, &[Permission])| {
+                    route.needs.is_some_and(|needs| permits.contains(&needs))
+                };
+                let is_there =
+                    path.contains(&run) && who.is_some_and(|(tenant, _)| tenant == "acme");
+                let expected = match who {
+                    None => StatusCode::UNAUTHORIZED,
+                    Some(who) if !may(who) => StatusCode::FORBIDDEN,
+                    Some(_) if is_there => StatusCode::SWITCHING_PROTOCOLS,
+                    Some(_) => StatusCode::NOT_FOUND,
+                };
+                let (status, said) =
+                    told(&router, (&get, &path, ""), (shown.as_deref(), WAYS[2])).await;
+                let tenant = who.map(|(tenant, _)| tenant);
+                assert_eq!(status, expected, "{tenant:?} {path}: {said}");
+                tried += 1;
+            }
+        }
+    }
+    println!("{tried} cases");
+    assert_eq!(tried, 2 * 2 * (1 + 2 * ROLES.len()));
     node.close(Duration::ZERO).await.unwrap();
 }
