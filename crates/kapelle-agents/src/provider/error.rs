@@ -44,7 +44,9 @@ pub(super) fn refused(
 ) -> Failure {
     let fault = of(said.body).unwrap_or(said.body);
     let code = word(fault);
-    let mut message = format!("the provider answered {status}");
+    // 529 is a provider's own.
+    let name = status.canonical_reason().map_or(String::new(), |name| format!(" {name}"));
+    let mut message = format!("the provider answered {}{name}", status.as_u16());
     if status.is_redirection() || matches!(status.as_u16(), 404 | 405) {
         message = format!("{message} at `{}`", said.at);
     }

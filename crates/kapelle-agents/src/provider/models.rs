@@ -17,6 +17,9 @@ pub const TIERS: [&str; 3] = ["fast", "balanced", "strong"];
 const ALIASES: [(&str, &str); 4] =
     [("haiku", "fast"), ("sonnet", "balanced"), ("opus", "strong"), ("fable", "strong")];
 
+/// How vendors' own names of models begin, and what their providers are called.
+const VENDORS: [(&str, &str); 2] = [("claude-", "anthropic"), ("gpt-", "openai")];
+
 /// The models that can be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Models {
@@ -151,7 +154,9 @@ impl Models {
 
     /// The models to ask for a wish, in order: a tier, an alias, or `provider/model`.
     pub fn find(&self, wish: Option<&str>) -> Result<Vec<Choice>, Failure> {
-        let inherited = |wish: &&str| *wish != "inherit" && !wish.is_empty();
+        let inherited = |wish: &&str| !matches!(*wish, "inherit" | "default" | "");
+        // `opus[1m]`: how much it may read is the provider's business.
+        let wish = wish.map(|wish| wish.split_once('[').map_or(wish, |(wish, _)| wish));
         let wish = wish.filter(inherited).or(self.default.as_deref()).unwrap_or("balanced");
         let found = match self.names.get(self.meant(wish)) {
             Some(models) => models.iter().map(|model| self.direct(model)).collect(),
@@ -179,6 +184,11 @@ impl Models {
             && let Some(line) = self.lines.get(provider)
         {
             return Ok(Choice { line: line.clone(), model: model.into() });
+        }
+        // Public agent files name models as their vendors do.
+        let vendor = VENDORS.into_iter().find(|(start, _)| name.starts_with(start));
+        if let Some(line) = vendor.and_then(|(_, vendor)| self.lines.get(vendor)) {
+            return Ok(Choice { line: line.clone(), model: name.into() });
         }
         // A name without a provider is clear where there is one provider alone.
         match self.lines.values().next() {
@@ -223,7 +233,8 @@ mod tests {
         models.name("balanced", vec!["a/m-1".into(), "b/x/m-2".into()]).unwrap();
         models.name("sonnet", vec!["b/s".into()]).unwrap();
         let both = Ok(vec!["a/m-1".to_owned(), "b/x/m-2".to_owned()]);
-        for wish in [None, Some("inherit"), Some("balanced")] {
+        for wish in [None, Some("inherit"), Some("default"), Some("balanced"), Some("balanced[1m]")]
+        {
             assert_eq!(names(&models, wish), both, "{wish:?}");
         }
         assert_eq!(names(&models, Some("sonnet")), Ok(vec!["b/s".to_owned()]));
@@ -244,6 +255,16 @@ mod tests {
         assert_eq!(names(&models, Some("opus")), Ok(vec!["a/big".to_owned()]));
         assert_eq!(names(&models, None), Ok(vec!["b/s".to_owned()]));
         assert!(models.name("strong", vec!["c/m".into()]).is_err());
+    }
+
+    #[test]
+    fn a_vendors_own_name_of_a_model_is_asked_of_the_vendor() {
+        let both = models(&["anthropic", "openai", "other"]);
+        for (wish, is) in
+            [("claude-opus-5", "anthropic/claude-opus-5"), ("gpt-4o", "openai/gpt-4o")]
+        {
+            assert_eq!(names(&both, Some(wish)), Ok(vec![is.to_owned()]));
+        }
     }
 
     #[test]
