@@ -154,7 +154,7 @@ enum Row {
     Head { cassette: u32 },
     Run { run: RunId },
     Ended { ended: RunId },
-    Call(Line),
+    Call(Box<Line>),
 }
 
 impl Row {
@@ -288,7 +288,7 @@ impl Tape {
         let Mode::Record(recorder) = &self.mode else { return };
         let line = Line { step: step.into(), at: key.and_then(place), asked, mail, end };
         let mut recorder = lock(recorder);
-        let written = recorder.write(&Row::Call(line));
+        let written = recorder.write(&Row::Call(Box::new(line)));
         recorder.calls += u64::from(written);
     }
 
@@ -388,7 +388,7 @@ fn rows(text: &str, path: &Path) -> Result<Rows, String> {
             Row::Head { .. } => {}
             Row::Run { run } => rows.run = Some(run),
             Row::Ended { .. } => rows.has_ended = true,
-            Row::Call(line) => rows.lines.push(line),
+            Row::Call(line) => rows.lines.push(*line),
         }
     }
     Ok(rows)

@@ -103,7 +103,7 @@ impl Tape {
         }
         let calls = lines.len() as u64;
         let head = [Row::Head { cassette: super::FORMAT }, Row::Run { run: run.run }];
-        let rows = head.into_iter().chain(lines.into_iter().map(Row::Call));
+        let rows = head.into_iter().chain(lines.into_iter().map(|line| Row::Call(Box::new(line))));
         let text: String = rows.map(|row| row.text()).collect();
         let beside = path.with_added_extension("new");
         let mut options = OpenOptions::new();

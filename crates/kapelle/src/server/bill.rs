@@ -105,7 +105,8 @@ fn account(of: &Account) -> api::Account {
     }
 }
 
-fn cost(ledger: &Ledger) -> api::Spending {
+/// What is spent, reserved and of unknown end.
+pub(crate) fn cost(ledger: &Ledger) -> api::Spending {
     api::Spending {
         spent: amount(&ledger.spent),
         reserved: amount(&ledger.reserved),

@@ -230,6 +230,20 @@ async fn streams_go_on_after_a_leave_without_loss_or_repeat() {
 }
 
 #[test]
+fn a_run_at_a_server_is_told_with_what_it_has_cost() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let fake = kapelle_fake::Fake::start(kapelle_fake::Script::default()).unwrap();
+    let models = format!("[providers.local]\nwire = \"openai\"\nurl = \"{}/v1\"\n", fake.url());
+    folder.write("kapelle.toml", &format!("{models}[models]\nbalanced = [\"local/m\"]\n"));
+    let server = Server::start(&folder);
+    let made = folder.run("keys create --name me --role admin --json").expect(0).json();
+    let asks = [("KAPELLE_SERVER", &*server.url), ("KAPELLE_KEY", made["key"].as_str().unwrap())];
+    elsewhere.write("one.yaml", "{id: one, tasks: [{id: a, agentName: model, prompt: hello}]}");
+    let done = elsewhere.run_with("run one.yaml", &asks).expect(0);
+    assert!(done.out.contains("  cost:    ") && done.out.contains("runs bill"), "{}", done.out);
+}
+
+#[test]
 fn the_command_line_asks_a_server_as_it_asks_a_store() {
     let (folder, elsewhere) = (Folder::new(), Folder::new());
     let server = Server::start(&folder);

@@ -1,8 +1,9 @@
 //! What a view is told of the plan: before the events, also how long it took the last time; after
 //! them, what a fork could be given that the run lacked.
 
+use kapelle_api::client::Client;
 use kapelle_api::{self as api, EventKind};
-use kapelle_core::run::{Ledger, Run, StepStatus, Sum};
+use kapelle_core::run::{Run, StepStatus};
 
 use crate::cli::bill::amount;
 use crate::cli::exit::Stop;
@@ -44,20 +45,25 @@ pub(super) async fn looked_back(
     }
     let id = end.run.parse().map_err(Stop::usage)?;
     let run = node.app.engine().run(node.app.tenant(), id).await?;
-    let ledger = run.ledger();
-    let paid = ledger.spent.tokens > 0 || ledger.unknown.tokens > 0;
-    let cost = paid.then(|| cost(ledger));
+    let cost = cost(&crate::server::bill::cost(run.ledger()));
     Ok(Hindsight { inputs: inputs_to_change(&run), cost })
 }
 
-/// What a run has spent, with what it may have.
-fn cost(ledger: &Ledger) -> String {
-    let amount = |sum: &Sum| amount(&crate::server::bill::amount(sum));
-    let spent = amount(&ledger.spent);
-    if ledger.unknown.tokens == 0 {
-        return spent;
+/// The same of a run that is far away.
+pub(super) async fn looked_back_from_afar(client: &Client, tally: &Tally) -> Hindsight {
+    // The run is over, and what it did is told without this, too.
+    let bill = if tally.paid { client.bill(&tally.run).await.ok() } else { None };
+    Hindsight { cost: bill.and_then(|bill| cost(&bill.total)), ..Hindsight::default() }
+}
+
+/// What a run has spent, with what it may have; nothing if that is nothing.
+fn cost(of: &api::Spending) -> Option<String> {
+    let (spent, unknown) = (&of.spent, &of.unknown_outcome);
+    match (spent.tokens, unknown.tokens) {
+        (0, 0) => None,
+        (_, 0) => Some(amount(spent)),
+        _ => Some(format!("{}; calls of unknown end: up to {}", amount(spent), amount(unknown))),
     }
-    format!("{spent}; calls of unknown end: up to {}", amount(&ledger.unknown))
 }
 
 /// The inputs that the steps read which failed: other ones may be what it takes.

@@ -11,14 +11,14 @@ use kapelle_api::{self as api, Client, EventKind};
 use kapelle_core::plan::Plan;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::plan::{looked_back, show_plan};
+use super::plan::{looked_back, looked_back_from_afar, show_plan};
 use super::tally::Tally;
 use super::{People, TICK};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::out;
 use crate::cli::run::How;
 use crate::cli::session::Settings;
-use crate::cli::view::{Ending, Hindsight, View};
+use crate::cli::view::{Ending, View};
 use crate::node::Node;
 
 /// How often it is looked whether somebody works on a run that nobody did.
@@ -192,7 +192,7 @@ impl Watcher<'_> {
         if let EventKind::RunCompleted { verdict, .. } = &event.kind {
             let hindsight = match self.node {
                 Some(node) => looked_back(node, event, &self.tally).await?,
-                None => Hindsight::default(),
+                None => looked_back_from_afar(self.client, &self.tally).await,
             };
             let command = |rest: &str| self.settings.command(rest);
             self.view.ended(Ending::Completed(event, &hindsight), &command)?;

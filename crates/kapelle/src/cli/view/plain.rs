@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kapelle_api::{self as api, Event, EventKind};
+use kapelle_core::run::NOT_YET;
 
 use crate::cli::bill;
 use crate::cli::out::{counted, duration, shown};
@@ -122,6 +123,9 @@ fn words(kind: &EventKind) -> Option<String> {
         EventKind::StepStarted { attempt: 1, agent, .. } => format!("started by {agent}"),
         EventKind::StepStarted { attempt, agent, .. } => {
             format!("started by {agent}, attempt {attempt}")
+        }
+        EventKind::StepRetrying { failure, .. } if *failure.code == *NOT_YET => {
+            format!("waits for its turn: {}", shown(&failure.message, MESSAGE_MAX))
         }
         EventKind::StepRetrying { attempt, failure, .. } => {
             format!(
