@@ -233,8 +233,13 @@ async fn streams_go_on_after_a_leave_without_loss_or_repeat() {
 fn a_run_at_a_server_is_told_with_what_it_has_cost() {
     let (folder, elsewhere) = (Folder::new(), Folder::new());
     let fake = kapelle_fake::Fake::start(kapelle_fake::Script::default()).unwrap();
-    let models = format!("[providers.local]\nwire = \"openai\"\nurl = \"{}/v1\"\n", fake.url());
-    folder.write("kapelle.toml", &format!("{models}[models]\nbalanced = [\"local/m\"]\n"));
+    let models = format!(
+        "[providers.local]\nwire = \"openai\"\nurl = \"{}/v1\"\nkey_file = \"llm\"\n",
+        fake.url()
+    );
+    folder.write("llm", "k");
+    folder
+        .write("kapelle.toml", &format!("{models}[models]\nbalanced = [\"local/gpt-6.1-sol\"]\n"));
     let server = Server::start(&folder);
     let made = folder.run("keys create --name me --role admin --json").expect(0).json();
     let asks = [("KAPELLE_SERVER", &*server.url), ("KAPELLE_KEY", made["key"].as_str().unwrap())];
