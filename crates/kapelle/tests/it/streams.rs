@@ -425,7 +425,13 @@ async fn words_that_are_live_only_are_dropped_for_a_slow_reader_and_what_is_on_d
     let rest = rest.iter().filter_map(|frame| frame.0);
     assert_eq!(got.iter().copied().chain(rest).collect::<Vec<_>>(), all);
 
-    let (told, _) = frames(&mut slow_socket);
+    // It may have been closed meanwhile: then it ends where it was.
+    let mut told = Vec::<Frame>::new();
+    while let Ok(message) = slow_socket.read() {
+        if let Message::Text(text) = message {
+            told.push(serde_json::from_str(&text).unwrap());
+        }
+    }
     let words = told.iter().filter(|frame| frame.id.is_none() && frame.event == "message").count();
     assert!(words > 0 && words < WORDS / 2, "{words} of {WORDS}");
     let got: Vec<u64> =
