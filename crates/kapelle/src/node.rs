@@ -96,6 +96,8 @@ pub(crate) struct Setup {
     pub(crate) upkeep: Upkeep,
     /// What there is room for.
     pub(crate) space: Space,
+    /// Where requests of its agents may go.
+    pub(crate) egress: Policy,
     /// Whether other processes can reach it.
     pub(crate) reachable: Reachable,
     /// Whether workers come to it.
@@ -122,6 +124,7 @@ impl Setup {
             roots: Vec::new(),
             upkeep: Upkeep::default(),
             space: Space::default(),
+            egress: Policy::Operator,
             reachable,
             has_workers: true,
             on_poisoned: None,
@@ -187,7 +190,7 @@ impl Node {
             }
         };
         let memory = Arc::new(Memories::new(memory(setup.place.folder())));
-        let egress = Policy::Operator;
+        let egress = setup.egress;
         let launcher = setup.launcher.clone().unwrap_or_default();
         let tools = with_lent(setup.tools, &setup.web, &memory);
         let tools = match setup.launcher.clone() {

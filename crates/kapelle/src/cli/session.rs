@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kapelle_agents::egress::Policy;
 use kapelle_agents::files::Shelf;
 use kapelle_agents::model::tools::Reserved;
 use kapelle_api::Client;
@@ -224,7 +225,7 @@ impl Settings {
         let models = if plays { config.asked_by_nobody() } else { config.asked() };
         let models = models.map_err(|error| Stop::new(Exit::Config, error))?;
         let reserved = Arc::new(self.reserved(&place, tape.as_deref()));
-        // Workers come to those that stay.
+        // Workers come to those that stay, and so do the wishes of others.
         let has_workers = options.adopt == Adopt::All;
         let setup = Setup {
             place,
@@ -241,6 +242,7 @@ impl Settings {
             roots: self.config.server.roots.clone(),
             upkeep: self.config.server.upkeep(),
             space: self.config.server.space(),
+            egress: if has_workers { self.config.server.egress() } else { Policy::Operator },
             reachable,
             has_workers,
             on_poisoned: Some(end_at_once),

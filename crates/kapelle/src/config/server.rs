@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kapelle_agents::egress::Policy;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
@@ -27,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) allow_origins: Vec<String>,
     /// Folders in which runs of those who are not its owner may begin; none: one of its own in the store.
     pub(crate) roots: Vec<PathBuf>,
+    /// Whether what it works on may reach loopback and private addresses.
+    pub(crate) private_addresses: bool,
     /// How many connections are open at once.
     pub(crate) connections: u32,
     /// How many requests are at work at once; as many besides that are about what is under way.
@@ -63,6 +66,7 @@ impl Default for Server {
             hosts: Vec::new(),
             allow_origins: Vec::new(),
             roots: Vec::new(),
+            private_addresses: false,
             connections,
             requests,
             streams,
@@ -81,6 +85,10 @@ impl Default for Server {
 impl Server {
     pub(crate) fn upkeep(&self) -> Upkeep {
         Upkeep { heartbeat: self.heartbeat, patience: self.stream_patience }
+    }
+
+    pub(crate) const fn egress(&self) -> Policy {
+        if self.private_addresses { Policy::Operator } else { Policy::Global }
     }
 
     pub(crate) fn rates(&self) -> Rates {

@@ -1,7 +1,7 @@
 //! Holes that comparable systems had, by class: one test each, against a real server.
 //!
-//! Classes whose surface is elsewhere are held by tests of their own: the expressions' by `workflow` and `expr`, the
-//! sandbox by `kapelle-agents` (`command`), requests that leave by its `egress`, roles by `door::tests`.
+//! Classes whose surface is elsewhere are held by tests of their own as well: a sandbox that falls back by `kapelle-agents`
+//! (`a_command_that_cannot_be_confined_is_refused`), roles and WebSockets by `door::tests`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
@@ -86,6 +86,128 @@ fn a_path_that_ends_like_an_open_route_opens_nothing() {
     let tricks =
         "X-Original-URL: /healthz\r\nX-Rewrite-URL: /healthz\r\nX-HTTP-Method-Override: GET\r\n";
     assert_eq!(status(&ask(&server, "GET", "/keys", tricks, "")), 401);
+}
+
+/// Another protocol at the same path, without what HTTP needs: Prefect CVE-2026-7723.
+#[test]
+fn a_websocket_opens_nothing_that_a_request_does_not() {
+    let (_folder, server, key) = with_key("--role submitter");
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    for path in
+        ["/runs", "/runs/x/events", "/keys", "/audit", "/metrics", "/agents/x/work", "/ws", "/"]
+    {
+        let nobody = ask(&server, "GET", path, upgrade, "");
+        assert_eq!(status(&nobody), 401, "{path}: {nobody}");
+        let subprotocol = format!("{upgrade}Sec-WebSocket-Protocol: bearer, {key}\r\n");
+        assert_eq!(status(&ask(&server, "GET", path, &subprotocol, "")), 401, "{path}");
+    }
+    for path in ["/keys", "/audit", "/agents/x/work"] {
+        let less = ask(&server, "GET", path, &format!("{upgrade}{}", bearer(&key)), "");
+        assert_eq!(status(&less), 403, "{path}: {less}");
+    }
+}
+
+/// What is configured or imported becomes a command: Flowise CVE-2026-40933, MCP SDKs CVE-2026-30623.
+#[tokio::test]
+async fn what_is_registered_or_imported_runs_nothing() {
+    let (folder, server, key) = with_key("--role admin");
+    let mark = folder.path().join("ran");
+    let command = format!("touch {}", mark.display());
+    for odd in [
+        serde_json::json!({ "name": "x", "command": ["sh", "-c", command] }),
+        serde_json::json!({ "name": "x", "launcher": command }),
+        serde_json::json!({ "name": "x", "url": "http://127.0.0.1:1/" }),
+        serde_json::json!({ "name": "x", "mcpServers": { "x": { "command": "sh", "args": ["-c", command] } } }),
+        serde_json::json!({ "name": "process" }),
+    ] {
+        let answer = ask(&server, "POST", "/agents", &bearer(&key), &odd.to_string());
+        assert!([400, 409].contains(&status(&answer)), "{odd}: {answer}");
+    }
+    // A run that ran a command, taken in elsewhere, runs it no second time.
+    let shell = format!("{command}; echo done");
+    let text = serde_json::json!({ "id": "x", "tasks": [{ "id": "a", "agentName": "process", "input": { "shell": shell } }] });
+    let client = server.client(Some(&key));
+    let run = client.submit(&workflow(&text.to_string())).await.unwrap().id;
+    let mut events = client.events(&run, 0);
+    while events.next().await.is_some() {}
+    assert_eq!(client.run(&run).await.unwrap().status, "completed");
+    std::fs::remove_file(&mark).unwrap();
+    let export = folder.command(&format!("runs export {run}")).output().unwrap().stdout;
+    let (other, elsewhere, key) = with_key("--role admin");
+    std::fs::write(other.path().join("file"), export).unwrap();
+    let there = [("KAPELLE_SERVER", elsewhere.url()), ("KAPELLE_KEY", &key)];
+    other.run_with("runs import file", &there).expect(0);
+    assert_eq!(elsewhere.client(Some(&key)).run(&run).await.unwrap().status, "completed");
+    assert_eq!(elsewhere.leave(), Some(0));
+    assert!(!mark.exists());
+}
+
+/// Requests that a server makes for somebody else: CrewAI CVE-2026-2286, OpenClaw CVE-2026-28451.
+#[tokio::test]
+async fn what_a_server_works_on_reaches_no_address_at_home() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let visits = || std::iter::from_fn(|| listener.accept().ok()).count();
+    let tries = |host: &str| {
+        let url = format!("http://{host}:{port}/");
+        let http = serde_json::json!({ "method": "GET", "url": url });
+        let text = serde_json::json!({ "id": "x", "tasks": [
+            { "id": "a", "agentName": "http", "action": "request", "input": http, "timeout": "2s", "retry": { "maxAttempts": 1 } },
+            { "id": "b", "agentName": "web", "action": "read", "input": { "urls": [url] }, "timeout": "2s", "retry": { "maxAttempts": 1 } },
+        ] });
+        workflow(&text.to_string())
+    };
+    let ended = async |client: &Client, host: &str| {
+        let run = client.submit(&tries(host)).await.unwrap().id;
+        let mut events = client.events(&run, 0);
+        while let Some(event) = events.next().await {
+            event.unwrap();
+        }
+    };
+    let (folder, server, key) = with_key("--role submitter");
+    let client = server.client(Some(&key));
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0.0.0.0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "10.0.0.1",
+        "169.254.169.254",
+    ] {
+        ended(&client, host).await;
+        assert_eq!(visits(), 0, "{host}");
+    }
+    assert_eq!(server.leave(), Some(0));
+    // Where it may, it does.
+    folder.write("kapelle.toml", "[server]\nprivate_addresses = true\n");
+    let server = Server::start(&folder);
+    ended(&server.client(Some(&key)), "127.0.0.1").await;
+    assert!(visits() > 0);
+}
+
+/// What was revoked on one node opens another one: Airflow CVE-2026-48726.
+#[tokio::test]
+async fn a_key_that_was_revoked_opens_no_node_of_the_store() {
+    let (folder, server, key) = with_key("--role admin");
+    let other = Server::start(&folder);
+    let spare = folder.run("keys create --json --name spare --role viewer").expect(0).json();
+    let (id, spare) = (spare["id"].as_str().unwrap(), spare["key"].as_str().unwrap());
+    for node in [&server, &other] {
+        node.client(Some(spare)).runs(&RunsQuery::default()).await.unwrap();
+    }
+    server.client(Some(&key)).revoke_key(id).await.unwrap();
+    assert!(server.client(Some(spare)).runs(&RunsQuery::default()).await.is_err());
+    let begin = std::time::Instant::now();
+    while other.client(Some(spare)).runs(&RunsQuery::default()).await.is_ok() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "it opens still");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Expressions that leave their sandbox: n8n CVE-2025-68613 and those after it.

@@ -82,6 +82,7 @@ const WORK: &str = "{id: canary, tasks: [{id: canary-step, agentName: echo, inpu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_counts_is_checked_scraped_and_drawn() {
     let folder = Folder::new();
+    folder.write("kapelle.toml", "[server]\nprivate_addresses = true\n");
     let server = Server::start(&folder);
     let client = server.client(None);
     run(&client, WORK).await;
