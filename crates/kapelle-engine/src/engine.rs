@@ -229,8 +229,18 @@ impl Engine {
     ///
     /// The same key with the same content answers the run there is, with other content [`Error::Conflict`].
     pub async fn submit(&self, new: NewRun) -> Result<Submitted, Error> {
+        self.submit_noted(new, |_| None).await
+    }
+
+    /// The same; what `note` gives for the run's id is an entry of the audit log that is on disk with the run,
+    /// or not at all. A run that was there before has none.
+    pub async fn submit_noted(
+        &self,
+        new: NewRun,
+        note: impl FnOnce(RunId) -> Option<Box<str>>,
+    ) -> Result<Submitted, Error> {
         let run = self.new_id().await?;
-        self.submit_as(run, new).await
+        self.submit_as(run, new, note(run)).await
     }
 
     pub(crate) async fn new_id(&self) -> Result<RunId, Error> {
@@ -345,7 +355,7 @@ impl Engine {
         let run = self.new_id().await?;
         // Its end cannot be missed: it is waited for before it begins.
         let vigil = self.inner.shared.feed.await_end(run);
-        let submitted = self.submit_as(run, new).await?;
+        let submitted = self.submit_as(run, new, None).await?;
         if submitted.existing {
             return Ok((submitted.run, self.wait(&tenant, submitted.run).await?));
         }

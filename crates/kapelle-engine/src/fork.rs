@@ -71,6 +71,7 @@ impl Engine {
             payloads,
             references,
             key,
+            note: None,
             ticket: Ticket(0),
         };
         match self.create(submission).await {

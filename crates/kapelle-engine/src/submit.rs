@@ -47,14 +47,19 @@ fn same(twin: &Twin, content: Digest) -> Result<Submitted, Error> {
 }
 
 impl Engine {
-    pub(crate) async fn submit_as(&self, run: RunId, new: NewRun) -> Result<Submitted, Error> {
+    pub(crate) async fn submit_as(
+        &self,
+        run: RunId,
+        new: NewRun,
+        note: Option<Box<str>>,
+    ) -> Result<Submitted, Error> {
         let content =
             Digest::of(format!("{}{}", new.plan.digest, canonical(&new.inputs)).as_bytes());
         let key = submit_key(new.task_id.as_deref(), new.key.as_deref(), content);
         if let Some(known) = self.known(&new.tenant, key.as_ref()).await? {
             return known;
         }
-        self.create(self.submission(new, run, key)).await
+        self.create(Submission { note, ..self.submission(new, run, key) }).await
     }
 
     /// What a submit under this key comes to, if there was one before. [`Error::Draining`] where
@@ -127,8 +132,8 @@ impl Engine {
         let workflow = compiled.plan.workflow.clone();
         let created = Created { workflow, plan: value, inputs, root, task_id, agents };
         let ticket = Ticket(0);
-        let (forked, references, plan) = (None, Vec::new(), compiled);
-        Submission { run, tenant, created, plan, forked, payloads, references, key, ticket }
+        let (forked, references, note, plan) = (None, Vec::new(), None, compiled);
+        Submission { run, tenant, created, plan, forked, payloads, references, key, note, ticket }
     }
 
     /// What the agents of a plan are now, as far as that may change.

@@ -38,7 +38,7 @@ pub(crate) fn addition(part: &Part, addition: &Addition, head: Option<&Head>) ->
 fn belongs(row: &Row, run: RunId, tenant: &Tenant) -> bool {
     match row {
         Row::Run(row) => row.run == run && row.tenant == *tenant,
-        Row::Payload(_) | Row::Reference { .. } => true,
+        Row::Payload(_) | Row::Reference { .. } | Row::Note(_) => true,
     }
 }
 

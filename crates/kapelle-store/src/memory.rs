@@ -145,6 +145,7 @@ impl State {
             Row::Reference { digest, len } => {
                 self.references.insert((tenant.clone(), digest, run), len);
             }
+            Row::Note(body) => self.note(tenant, body),
         }
     }
 
@@ -270,7 +271,7 @@ impl<'a> Draft<'a> {
     fn row(&mut self, addition: &Addition, row: &Row) -> Result<(), Error> {
         let tenant = &addition.entry.tenant;
         match row {
-            Row::Run(_) => {}
+            Row::Run(_) | Row::Note(_) => {}
             Row::Payload(payload) => {
                 let len = payload.bytes.len() as u64;
                 self.payloads.insert((tenant.clone(), payload.digest, len));

@@ -109,6 +109,8 @@ pub enum Row {
         /// Its length in bytes.
         len: u64,
     },
+    /// An entry of the [audit log](super::audit), of the run's tenant, behind all there is.
+    Note(Box<str>),
 }
 
 /// A run as the list of runs shows it.

@@ -57,6 +57,8 @@ pub(super) struct Staged {
     /// What is staged of values, for steps that read them before they are on disk.
     pub(super) values: BTreeMap<Digest, Arc<Json>>,
     pub(super) references: Vec<(Digest, u64)>,
+    /// An entry of the audit log.
+    pub(super) note: Option<Box<str>>,
     pub(super) starts: Vec<Start>,
 }
 
@@ -262,7 +264,8 @@ impl Hosted {
         let references = staged.references.into_iter();
         let references = references.map(|(digest, len)| Row::Reference { digest, len });
         let payloads = staged.payloads.into_iter().map(Row::Payload);
-        let rows = self.row(at).into_iter().chain(payloads).chain(references).collect();
+        let note = staged.note.map(Row::Note);
+        let rows = self.row(at).into_iter().chain(payloads).chain(references).chain(note).collect();
         let taken = Taken {
             run: self.run.id(),
             first_seq: staged.first_seq,

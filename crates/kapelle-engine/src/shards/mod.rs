@@ -84,6 +84,8 @@ pub struct Submission {
     pub references: Vec<(Digest, u64)>,
     /// What makes it idempotent.
     pub key: Option<SubmitKey>,
+    /// An entry of the audit log, to be committed with the run.
+    pub note: Option<Box<str>>,
     /// Who waits for it.
     pub ticket: Ticket,
 }

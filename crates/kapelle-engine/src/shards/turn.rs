@@ -105,6 +105,7 @@ impl Shards {
             payloads,
             references,
             key,
+            note,
             ticket,
         } = new;
         if !self.epochs.contains_key(&id.shard()) {
@@ -118,6 +119,7 @@ impl Shards {
         }
         hosted.keep_for(payloads, |digest| read.contains(&digest));
         hosted.staged.references.extend(references);
+        hosted.staged.note = note;
         hosted.working = true;
         let reply = Reply::Done { seq: hosted.run.seq() };
         self.runs.insert(id, Place::Here(Box::new(hosted)));

@@ -175,9 +175,19 @@ impl Node {
         };
         let (tenant, payloads) = Default::default();
         let (plan, ticket) = (plan(), Ticket(0));
-        let (forked, references, key) = (None, Vec::new(), None);
-        let new =
-            Submission { run, tenant, created, plan, forked, payloads, references, key, ticket };
+        let (forked, references, key, note) = (None, Vec::new(), None, None);
+        let new = Submission {
+            run,
+            tenant,
+            created,
+            plan,
+            forked,
+            payloads,
+            references,
+            key,
+            note,
+            ticket,
+        };
         self.shards.offer(Offer::Submit(Box::new(new)));
     }
 

@@ -82,6 +82,7 @@ macro_rules! journal_contract {
             records_of_one_tenant_are_nothing_to_another,
             what_is_noted_is_chained_and_told_newest_first,
             notes_of_one_tenant_are_nothing_to_another,
+            a_note_is_on_disk_with_its_entry_or_not_at_all,
         );
     };
     (@ $make:expr, $($promise:ident,)*) => {

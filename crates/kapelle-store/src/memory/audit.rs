@@ -5,15 +5,19 @@ use kapelle_core::Tenant;
 use kapelle_core::port::audit::{Audit, NOTES_MAX, Noted};
 use kapelle_core::port::journal::Error;
 
-use super::Memory;
+use super::{Memory, State};
+
+impl State {
+    pub(super) fn note(&mut self, tenant: &Tenant, body: Box<str>) {
+        let last = self.audit.last().map_or((0, [0; 32]), |last| (last.seq, last.hash));
+        self.audit.push(Noted::after((last.0, &last.1), tenant.clone(), body));
+    }
+}
 
 #[async_trait]
 impl Audit for Memory {
     async fn note(&self, tenant: &Tenant, body: Box<str>) -> Result<(), Error> {
-        let mut state = self.state();
-        let last = state.audit.last().map_or((0, [0; 32]), |last| (last.seq, last.hash));
-        let noted = Noted::after((last.0, &last.1), tenant.clone(), body);
-        state.audit.push(noted);
+        self.state().note(tenant, body);
         Ok(())
     }
 

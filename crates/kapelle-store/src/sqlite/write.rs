@@ -232,7 +232,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) fn row(&self, addition: &Addition, row: &Row) -> Result<(), Stop> {
+    pub(super) fn row(&mut self, addition: &Addition, row: &Row) -> Result<(), Stop> {
         let Entry { tenant, run, .. } = &addition.entry;
         match row {
             Row::Run(row) => self.run_row(row)?,
@@ -250,6 +250,7 @@ impl Transaction<'_> {
                 }
                 self.reference(tenant, *run, *digest, *len)?;
             }
+            Row::Note(body) => self.note(tenant, body)?,
         }
         Ok(())
     }

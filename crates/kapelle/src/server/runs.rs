@@ -53,7 +53,13 @@ pub(super) async fn create(
     let by_key = task_id.is_none() && key.is_some();
     let plan = app.engine().prepare(&plan)?;
     let new = NewRun { tenant, plan, inputs, root, task_id, key };
-    submitted(&app, app.engine().submit(new).await, by_key)
+    // The entry of the audit log is on disk with the run: nobody waits for a second commit.
+    let note = |run: RunId| audit::note_of("made", &run.to_string(), StatusCode::CREATED);
+    let done = app.engine().submit_noted(new, note).await;
+    if done.as_ref().is_ok_and(|done| !done.existing) {
+        audit::noted();
+    }
+    submitted(&app, done, by_key)
 }
 
 /// Creates a run that takes over what another one has done before a step and beside it: 201, or 200

@@ -303,6 +303,7 @@ impl World<'_> {
             payloads: plan.payloads.clone(),
             references: Vec::new(),
             key: Some(submit_key),
+            note: None,
             ticket,
         };
         self.note(|| format!("{of} is asked for key {index} as {run}"));

@@ -75,6 +75,7 @@ fn bytes_of(row: &Row) -> usize {
         Row::Run(row) => RUN_BYTES + row.workflow.len() + row.status.len(),
         Row::Payload(payload) => 2 * (32 + RUN_BYTES) + payload.bytes.len(),
         Row::Reference { .. } => 32 + RUN_BYTES,
+        Row::Note(body) => body.len() + 32 + RUN_BYTES,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the audit log says of requests: who asked for what, from where, and how that ended.
 //!
 //! **Invariants:** what changes something, and what was refused, is an entry of its own, on disk before its
-//! answer leaves. What only reads, and what agents do as their work (their runs' journals have it), is
+//! answer leaves; that of a new run is in the run's own commit. What only reads, and what agents do as their work (their runs' journals have it), is
 //! counted and noted once a minute, so that it costs no write. Of what is refused only so many a minute
 //! are entries of their own, the others are counted too: whoever is refused cannot fill a disk.
 
@@ -31,8 +31,8 @@ const ALONE_MAX: u32 = 100;
 const NAME_MAX: usize = 200;
 
 tokio::task_local! {
-    /// What the request at hand has made.
-    static MADE: Mutex<Option<(&'static str, String)>>;
+    /// The entry of the request at hand, as far as it is known, and whether it is on disk already.
+    static TELLING: Mutex<(Entry, bool)>;
 }
 
 /// What a route is to the log.
@@ -139,13 +139,30 @@ struct Sum {
     counts: Counts,
 }
 
+/// What is told of the request at hand; in no request nobody asks.
+fn telling<T>(with: impl FnOnce(&mut (Entry, bool)) -> T) -> Option<T> {
+    TELLING.try_with(|told| with(&mut told.lock().unwrap_or_else(PoisonError::into_inner))).ok()
+}
+
 /// Says what the request at hand has made, such as a run.
 pub(in crate::server) fn made(what: &'static str, name: &str) {
-    let said = |made: &Mutex<Option<_>>| {
-        *made.lock().unwrap_or_else(PoisonError::into_inner) = Some((what, name.to_owned()));
-    };
-    // In no request nobody asks.
-    MADE.try_with(said).ok();
+    telling(|(entry, _)| entry.about.insert(what.into(), name.into()));
+}
+
+/// The entry of the request at hand if it makes that and is answered so, for whoever commits both together.
+pub(in crate::server) fn note_of(
+    what: &'static str,
+    name: &str,
+    status: StatusCode,
+) -> Option<Box<str>> {
+    let mut entry = telling(|(entry, _)| entry.clone())?;
+    entry.about.insert(what.into(), name.into());
+    Some(entry.answered(&Outcome(status, None)).body())
+}
+
+/// Says that this entry is on disk.
+pub(in crate::server) fn noted() {
+    telling(|(_, is_noted)| *is_noted = true);
 }
 
 impl Recorder {
@@ -179,16 +196,14 @@ impl Recorder {
         asked: Asked,
         answer: impl Future<Output = Response>,
     ) -> Response {
-        let (answer, made) = match weight {
+        let (answer, told) = match weight {
             Weight::Changes => {
-                let done = async {
-                    let answer = answer.await;
-                    (answer, MADE.with(|made| made.lock().map_or(None, |mut made| made.take())))
-                };
-                MADE.scope(Mutex::default(), done).await
+                let done = async { (answer.await, telling(std::mem::take)) };
+                TELLING.scope(Mutex::new((Entry::of(caller, &asked), false)), done).await
             }
             _ => (answer.await, None),
         };
+        let (entry, is_noted) = told.unwrap_or_default();
         let outcome = Outcome::of(&answer);
         let refused = outcome.is_refusal();
         match weight {
@@ -197,7 +212,8 @@ impl Recorder {
             _ if refused => self.refused(caller, asked, outcome).await,
             // The store did nothing: what it has left on a full disk is for those who stop something.
             Weight::Changes if answer.status().is_server_error() => {}
-            Weight::Changes => self.note(caller, asked, outcome, made).await,
+            Weight::Changes if is_noted => {}
+            Weight::Changes => self.write(&tenant_of(caller), &entry.answered(&outcome)).await,
             // What the owner of the store looks at is nobody's business.
             _ if caller.is_owner => {}
             Weight::Reads => self.count(caller, None, |counts| counts.reads += 1),
@@ -228,37 +244,14 @@ impl Recorder {
             alone
         };
         if alone {
-            self.note(caller, asked, outcome, None).await;
+            let entry = Entry::of(caller, &asked).answered(&outcome);
+            self.write(&tenant_of(caller), &entry).await;
         }
-    }
-
-    async fn note(
-        &self,
-        caller: &Caller,
-        asked: Asked,
-        outcome: Outcome,
-        made: Option<(&'static str, String)>,
-    ) {
-        let named = asked.named().chain(made).map(|(what, name)| (what.into(), name.into()));
-        let entry = Entry {
-            at: crate::now(),
-            who: caller.name.clone(),
-            peer: asked.peer,
-            about: named.collect(),
-            method: Some(asked.method.as_str().into()),
-            route: asked.route.map(Into::into),
-            permission: asked.needs.map(|needs| needs.name().into()),
-            status: Some(outcome.0.as_u16()),
-            code: outcome.1,
-            counts: Counts::default(),
-        };
-        self.write(&tenant_of(caller), &entry).await;
     }
 
     /// What is done is done, and its answer stands: whoever reads the log of the node hears of a gap.
     async fn write(&self, tenant: &Tenant, entry: &Entry) {
-        let body = serde_json::to_string(entry).expect("it is JSON");
-        if let Err(error) = self.log.note(tenant, body.into()).await {
+        if let Err(error) = self.log.note(tenant, entry.body()).await {
             tracing::error!(%error, who = %entry.who, "not noted in the audit log");
         }
     }
@@ -325,6 +318,30 @@ impl Recorder {
 
     fn lock(&self) -> MutexGuard<'_, Minute> {
         self.minute.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Of what `caller` asks for.
+    fn of(caller: &Caller, asked: &Asked) -> Self {
+        Self {
+            at: crate::now(),
+            who: caller.name.clone(),
+            peer: asked.peer,
+            about: asked.named().map(|(what, name)| (what.into(), name.into())).collect(),
+            method: Some(asked.method.as_str().into()),
+            route: asked.route.map(Into::into),
+            permission: asked.needs.map(|needs| needs.name().into()),
+            ..Self::default()
+        }
+    }
+
+    fn answered(self, outcome: &Outcome) -> Self {
+        Self { status: Some(outcome.0.as_u16()), code: outcome.1.clone(), ..self }
+    }
+
+    fn body(&self) -> Box<str> {
+        serde_json::to_string(self).expect("it is JSON").into()
     }
 }
 
