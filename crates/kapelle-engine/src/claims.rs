@@ -144,6 +144,7 @@ impl Claims {
         for (shard, epoch) in &won {
             let died = orphaned.contains(shard);
             self.held().shards.insert(*shard, Place { epoch: *epoch, created: 0, died });
+            self.shared.versions.hold(*shard);
             // What is left of an earlier epoch is not taken over.
             self.shared.send(*shard, Msg::Disown(*shard));
             self.shared.send(*shard, Msg::Own(*shard, *epoch));
@@ -275,6 +276,7 @@ impl Claims {
     /// A loop has lost a shard: to another node, or because an append's end is unknown.
     async fn regain(&self, shard: Shard) -> Result<(), Error> {
         self.held().shards.remove(&shard);
+        self.shared.versions.leave(shard);
         match self.claim(shard).await {
             Ok(()) => {}
             Err(Error::Elsewhere(_)) => return Ok(()),
@@ -328,6 +330,7 @@ impl Claims {
         let shards = std::mem::take(&mut self.held().shards);
         let held: Vec<_> = shards.iter().map(|(shard, place)| (*shard, place.epoch)).collect();
         for (shard, _) in &held {
+            self.shared.versions.leave(*shard);
             self.shared.send(*shard, Msg::Disown(*shard));
         }
         self.shared.reader.journal.release(&held).await

@@ -22,6 +22,7 @@ use crate::shell::{Msg, Shared, Shell};
 use crate::slots::Slot;
 use crate::submit::PreparedPlan;
 use crate::tally::Tally;
+use crate::version::Version;
 use crate::watch::{Seen, watch};
 
 /// What an engine is put together from.
@@ -300,6 +301,13 @@ impl Engine {
     /// A run as the journal has it.
     pub async fn run(&self, tenant: &Tenant, run: RunId) -> Result<Run, Error> {
         Ok(self.inner.shared.reader.load(tenant, run).await?.run)
+    }
+
+    /// What a run that is read from here on is known by: while that is the same, so is the run, unless it has
+    /// ended and is pruned. `None`: others may change it.
+    #[must_use]
+    pub fn version(&self, run: RunId) -> Option<Version> {
+        self.inner.shared.versions.of(run)
     }
 
     /// A run as it was after its event `seq`, from 1.

@@ -26,6 +26,7 @@ mod submit;
 mod tally;
 mod transfer;
 mod values;
+mod version;
 mod watch;
 
 pub use accounts::{Account, Limit, Limits};
@@ -37,4 +38,5 @@ pub use slots::{Alone, Slot, Slots, Taken};
 pub use submit::PreparedPlan;
 pub use tally::Tally;
 pub use transfer::{EXPORT_MAX, Export};
+pub use version::Version;
 pub use watch::{Seen, SeenEvent};

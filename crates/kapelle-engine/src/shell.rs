@@ -26,6 +26,7 @@ use crate::shards::{
 };
 use crate::slots::{Slot, Slots};
 use crate::tally::Tallies;
+use crate::version::Versions;
 
 /// What a loop is told.
 pub(crate) enum Msg {
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) tallies: Tallies,
     pub(crate) clock: Clock,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) versions: Versions,
     pub(crate) loops: Vec<Sender<Msg>>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) lost: mpsc::UnboundedSender<Shard>,
@@ -94,6 +96,7 @@ impl Shared {
             tallies: Tallies::default(),
             clock: Clock::new(),
             feed: Arc::default(),
+            versions: Versions::default(),
             loops,
             runtime: tokio::runtime::Handle::current(),
             lost,
@@ -411,6 +414,7 @@ impl Shell {
                 Action::Publish(published) => self.publish(&published),
                 Action::Damaged { run, why } => {
                     tracing::error!(%run, %why, "the run is left alone");
+                    self.shared.versions.change(run);
                     self.shared.feed.damage(run, &why);
                 }
                 Action::Start(start) => self.start(*start),
@@ -431,6 +435,7 @@ impl Shell {
 
     fn publish(&self, published: &Published) {
         let run = published.run;
+        self.shared.versions.change(run);
         if let Some(meter) = self.shared.meter() {
             meter.happened(published);
         }

@@ -19,6 +19,7 @@ mod events;
 mod held;
 mod keys;
 mod local;
+mod looks;
 mod manual;
 mod metrics;
 mod once;
@@ -103,6 +104,7 @@ struct Inner {
     roots: Roots,
     /// The runs that this node was asked to work on.
     asked: Mutex<BTreeSet<RunId>>,
+    looks: looks::Looks,
     /// What is counted.
     metrics: Arc<metrics::Metrics>,
     upkeep: Upkeep,
@@ -122,7 +124,7 @@ impl App {
     ) -> Self {
         let Kept { records, audit } = kept;
         let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
-        let (renewing, tickets, turns, asked, leaving) = Default::default();
+        let (renewing, tickets, turns, asked, looks, leaving) = Default::default();
         let metrics = Arc::new(metrics::Metrics::new());
         engine.count_with(metrics.clone());
         let inner = Arc::new(Inner {
@@ -138,6 +140,7 @@ impl App {
             audit,
             roots,
             asked,
+            looks,
             metrics,
             upkeep,
             rooms: Arc::new(Rooms::new(space)),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::{Body, Path, Query, Raw};
+use super::looks::Shown;
 use super::once::{KEY_MAX, Once};
 use super::problem::{self, Problem};
 use super::routes::{Route, routes};
@@ -121,6 +122,12 @@ impl<T: JsonSchema> Given for Json<T> {
         let schema = operation.schemas.subschema_for::<T>();
         let content = json!({ "application/json": { "schema": schema } });
         operation.answers.insert(200, content);
+    }
+}
+
+impl<T: JsonSchema> Given for Shown<T> {
+    fn tell(operation: &mut Operation) {
+        Json::<T>::tell(operation);
     }
 }
 

@@ -1,7 +1,10 @@
 //! `/runs`: creating, listing and looking at runs.
 
+use std::marker::PhantomData;
+
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
 use kapelle_api as api;
 use kapelle_core::RunId;
 use kapelle_core::plan;
@@ -15,6 +18,7 @@ use serde::Deserialize;
 use super::body::{Body, Path, Query};
 use super::door::audit;
 use super::events::failure_of;
+use super::looks::Shown;
 use super::once::key_of;
 use super::problem::{Problem, node_of};
 use super::{App, artifacts, credentials, plans};
@@ -179,8 +183,14 @@ pub(super) async fn show(
     app: App,
     Path(run): Path<String>,
     Query(moment): Query<Moment>,
-) -> Result<Json<api::Run>, Problem> {
+) -> Result<Shown<api::Run>, Problem> {
     let id = app.find(&run).await?;
+    // Before it is read: what happens meanwhile makes it another one.
+    let version = app.engine().version(id).filter(|_| moment.at.is_none());
+    let version = version.map(|version| (version, app.was_asked(id)));
+    if let Some(shown) = app.inner.looks.get(app.tenant(), id, version) {
+        return Ok(Shown(shown, PhantomData));
+    }
     let run = match moment.at {
         None => app.engine().run(app.tenant(), id).await?,
         Some(seq) => app.engine().run_at(app.tenant(), id, seq).await?,
@@ -202,7 +212,7 @@ pub(super) async fn show(
         Some(ended) => value(&app, &run, &ended.output).await?,
         None => serde_json::Value::Null,
     };
-    Ok(Json(api::Run {
+    let shown = api::Run {
         id: id.to_string(),
         workflow: run.workflow().to_owned(),
         task_id: run.task_id().map(str::to_owned),
@@ -225,7 +235,12 @@ pub(super) async fn show(
         updated_at: run.last_at().to_string(),
         ended_at: run.ended().map(|ended| ended.at.to_string()),
         node,
-    }))
+    };
+    let shown = Bytes::from(serde_json::to_vec(&shown).expect("it is JSON"));
+    if run.ended().is_none() {
+        app.inner.looks.keep(app.tenant(), id, version, &shown);
+    }
+    Ok(Shown(shown, PhantomData))
 }
 
 fn messages(run: &Run) -> Vec<api::Message> {
