@@ -277,6 +277,8 @@ impl Claims {
     async fn regain(&self, shard: Shard) -> Result<(), Error> {
         self.held().shards.remove(&shard);
         self.shared.versions.leave(shard);
+        // Who waits for news of it may wait for another node's.
+        self.shared.feed.tell_all();
         match self.claim(shard).await {
             Ok(()) => {}
             Err(Error::Elsewhere(_)) => return Ok(()),

@@ -339,7 +339,7 @@ impl Engine {
         run: RunId,
         after: u64,
     ) -> BoxStream<'static, Result<Seen, Error>> {
-        watch(self.inner.shared.clone(), tenant.clone(), run, after, self.pace(run))
+        watch(self.inner.shared.clone(), tenant.clone(), run, after)
     }
 
     /// Waits for a run to end.

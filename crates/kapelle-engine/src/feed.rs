@@ -13,6 +13,8 @@ use kapelle_core::run::Ended;
 use kapelle_core::{Attempt, RunId, Shard, StepId};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::common::Common;
+
 /// What a watcher is told.
 #[derive(Clone, Debug)]
 pub(crate) enum Live {
@@ -52,7 +54,7 @@ pub(crate) struct Feed {
 
 #[derive(Default)]
 struct Known {
-    watched: BTreeMap<RunId, broadcast::Sender<Live>>,
+    watched: BTreeMap<RunId, (broadcast::Sender<Live>, Arc<Common>)>,
     awaited: BTreeMap<RunId, Vec<oneshot::Sender<End>>>,
     damaged: BTreeMap<RunId, Arc<str>>,
     /// The newest word of each attempt that goes on.
@@ -62,6 +64,7 @@ struct Known {
 /// A place among those who watch a run.
 pub(crate) struct Seat {
     pub(crate) live: broadcast::Receiver<Live>,
+    pub(crate) common: Arc<Common>,
     /// How far the attempts were that went on then.
     pub(crate) so_far: Vec<Arc<Progressed>>,
     run: RunId,
@@ -79,13 +82,14 @@ impl Feed {
     pub(crate) fn sit(self: &Arc<Self>, run: RunId) -> Seat {
         let mut known = self.lock();
         let watched = known.watched.entry(run);
-        let live = watched.or_insert_with(|| broadcast::channel(NEWS_MAX).0).subscribe();
+        let all = watched.or_insert_with(|| (broadcast::channel(NEWS_MAX).0, Arc::default()));
+        let (live, common) = (all.0.subscribe(), all.1.clone());
         self.recount(&known);
-        if let (Some(why), Some(sender)) = (known.damaged.get(&run), known.watched.get(&run)) {
+        if let (Some(why), Some((sender, _))) = (known.damaged.get(&run), known.watched.get(&run)) {
             sender.send(Live::Damaged(why.clone())).ok();
         }
         let so_far = known.so_far.get(&run).into_iter().flat_map(BTreeMap::values);
-        Seat { live, so_far: so_far.cloned().collect(), run, feed: self.clone() }
+        Seat { live, common, so_far: so_far.cloned().collect(), run, feed: self.clone() }
     }
 
     pub(crate) fn await_end(self: &Arc<Self>, run: RunId) -> Vigil {
@@ -103,7 +107,7 @@ impl Feed {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        if let Some(sender) = self.lock().watched.get(&run) {
+        if let Some((sender, _)) = self.lock().watched.get(&run) {
             // Nobody listening any more is no fault.
             sender.send(live()).ok();
         }
@@ -115,7 +119,7 @@ impl Feed {
         let progressed = Arc::new(progressed);
         let mut known = self.lock();
         known.so_far.entry(run).or_default().insert(step, progressed.clone());
-        if let Some(sender) = known.watched.get(&run) {
+        if let Some((sender, _)) = known.watched.get(&run) {
             sender.send(Live::Progress(progressed)).ok();
         }
     }
@@ -163,7 +167,7 @@ impl Feed {
     pub(crate) fn tell_all(&self) {
         let mut known = self.lock();
         known.awaited.clear();
-        for sender in known.watched.values() {
+        for (sender, _) in known.watched.values() {
             sender.send(Live::More).ok();
         }
     }
@@ -181,7 +185,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut known = self.feed.lock();
         // This seat's own receiver is still counted.
-        if known.watched.get(&self.run).is_some_and(|sender| sender.receiver_count() <= 1) {
+        if known.watched.get(&self.run).is_some_and(|(all, _)| all.receiver_count() <= 1) {
             known.watched.remove(&self.run);
         }
         self.feed.recount(&known);

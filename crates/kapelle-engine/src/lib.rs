@@ -12,6 +12,7 @@ mod attempt;
 mod breaker;
 mod claims;
 mod clock;
+mod common;
 mod desk;
 mod engine;
 mod feed;

@@ -1,24 +1,30 @@
 //! Watching a run: its events from any point on, each once and in order, then live.
+//!
+//! Who is late reads the journal by himself up to its end; from there on all who watch a run read it together.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt, unfold};
+use kapelle_core::port::journal::Entry;
 use kapelle_core::run::{Event, Run, Skipped};
 use kapelle_core::{RunId, StepId, StepNo, Tenant, Timestamp};
+use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::Error;
+use crate::common::After;
 use crate::feed::{Live, Progressed, Seat};
 use crate::shards::Fold;
 use crate::shell::Shared;
+use crate::version::Version;
 
 /// What a watcher sees.
 #[derive(Clone, Debug)]
 pub enum Seen {
     /// Something that is on disk.
-    Event(Box<SeenEvent>),
+    Event(Arc<SeenEvent>),
     /// How far an attempt is: lossy, never stored.
     Progress(Arc<Progressed>),
 }
@@ -36,6 +42,8 @@ pub struct SeenEvent {
     pub event: Event,
     /// The ids behind all step numbers in it.
     pub names: BTreeMap<StepNo, StepId>,
+    /// What it looks like, made once for all who watch by the first who shows it.
+    pub shown: OnceLock<Arc<RawValue>>,
 }
 
 impl SeenEvent {
@@ -66,16 +74,19 @@ fn names(event: &Event, run: &Run) -> BTreeMap<StepNo, StepId> {
     numbers.into_iter().filter_map(|no| Some((no, run.name(no)?.clone()))).collect()
 }
 
+/// How long to wait for news before looking: where another process may work on the run, and where none can.
+const FOREIGN_PACE: Duration = Duration::from_millis(100);
+const OWN_PACE: Duration = Duration::from_secs(30);
+
 struct Watcher {
     shared: Arc<Shared>,
     tenant: Tenant,
     run: RunId,
     after: u64,
+    /// What was read alone, until there is nothing to do.
     fold: Fold,
     seat: Seat,
     queue: VecDeque<Seen>,
-    /// How long to wait for news before looking: short where another process works on the run.
-    pace: Duration,
     ended: bool,
 }
 
@@ -85,20 +96,10 @@ pub(crate) fn watch(
     tenant: Tenant,
     run: RunId,
     after: u64,
-    pace: Duration,
 ) -> BoxStream<'static, Result<Seen, Error>> {
     let seat = shared.feed.sit(run);
-    let watcher = Watcher {
-        shared,
-        tenant,
-        run,
-        after,
-        fold: Fold::default(),
-        seat,
-        queue: VecDeque::new(),
-        pace,
-        ended: false,
-    };
+    let (fold, queue) = (Fold::default(), VecDeque::new());
+    let watcher = Watcher { shared, tenant, run, after, fold, seat, queue, ended: false };
     unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -119,13 +120,16 @@ impl Watcher {
             if self.ended {
                 return Ok(None);
             }
-            if self.read().await? {
+            if self.look().await? {
                 continue;
             }
             if let Some(progress) = self.seat.so_far.pop() {
                 return Ok(Some(Seen::Progress(progress)));
             }
-            match tokio::time::timeout(self.pace, self.seat.live.recv()).await {
+            self.fold = Fold::default();
+            let is_own = self.shared.versions.of(self.run).is_some();
+            let pace = if is_own { OWN_PACE } else { FOREIGN_PACE };
+            match tokio::time::timeout(pace, self.seat.live.recv()).await {
                 Ok(Ok(Live::Progress(progress))) => return Ok(Some(Seen::Progress(progress))),
                 Ok(Ok(Live::Damaged(why))) => return Err(Error::Damaged(why)),
                 Ok(Ok(Live::More) | Err(RecvError::Lagged(_))) | Err(_) => {}
@@ -134,24 +138,91 @@ impl Watcher {
         }
     }
 
-    /// Reads a page of the journal; whether there was any.
-    async fn read(&mut self) -> Result<bool, Error> {
+    /// Takes what there is by now; whether there was any, or it is the end.
+    async fn look(&mut self) -> Result<bool, Error> {
+        loop {
+            match self.seat.common.after(&self.tenant, self.after) {
+                After::Events(events) => {
+                    self.take(events);
+                    return Ok(true);
+                }
+                After::Nothing { ended: true, .. } => {
+                    self.ended = true;
+                    return Ok(true);
+                }
+                After::Nothing { whole, .. } if self.is_as(whole) => return Ok(false),
+                After::Nothing { .. } => {
+                    if !self.read_for_all().await? {
+                        return Ok(false);
+                    }
+                }
+                After::Elsewhere => {
+                    if self.read_alone().await? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_as(&self, known: Option<Version>) -> bool {
+        known.is_some() && known == self.shared.versions.of(self.run)
+    }
+
+    fn take(&mut self, events: Vec<Arc<SeenEvent>>) {
+        let after = self.after;
+        for event in events.into_iter().filter(|event| event.seq > after) {
+            self.after = event.seq;
+            self.queue.push_back(Seen::Event(event));
+        }
+    }
+
+    /// Reads a page of the journal for all who watch, unless somebody else just did; false: there was none.
+    async fn read_for_all(&self) -> Result<bool, Error> {
+        let common = &self.seat.common;
+        let mut reading = common.reading.lock().await;
+        match common.after(&self.tenant, self.after) {
+            After::Nothing { whole, ended: false } if !self.is_as(whole) => {}
+            _ => return Ok(true),
+        }
+        let version = self.shared.versions.of(self.run);
+        // Whoever is dropped here leaves nothing half read: the next one begins anew.
+        let mut fold = std::mem::take(&mut *reading);
+        let read = self.shared.reader.advance(&self.tenant, self.run, &mut fold).await?;
+        let Some(run) = fold.run() else { return Err(Error::NotFound) };
+        let (any, ended) = (!read.is_empty(), run.ended().is_some());
+        common.add(seen(read, run), ended);
+        if !any {
+            common.is_whole(version);
+        }
+        *reading = fold;
+        Ok(any)
+    }
+
+    /// Reads a page of the journal; false: there was none, and the others go on from here.
+    async fn read_alone(&mut self) -> Result<bool, Error> {
         let read = self.shared.reader.advance(&self.tenant, self.run, &mut self.fold).await?;
         let Some(run) = self.fold.run() else {
             return Err(Error::NotFound);
         };
         let any = !read.is_empty();
-        for (entry, events) in read {
-            for (seq, event) in (entry.first_seq..).zip(events) {
-                if seq > self.after {
-                    let names = names(&event, run);
-                    let (run, at) = (self.run, entry.at);
-                    let seen = SeenEvent { run, seq, at, event, names };
-                    self.queue.push_back(Seen::Event(Box::new(seen)));
-                }
-            }
+        let events = seen(read, run);
+        self.take(events);
+        if !any {
+            self.seat.common.go_on(&self.tenant, &mut self.fold).await;
         }
-        self.ended = run.ended().is_some();
         Ok(any)
     }
+}
+
+/// The events of these entries, as they are shown.
+fn seen(read: Vec<(Entry, Vec<Event>)>, run: &Run) -> Vec<Arc<SeenEvent>> {
+    let mut all = Vec::new();
+    for (entry, events) in read {
+        for (seq, event) in (entry.first_seq..).zip(events) {
+            let (names, shown) = (names(&event, run), OnceLock::new());
+            all.push(Arc::new(SeenEvent { run: run.id(), seq, at: entry.at, event, names, shown }));
+        }
+    }
+    all
 }

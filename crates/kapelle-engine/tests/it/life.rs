@@ -238,7 +238,7 @@ async fn a_watcher_gets_each_event_once_from_any_point() {
         events
             .filter_map(|seen| async move {
                 match seen.unwrap() {
-                    Seen::Event(event) => Some((event.seq, event.event)),
+                    Seen::Event(event) => Some((event.seq, event.event.clone())),
                     Seen::Progress(_) => None,
                 }
             })

@@ -5,6 +5,7 @@
 //! is told where to go on; what is live only was dropped for him long before.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -16,7 +17,7 @@ use futures_util::{Stream, StreamExt as _};
 use kapelle_api as api;
 use kapelle_core::RunId;
 use kapelle_core::run::Run;
-use kapelle_engine::{Error, Seen};
+use kapelle_engine::{Error, Seen, SeenEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -141,13 +142,12 @@ pub(super) struct Frame {
     pub(super) id: Option<u64>,
     /// `message`, or what ends the stream before the run: `lagged`, `error`.
     pub(super) event: &'static str,
-    data: Box<RawValue>,
+    data: Arc<RawValue>,
 }
 
 impl Frame {
     fn new(id: Option<u64>, event: &'static str, data: &impl Serialize) -> Self {
-        let data = serde_json::value::to_raw_value(data).expect("what is told is JSON");
-        Self { id, event, data }
+        Self { id, event, data: raw(data) }
     }
 
     /// The same as a server-sent event, where `message` goes without saying.
@@ -156,6 +156,10 @@ impl Frame {
         let sent = self.id.iter().fold(sent, |sent, id| sent.id(id.to_string()));
         if self.event == "message" { sent } else { sent.event(self.event) }
     }
+}
+
+fn raw(told: &impl Serialize) -> Arc<RawValue> {
+    serde_json::value::to_raw_value(told).expect("what is told is JSON").into()
 }
 
 fn frames_of(app: App, run: RunId, after: u64) -> impl Stream<Item = Frame> + use<> {
@@ -196,19 +200,31 @@ impl Told {
             return Some((Frame::new(Some(after), "lagged", &api::Lagged { after }), true));
         }
         let told = match self.seen.next().await? {
-            Ok(Seen::Event(seen)) => event_of(&self.app, &seen).await,
-            Ok(Seen::Progress(progress)) => Ok(progress_of(&progress)),
+            Ok(Seen::Event(seen)) => {
+                self.last = seen.seq;
+                let id = Some(seen.seq);
+                shown(&self.app, &seen).await.map(|data| Frame { id, event: "message", data })
+            }
+            Ok(Seen::Progress(progress)) => {
+                Ok(Frame::new(None, "message", &progress_of(&progress)))
+            }
             Err(error) => Err(error.into()),
         };
         self.given = Instant::now();
         Some(match told {
-            Ok(event) => {
-                self.last = event.seq.unwrap_or(self.last);
-                (Frame::new(event.seq, "message", &event), false)
-            }
+            Ok(frame) => (frame, false),
             Err(problem) => (Frame::new(None, "error", problem.told()), true),
         })
     }
+}
+
+/// An event as it goes over the wire, made once for all who are told of it.
+async fn shown(app: &App, seen: &SeenEvent) -> Result<Arc<RawValue>, Problem> {
+    if let Some(shown) = seen.shown.get() {
+        return Ok(shown.clone());
+    }
+    let shown = raw(&event_of(app, seen).await?);
+    Ok(seen.shown.get_or_init(|| shown).clone())
 }
 
 #[cfg(test)]
@@ -216,7 +232,6 @@ mod tests {
     use super::*;
     use crate::node::{Node, Place, Reachable, Setup};
     use crate::server::local::Local;
-    use std::sync::Arc;
 
     #[tokio::test]
     async fn a_damaged_run_ends_its_stream_with_a_problem() {
