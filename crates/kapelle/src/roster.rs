@@ -67,6 +67,12 @@ impl Roster {
         Ok(agents)
     }
 
+    /// Whether files were not looked at for a while.
+    pub(crate) fn is_due(&self) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.shelf.is_empty() && looked.at.elapsed() >= LOOK_PAUSE
+    }
+
     /// The agents, if files have changed since they were last looked at, which is not just now.
     pub(crate) fn changed(&self) -> Option<Agents> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);

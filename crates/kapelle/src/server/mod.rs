@@ -212,6 +212,9 @@ impl App {
     pub(crate) async fn agents(&self) -> Arc<Agents> {
         // What cannot be read now is as it was.
         let registered = self.registry().read().await.unwrap_or_default();
+        if !registered && !self.roster().is_due() {
+            return self.engine().agents();
+        }
         let app = self.clone();
         // Thousands of files take a while, and others wait for this thread.
         let look = move || match app.roster().changed() {

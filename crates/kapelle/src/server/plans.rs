@@ -12,6 +12,10 @@ use super::App;
 use super::body::Body;
 use super::problem::{Problem, finding};
 
+/// What is read at once: a text of so many bytes, or a plan of so many steps.
+const SHORT_TEXT: usize = 2 << 10;
+const SHORT_PLAN: usize = 10;
+
 /// Everything that is wrong with a workflow or a plan.
 ///
 /// `POST /check`
@@ -82,7 +86,13 @@ async fn read(
     plan: Option<serde_json::Value>,
 ) -> Result<(Option<Plan>, Vec<core::Problem>), Problem> {
     let (agents, tenant) = (app.agents().await, app.tenant().clone());
-    // A large file takes a while, and others wait for this thread.
+    let is_short = match (&workflow, &plan) {
+        (Some(text), _) => text.len() <= SHORT_TEXT,
+        (None, plan) => {
+            let steps = plan.as_ref().and_then(|plan| plan["steps"].as_array());
+            steps.is_some_and(|steps| steps.len() <= SHORT_PLAN)
+        }
+    };
     let work = move || match (workflow, plan) {
         (Some(text), None) => {
             let name = file.as_deref().unwrap_or("workflow");
@@ -92,6 +102,10 @@ async fn read(
         (None, Some(json)) => Ok(read_plan(json, agents.of(&tenant))?),
         _ => Err(Problem::invalid("bad_body", "give either `workflow` or `plan`")),
     };
+    if is_short {
+        return work();
+    }
+    // A large one takes a while, and others wait for this thread.
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Problem::invalid("bad_body", "it cannot be read")))
 }
