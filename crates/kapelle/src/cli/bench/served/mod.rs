@@ -88,7 +88,7 @@ pub(super) async fn serve(store: &Path) -> Result<(Child, SocketAddr), Stop> {
     let mut command = ours(&["serve", "--listen", "127.0.0.1:0", "--store"])?;
     // All come from one address: what is measured is not the limit of an address.
     command.arg(store).env("KAPELLE_SERVER_REQUESTS_PER_SECOND", "1000000");
-    command.env("KAPELLE_SERVER_CONNECTIONS", "20000").env("KAPELLE_LOG_LEVEL", "warn");
+    command.env("KAPELLE_LOG_LEVEL", "warn");
     listening(command).await
 }
 
