@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kapelle_agents::desk::ScratchDesk;
-use kapelle_agents::{Options, built_in, contract, egress, memory, web};
+use kapelle_agents::{Memory, Options, built_in, contract, egress, memory, web};
 use kapelle_core::Json;
 use kapelle_core::port::agent::{Agent, Desk as _, FailureKind};
 
@@ -39,7 +39,9 @@ impl Agents {
             kids: None,
             egress: egress::Policy::Operator,
             web: web::Settings { roots: vec![folder.path().into()], ..web::Settings::default() },
-            memory: memory::Settings::default(),
+            memory: Memory::new(memory::Settings::default()).into(),
+            models: Arc::default(),
+            tools: Arc::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         Self { all: built_in(options), runtime, folder }

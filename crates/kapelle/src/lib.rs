@@ -5,13 +5,14 @@
 //!
 //! As a library, start with [`open`]; `examples/library.rs` is a whole program.
 
-#[doc(hidden)]
 mod cassette;
 pub mod cli;
 mod config;
 mod library;
 mod log;
 mod node;
+#[doc(hidden)]
+pub mod probe;
 mod roster;
 mod server;
 mod workers;

@@ -1,7 +1,7 @@
 //! `fuzz`: what comes from outside, made up by libFuzzer, which is guided by what it reaches.
 //!
 //! **Invariants:** the pinned stable toolchain does: `rustc` counts what is reached by passes of LLVM
-//! that need no nightly. Seeds are the pages, documents and workflows that ship; what is made of
+//! that need no nightly. Seeds are the pages, documents and workflows that ship, and `fuzz/requests`; what is made of
 //! them stays below `target/fuzz`, and the next run begins with it. What crashes, hangs or takes a
 //! GiB is kept there and named.
 
@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{cargo, root, run};
 
 /// What is fed, and the folders with what it begins with.
-const TARGETS: [(&str, &[&str]); 3] = [
+const TARGETS: [(&str, &[&str]); 4] = [
     ("page", &["examples/research/pages"]),
     ("passages", &["docs", "examples/research/pages"]),
+    ("request", &["fuzz/requests"]),
     ("workflow", &["examples/research", "examples/repo-check", "crates/kapelle-core/tests/broken"]),
 ];
 

@@ -11,7 +11,6 @@ use axum::BoxError;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What a body has to bring in a second, in bytes, once the patience with it is over.
@@ -81,15 +80,15 @@ impl Body for Paced {
 }
 
 /// A connection that ends when nobody reads what is sent.
-pub(super) struct Read {
-    stream: TcpStream,
+pub(super) struct Read<S> {
+    stream: S,
     patience: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Read {
+impl<S> Read<S> {
     /// The same connection, on which what is sent may wait for so long.
-    pub(super) const fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub(super) const fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, timer: None }
     }
 
@@ -110,7 +109,7 @@ impl Read {
     }
 }
 
-impl AsyncRead for Read {
+impl<S: AsyncRead + Unpin> AsyncRead for Read<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -120,7 +119,7 @@ impl AsyncRead for Read {
     }
 }
 
-impl AsyncWrite for Read {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Read<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -155,14 +154,14 @@ impl AsyncWrite for Read {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
     /// More than the system keeps of a connection.
     const MANY: usize = 64 << 20;
 
-    async fn connected(patience: Duration) -> (Read, TcpStream) {
+    async fn connected(patience: Duration) -> (Read<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (Read::new(listener.accept().await.unwrap().0, patience), reader)

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -107,19 +108,31 @@ async fn accept(
         };
         let Some(seat) = seat else { return };
         let (router, leaving) = (router.clone(), leaving.clone());
+        stream.set_nodelay(true).ok();
         let whose = (Peer(peer.ip().to_canonical()), seat);
         tokio::spawn(answer((stream, whose), router, patience, leaving));
     }
 }
 
+/// Answers on one connection that is no port's, until it ends, as at a port.
+pub(crate) async fn answer_one<S>(stream: S, router: Router, rooms: &Rooms, patience: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(seat) = rooms.seat().await else { return };
+    let (_stays, leaving) = watch::channel(false);
+    answer((stream, (Peer(Ipv4Addr::LOCALHOST.into()), seat)), router, patience, leaving).await;
+}
+
 /// Answers on a connection until it ends. Errors of single connections are theirs.
-async fn answer(
-    (stream, (peer, seat)): (TcpStream, (Peer, Seat)),
+async fn answer<S>(
+    (stream, (peer, seat)): (S, (Peer, Seat)),
     router: Router,
     patience: Duration,
     mut leaving: watch::Receiver<bool>,
-) {
-    stream.set_nodelay(true).ok();
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
     http.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX).half_close(false);
