@@ -399,6 +399,12 @@ impl Engine {
         Ok(self.inner.claims.other_owner(run.shard()).await?)
     }
 
+    /// Whether this node works on the run, which has not ended.
+    #[must_use]
+    pub fn works_on(&self, run: RunId) -> bool {
+        self.inner.claims.holds(run.shard()) && self.inner.shared.asked().contains_key(&run)
+    }
+
     /// The store.
     #[must_use]
     pub fn journal(&self) -> &Arc<dyn Journal> {

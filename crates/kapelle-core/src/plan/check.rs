@@ -147,6 +147,10 @@ impl<'a> Check<'a> {
             let message = format!("`{}` must have from 1 to 100 attempts", step.id);
             self.add(at(Field::Attempts), Code::OutOfRange, message);
         }
+        if !(1..=100).contains(&step.retry.lost_max) {
+            let message = format!("`{}` can lose from 1 to 100 workers", step.id);
+            self.add(at(Field::Lost), Code::OutOfRange, message);
+        }
         if !(1.0..=100.0).contains(&step.retry.factor) {
             let message = format!("the retry factor of `{}` must be from 1 to 100", step.id);
             self.add(at(Field::Factor), Code::OutOfRange, message);

@@ -32,6 +32,7 @@ pub(crate) enum Field {
     Priority,
     Timeout,
     Attempts,
+    Lost,
     Factor,
     Output,
 }
@@ -103,6 +104,7 @@ impl Place {
                     Field::Priority => "priority",
                     Field::Timeout => "timeout_ms",
                     Field::Attempts => "retry.attempts_max",
+                    Field::Lost => "retry.lost_max",
                     Field::Factor => "retry.factor",
                     Field::Output => "output",
                 };

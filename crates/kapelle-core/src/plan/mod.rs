@@ -214,6 +214,18 @@ pub struct Retry {
     pub jitter: bool,
     /// The failures that are worth another attempt.
     pub on: Vec<FailureKind>,
+    /// With so many workers lost in a row, from 1, a person is asked.
+    #[serde(default = "lost_max", skip_serializing_if = "is_lost_max")]
+    pub lost_max: u32,
+}
+
+const fn lost_max() -> u32 {
+    5
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_lost_max(lost: &u32) -> bool {
+    *lost == lost_max()
 }
 
 impl Default for Retry {
@@ -226,6 +238,7 @@ impl Default for Retry {
             wait_max_ms: 30_000,
             jitter: true,
             on: vec![Timeout, RateLimited, Unavailable, Crashed],
+            lost_max: lost_max(),
         }
     }
 }

@@ -22,6 +22,9 @@ pub const NOT_BEGUN: &str = "not_begun";
 /// written down of it; whoever takes the run over waits for its end.
 pub const LEFT: &str = "left";
 
+/// The code of a lost attempt whose worker was not heard of any more.
+pub const WORKER_LOST: &str = "worker_lost";
+
 /// A future that can be sent and named.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

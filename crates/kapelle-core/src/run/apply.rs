@@ -150,6 +150,7 @@ impl Run {
         step.tries += u32::from(!super::decide::is_free(failure) && !bad_output);
         step.generation += u32::from(definite);
         step.count_death(failure);
+        step.count_worker(failure);
         step.extra = super::budget::counts(failure);
         step.bad_outputs += u32::from(bad_output);
         if let (Some(from), Some(effects)) = (failure.forget_from, step.effects.as_deref_mut()) {
@@ -166,7 +167,7 @@ impl Run {
         let Status::Blocked(why) = &step.status else { return };
         let ordinal = match why {
             Blocked::InDoubt { ordinal, .. } => {
-                step.deaths = 0;
+                (step.deaths, step.workers) = (0, 0);
                 *ordinal
             }
             Blocked::NoAgent { .. }

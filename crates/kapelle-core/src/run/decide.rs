@@ -228,7 +228,7 @@ impl Run {
             return Event::StepBlocked { step, attempt: Some(attempt), why };
         }
         let in_doubt = |ordinal| {
-            let why = Blocked::InDoubt { ordinal, deaths: 0 };
+            let why = Blocked::in_doubt(ordinal);
             Event::StepBlocked { step, attempt: Some(attempt), why }
         };
         if let Some(ordinal) = self.open_effects(step).next() {
@@ -271,6 +271,9 @@ impl Run {
         };
         if !goes_on {
             return failed(failure);
+        }
+        if let Some(why) = self.loses_too_many(step, &failure) {
+            return Event::StepBlocked { step, attempt: Some(attempt), why };
         }
         let wait = match (lost, failure.retry_after_ms) {
             (true, _) => Duration::ZERO,
@@ -361,7 +364,7 @@ impl Run {
         let lost = left.map(|step| {
             let attempt = self.steps[step.index()].attempt.unwrap_or(Attempt(1));
             if takeover.doubt {
-                let why = Blocked::InDoubt { ordinal: 0, deaths: 0 };
+                let why = Blocked::in_doubt(0);
                 return Event::StepBlocked { step: *step, attempt: Some(attempt), why };
             }
             self.lost(*step, attempt, takeover, now)
@@ -486,7 +489,7 @@ impl Run {
                 self.open_effects(no).find(|open| !about(*open)).map(|ordinal| Event::StepBlocked {
                     step: no,
                     attempt,
-                    why: Blocked::InDoubt { ordinal, deaths: 0 },
+                    why: Blocked::in_doubt(ordinal),
                 })
             }
             Resolved::Skip => Some(Event::StepSkipped { step: no, why: Skipped::Person }),

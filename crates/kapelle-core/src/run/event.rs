@@ -446,6 +446,9 @@ pub enum Blocked {
         /// It would be made again, but so many nodes died of it in a row, as it seems. 0: it would not.
         #[serde(default, skip_serializing_if = "is_zero")]
         deaths: u32,
+        /// The same, but so many workers in a row were lost with it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        workers: u32,
     },
     /// No agent of this name is at hand, or none that can work there.
     NoAgent {
@@ -501,6 +504,13 @@ pub enum Parts {
     Count(u32),
     /// Called so.
     Named(Vec<Box<str>>),
+}
+
+impl Blocked {
+    /// Nobody knows whether the call of that ordinal was made.
+    pub(super) const fn in_doubt(ordinal: u32) -> Self {
+        Self::InDoubt { ordinal, deaths: 0, workers: 0 }
+    }
 }
 
 impl Parts {

@@ -1,4 +1,5 @@
-//! Steps that may take their node down with them: each death counts, and the third one asks a person.
+//! Steps that may take their node, or their workers, down with them: each death counts, and with the third one,
+//! or with as many workers as the plan says, a person is asked.
 //!
 //! **Invariant:** a death is a fact of the journal (a lost attempt with the code [`DIED`]), so that
 //! every node counts the same. What it proves: the first two may fall on whatever had just begun on
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::event::{Blocked, Event};
 use super::step::Step;
 use super::{Run, Takeover};
-use crate::port::agent::{Failure, FailureKind};
+use crate::port::agent::{Failure, FailureKind, WORKER_LOST};
 use crate::{Attempt, StepNo, Timestamp};
 
 /// How long an attempt is suspected of the death of its node, and no other suspect begins there.
@@ -45,6 +46,21 @@ impl Step {
         }
     }
 
+    /// Takes note of a worker that was lost: in a row are those between which nothing else was heard.
+    pub(super) fn count_worker(&mut self, failure: &Failure) {
+        if self.loses_worker(failure) {
+            self.workers = self.workers.saturating_add(1);
+        } else if failure.kind != FailureKind::Lost || &*failure.code == WORKER_LOST {
+            self.workers = 0;
+        }
+    }
+
+    /// Whether its worker was lost and had got nowhere.
+    fn loses_worker(&self, failure: &Failure) -> bool {
+        let is_lost = failure.kind == FailureKind::Lost && &*failure.code == WORKER_LOST;
+        is_lost && !self.attempt.is_some_and(|attempt| self.has_recorded(attempt))
+    }
+
     /// Whether the attempt recorded anything outside.
     fn has_recorded(&self, attempt: Attempt) -> bool {
         let effects = self.effects.as_deref();
@@ -53,6 +69,14 @@ impl Step {
 }
 
 impl Run {
+    /// Why a person is asked before another worker gets the step, if that is so.
+    pub(super) fn loses_too_many(&self, no: StepNo, failure: &Failure) -> Option<Blocked> {
+        let step = &self.steps[no.index()];
+        let workers = step.workers.saturating_add(1);
+        let too_many = step.loses_worker(failure) && workers >= self.spec(no).retry.lost_max;
+        too_many.then_some(Blocked::InDoubt { ordinal: 0, deaths: 0, workers })
+    }
+
     /// What becomes of an attempt whose node is gone. When a node died is not known, only when
     /// another one found it dead: where that took too long, nobody is blamed.
     pub(super) fn lost(
@@ -72,7 +96,7 @@ impl Run {
         let then = self.after_failure(no, attempt, died(deaths), now);
         let again = matches!(then, Event::StepRetrying { .. });
         if again && deaths >= DEATHS_MAX && !takeover.watched {
-            let why = Blocked::InDoubt { ordinal: 0, deaths };
+            let why = Blocked::InDoubt { ordinal: 0, deaths, workers: 0 };
             return Event::StepBlocked { step: no, attempt: Some(attempt), why };
         }
         then

@@ -52,8 +52,7 @@ impl Run {
         is_answer(question, answer).map_err(Refusal::NoAnswer)?;
         let (said, _) = Value::of(serde_json::json!({"answer": answer, "by": by}), usize::MAX);
         let first = Event::QuestionAnswered { step: no, ordinal: *ordinal, answer: said, by };
-        let doubt =
-            || self.open_effects(no).next().map(|ordinal| Blocked::InDoubt { ordinal, deaths: 0 });
+        let doubt = || self.open_effects(no).next().map(Blocked::in_doubt);
         let next = self.open_question(no, Some(*ordinal)).or_else(doubt);
         let next = next.map(|why| Event::StepBlocked { step: no, attempt: step.attempt, why });
         Ok(std::iter::once(first).chain(next).collect())

@@ -35,6 +35,8 @@ pub struct Step {
     pub(super) generation: u32,
     pub(super) bad_outputs: u32,
     pub(super) deaths: u32,
+    /// Workers that were lost with it in a row.
+    pub(super) workers: u32,
     /// Its next attempt is a retry that counts.
     pub(super) extra: bool,
     pub(super) on_unknown: OnUnknown,
@@ -173,6 +175,7 @@ impl Step {
             generation: 0,
             bad_outputs: 0,
             deaths: 0,
+            workers: 0,
             extra: false,
             on_unknown: OnUnknown::Retry,
             deadline: Timestamp::default(),

@@ -170,6 +170,7 @@ impl Converter<'_> {
                 .max(initial_ms),
             jitter: retry.jitter.unwrap_or(default.jitter),
             on: retry.on.map_or(default.on, |kinds| kinds.into_iter().map(failure).collect()),
+            lost_max: retry.max_lost.unwrap_or(default.lost_max),
         }
     }
 

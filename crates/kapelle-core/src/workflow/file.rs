@@ -195,6 +195,9 @@ pub(super) struct Retry {
     pub(super) jitter: Option<bool>,
     /// Which failures are worth another attempt.
     pub(super) on: Option<Vec<RetryOn>>,
+    /// With so many workers lost in a row a person is asked.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) max_lost: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]

@@ -195,6 +195,7 @@ fn pointer_of(place: &Place) -> String {
                 Field::Priority => "priority",
                 Field::Timeout => "timeout",
                 Field::Attempts => "retry/maxAttempts",
+                Field::Lost => "retry/maxLost",
                 Field::Factor => "retry/factor",
                 Field::Output => "output",
             };

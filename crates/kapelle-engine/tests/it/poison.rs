@@ -123,7 +123,7 @@ async fn a_step_that_three_nodes_died_with_is_blocked() {
     let engine = open(folder.path(), false).await;
     until(&engine, run, |event| matches!(event, Event::StepBlocked { .. })).await;
     let read = engine.run(&Tenant::default(), run).await.unwrap();
-    let poison = StepStatus::Blocked(Blocked::InDoubt { ordinal: 0, deaths: 3 });
+    let poison = StepStatus::Blocked(Blocked::InDoubt { ordinal: 0, deaths: 3, workers: 0 });
     assert_eq!(read.steps()[0].status, poison);
     assert_eq!(read.steps()[1].status, StepStatus::Completed);
 

@@ -155,6 +155,6 @@ async fn told(app: &App, run: RunId) -> Result<Json<api::Told>, Problem> {
         id: run.to_string(),
         status: now.status().as_str().to_owned(),
         seq: now.seq(),
-        worked_on: app.was_asked(run),
+        worked_on: app.works_on(run),
     }))
 }

@@ -225,7 +225,9 @@ fn blocked(attempt: Option<u32>, why: &Blocked) -> EventKind {
         _ => None,
     };
     let (reason, agent, ordinal, asks) = match why {
-        Blocked::InDoubt { ordinal, deaths: 0 } => ("in_doubt", None, Some(*ordinal), None),
+        Blocked::InDoubt { ordinal, deaths: 0, workers: 0 } => {
+            ("in_doubt", None, Some(*ordinal), None)
+        }
         Blocked::InDoubt { ordinal, .. } => ("poison", None, Some(*ordinal), None),
         Blocked::Budget { own: true, .. } => ("budget", None, None, None),
         Blocked::Budget { own: false, .. } => ("run_budget", None, None, None),

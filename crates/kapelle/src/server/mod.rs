@@ -251,9 +251,10 @@ impl App {
         self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
     }
 
-    /// Whether it was this node that was asked to work on the run.
-    pub(crate) fn was_asked(&self, run: RunId) -> bool {
-        self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).contains(&run)
+    /// Whether this node works on the run, or did until its end: it was asked to, or took it over.
+    pub(crate) fn works_on(&self, run: RunId) -> bool {
+        let asked = || self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.engine().works_on(run) || asked().contains(&run)
     }
 
     /// The run that a path names: by id, by `task_id`, or by a unique end of the id.
@@ -280,10 +281,7 @@ impl App {
         match found[..] {
             [run] => Ok(run),
             [] => Err(Problem::not_found("run_not_found", format!("there is no run `{text}`"))),
-            _ => Err(Problem::invalid(
-                "ambiguous_id",
-                format!("several runs end with `{text}`: give more of the id"),
-            )),
+            _ => Err(Problem::ambiguous(text)),
         }
     }
 }

@@ -163,6 +163,11 @@ impl Problem {
         Self::new(code, detail.into())
     }
 
+    /// Several runs are meant.
+    pub(super) fn ambiguous(end: &str) -> Self {
+        Self::new("ambiguous_id", format!("several runs end with `{end}`: give more of the id"))
+    }
+
     /// It goes against what there is.
     pub(super) fn conflict(code: &str, detail: impl Into<String>) -> Self {
         Self::new(code, detail.into())

@@ -58,10 +58,13 @@ pub(super) async fn register(
         return Err(Problem::conflict("agent_conflict", there_is(&whose, "on this server")));
     }
     let status = match app.registry().get(&whose) {
-        Some(known) if known.registration.says_what(&registration) => StatusCode::OK,
-        Some(_) => {
-            let detail = there_is(&whose, "with another description; `PATCH` changes it");
-            return Err(Problem::conflict("agent_conflict", detail));
+        Some(known) => {
+            let other = known.registration.differs(&registration);
+            if !other.is_empty() {
+                let what = format!("with another `{}`; `PATCH` changes it", other.join("`, `"));
+                return Err(Problem::conflict("agent_conflict", there_is(&whose, &what)));
+            }
+            StatusCode::OK
         }
         None => {
             keep(&app, &whose, registration, None).await?;

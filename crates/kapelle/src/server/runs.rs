@@ -187,7 +187,7 @@ pub(super) async fn show(
     let id = app.find(&run).await?;
     // Before it is read: what happens meanwhile makes it another one.
     let version = app.engine().version(id).filter(|_| moment.at.is_none());
-    let version = version.map(|version| (version, app.was_asked(id)));
+    let version = version.map(|version| (version, app.works_on(id)));
     if let Some(shown) = app.inner.looks.get(app.tenant(), id, version) {
         return Ok(Shown(shown, PhantomData));
     }
@@ -198,7 +198,7 @@ pub(super) async fn show(
     // Who works on it and what it takes is not known of a moment before.
     let (node, bytes) = match moment.at {
         None => {
-            let me = app.was_asked(id).then(|| app.engine().nodes().me());
+            let me = app.works_on(id).then(|| app.engine().nodes().me());
             let node = app.engine().owner(id).await?.as_ref().or(me).map(node_of);
             (node, Some(app.engine().journal().bytes(app.tenant(), id).await?))
         }
@@ -306,6 +306,9 @@ pub(super) fn reason_of(run: &Run, step: &Step) -> Option<String> {
         }
         StepStatus::Blocked(Blocked::InDoubt { deaths: deaths @ 1.., .. }) => Some(format!(
             "poison: {deaths} nodes in a row died soon after they began it; mend it, then resolve it"
+        )),
+        StepStatus::Blocked(Blocked::InDoubt { workers: workers @ 1.., .. }) => Some(format!(
+            "poison: {workers} workers in a row were lost with it (`retry.maxLost`); mend it, then resolve it"
         )),
         StepStatus::Ready if step.is_suspect() => {
             Some(format!("{} nodes died with it: one such step begins at a time", step.deaths()))

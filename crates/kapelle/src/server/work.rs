@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use kapelle_api as api;
 use kapelle_core::port::agent::{Failure, FailureKind, Progress, Safety};
 use kapelle_core::run::{Command, EffectId, EffectState, Outcome, Refusal, Run, StepStatus};
-use kapelle_core::{Digest, INLINE_MAX, StepNo, Value, canonical, parse_duration};
+use kapelle_core::{Digest, INLINE_MAX, StepId, StepNo, Value, canonical, parse_duration};
 use kapelle_engine::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -60,10 +60,7 @@ pub(super) async fn work(
         let hub = app.registry().hub();
         let mut waiter = match hub.wait(app.engine(), &whose, crate::now()) {
             Ok(waiter) => waiter,
-            Err(NoPlace::Full) => {
-                let detail = "as many wait for work of this agent as may: come again in a moment";
-                return Err(Problem::later("too_many_waiting", detail));
-            }
+            Err(NoPlace::Full) => return Err(too_many_waiting()),
             Err(NoPlace::Leaving) => return Err(Error::Draining.into()),
             Err(NoPlace::Unknown) => {
                 app.agents().await;
@@ -142,24 +139,32 @@ async fn recorded(
     id: &EffectId,
     state: Option<&EffectState>,
 ) -> Result<api::Recorded, Problem> {
-    let name = run.name(step).map_or_else(String::new, ToString::to_string);
-    let (mut output, mut failure) = (None, None);
-    match state {
-        Some(EffectState::Recorded(Outcome::Done(value))) => {
-            output = Some((*app.engine().value(app.tenant(), run, value).await?).clone());
+    let mut shown = begun(run, step, id);
+    let Some(EffectState::Recorded(outcome)) = state else { return Ok(shown) };
+    "recorded".clone_into(&mut shown.status);
+    match outcome {
+        Outcome::Done(value) => {
+            shown.output = Some((*app.engine().value(app.tenant(), run, value).await?).clone());
         }
-        Some(EffectState::Recorded(Outcome::Failed(how))) => failure = Some(failure_of(how)),
-        _ => {}
+        Outcome::Failed(how) => shown.failure = Some(failure_of(how)),
     }
-    let has_ended = output.is_some() || failure.is_some();
-    Ok(api::Recorded {
+    Ok(shown)
+}
+
+/// A call that has no end on record.
+fn begun(run: &Run, step: StepNo, id: &EffectId) -> api::Recorded {
+    api::Recorded {
         ordinal: id.ordinal,
         name: id.name.to_string(),
-        status: if has_ended { "recorded" } else { "begun" }.to_owned(),
-        key: format!("{}/{name}/{}/{}", run.id(), id.ordinal, id.generation),
-        output,
-        failure,
-    })
+        status: "begun".to_owned(),
+        key: format!("{}/{}/{}/{}", run.id(), name_of(run, step), id.ordinal, id.generation),
+        output: None,
+        failure: None,
+    }
+}
+
+fn name_of(run: &Run, step: StepNo) -> &str {
+    run.name(step).map_or("", StepId::as_str)
 }
 
 /// The worker lives; whether it is still wanted.
@@ -199,91 +204,97 @@ pub(super) async fn effect(
     Path(id): Path<String>,
     Body(new): Body<api::NewEffect>,
 ) -> Result<Json<api::Recorded>, Problem> {
-    let id = id_of(&id)?;
-    let outcome = match (new.output, new.failure) {
+    let (id, said) = (id_of(&id)?, said(new)?);
+    let attempt = here(&app, &id)?.filter(|attempt| attempt.hear());
+    let Some(attempt) = attempt else { return Err(gone(&app, &id).await?) };
+    let run = app.engine().run(app.tenant(), id.run).await?;
+    let Some(step) = run.find(id.step.as_str()) else { return Err(gone(&app, &id).await?) };
+    let (effect, before) = placed(&run, step, &said)?;
+    // What has an end keeps it.
+    let is_known = matches!(before, Some(EffectState::Recorded(_)))
+        || (before.is_some() && said.end.is_none());
+    if is_known {
+        return Ok(Json(recorded(&app, &run, step, &effect, before.as_ref()).await?));
+    }
+    let mut shown = begun(&run, step, &effect);
+    let attempt = attempt.id.attempt;
+    let (command, payload) = match said.end {
+        // It is on disk that it is about to be made before it is.
+        None if said.once => (Command::StartEffect { step, attempt, effect, reserve: None }, None),
+        None => return Ok(Json(shown)),
+        Some(end) => {
+            "recorded".clone_into(&mut shown.status);
+            let (outcome, payload) = match end {
+                Ok(output) => {
+                    let (value, payload) = Value::of(output.clone(), INLINE_MAX);
+                    shown.output = Some(output);
+                    (Outcome::Done(value), payload)
+                }
+                Err(failure) => {
+                    shown.failure = Some(failure_of(&failure));
+                    (Outcome::Failed(failure), None)
+                }
+            };
+            (Command::RecordEffect { step, attempt, effect, outcome, used: None }, payload)
+        }
+    };
+    let payloads = payload.into_iter().collect();
+    app.engine().tell_with(app.tenant(), id.run, command, payloads).await?;
+    Ok(Json(shown))
+}
+
+/// What a worker says of an outside call.
+struct Said {
+    ordinal: u32,
+    name: Box<str>,
+    input: Digest,
+    once: bool,
+    /// How it ended, if it has.
+    end: Option<Result<api::Json, Failure>>,
+}
+
+fn said(new: api::NewEffect) -> Result<Said, Problem> {
+    let end = match (new.output, new.failure) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid("bad_body", "give either `output` or `failure`"));
         }
-        (Some(json), None) => Some(Ok(json)),
-        (None, Some(failure)) => Some(Err(failure_from(failure)?)),
-        (None, None) => None,
+        (Some(output), None) => Some(Ok(output)),
+        (None, failure) => failure.map(failure_from).transpose()?.map(Err),
     };
     if new.ordinal == 0 || new.name.is_empty() || new.name.len() > 64 {
         let detail = "`ordinal` counts from 1, and `name` has 1 to 64 bytes";
         return Err(Problem::invalid("bad_body", detail));
     }
-    let Some(attempt) = here(&app, &id)? else { return Err(gone(&app, &id).await?) };
-    if !attempt.hear() {
-        return Err(gone(&app, &id).await?);
-    }
-    let run = app.engine().run(app.tenant(), id.run).await?;
-    let Some(step) = run.find(id.step.as_str()) else { return Err(gone(&app, &id).await?) };
-    let effects = run.effects(step);
-    let known = effects.get(&new.ordinal);
+    let input = Digest::of(canonical(&new.input).as_bytes());
+    Ok(Said { ordinal: new.ordinal, name: new.name.into(), input, once: new.once, end })
+}
+
+/// The call in its place among those of the step, and what is on record of it; refused if that is another one.
+fn placed(
+    run: &Run,
+    step: StepNo,
+    said: &Said,
+) -> Result<(EffectId, Option<EffectState>), Problem> {
+    let known = run.effects(step).remove(&said.ordinal);
     let effect = EffectId {
-        ordinal: new.ordinal,
-        name: new.name.into(),
-        input: Digest::of(canonical(&new.input).as_bytes()),
-        generation: known.map_or(0, |known| known.id.generation),
-        safety: if new.once { Safety::Unsafe } else { Safety::Repeatable },
+        ordinal: said.ordinal,
+        name: said.name.clone(),
+        input: said.input,
+        generation: known.as_ref().map_or(0, |known| known.id.generation),
+        safety: if said.once { Safety::Unsafe } else { Safety::Repeatable },
     };
-    if let Some(known) = known.filter(|known| known.state != EffectState::Forgotten) {
-        if known.id != effect {
+    match known.filter(|known| known.state != EffectState::Forgotten) {
+        Some(known) if known.id != effect => {
             let detail = format!(
                 "call {} of step `{}` is on record as another one (`{}`, or its `input` or `once`)",
-                effect.ordinal, id.step, known.id.name
+                said.ordinal,
+                name_of(run, step),
+                known.id.name
             );
-            return Err(Problem::conflict("effect_recorded", detail));
+            Err(Problem::conflict("effect_recorded", detail))
         }
-        // What has an end keeps it.
-        if matches!(known.state, EffectState::Recorded(_)) || outcome.is_none() {
-            return Ok(Json(recorded(&app, &run, step, &effect, Some(&known.state)).await?));
-        }
+        known => Ok((effect, known.map(|known| known.state))),
     }
-    let (step_no, number) = (step, id.attempt);
-    let (command, payload) = match outcome {
-        // It is on disk that it is about to be made before it is.
-        None if new.once => {
-            let command = Command::StartEffect {
-                step: step_no,
-                attempt: number,
-                effect: effect.clone(),
-                reserve: None,
-            };
-            (Some(command), None)
-        }
-        None => (None, None),
-        Some(end) => {
-            let (outcome, payload) = match end {
-                Ok(json) => {
-                    let (value, payload) = Value::of(json, INLINE_MAX);
-                    (Outcome::Done(value), payload)
-                }
-                Err(failure) => (Outcome::Failed(failure), None),
-            };
-            let (effect, used) = (effect.clone(), None);
-            let command =
-                Command::RecordEffect { step: step_no, attempt: number, effect, outcome, used };
-            (Some(command), payload)
-        }
-    };
-    let state = if let Some(command) = command {
-        let told = app.engine().tell_with(
-            app.tenant(),
-            id.run,
-            command.clone(),
-            payload.into_iter().collect(),
-        );
-        told.await?;
-        match command {
-            Command::RecordEffect { outcome, .. } => Some(EffectState::Recorded(outcome)),
-            _ => None,
-        }
-    } else {
-        None
-    };
-    let again = if state.is_some() { app.engine().run(app.tenant(), id.run).await? } else { run };
-    Ok(Json(recorded(&app, &again, step, &effect, state.as_ref()).await?))
 }
 
 /// The attempt ended well: it is on disk. The same word again is answered so again.
@@ -400,8 +411,7 @@ async fn gone(app: &App, id: &AttemptId) -> Result<Problem, Problem> {
         if let Some(node) = app.engine().owner(id.run).await? {
             return Ok(Error::Elsewhere(node).into());
         }
-        let detail = "the attempt is just being taken over, or ending: repeat in a moment";
-        return Ok(Problem::later("attempt_unsettled", detail));
+        return Ok(unsettled());
     }
     let refusal = Refusal::StaleAttempt { step: id.step.clone(), attempt: id.attempt };
     let detail = format!("{refusal}: it was given up, or has ended; nothing was changed");
@@ -410,6 +420,16 @@ async fn gone(app: &App, id: &AttemptId) -> Result<Problem, Problem> {
 
 fn id_of(text: &str) -> Result<AttemptId, Problem> {
     text.parse().map_err(|()| no_attempt(text))
+}
+
+pub(super) fn too_many_waiting() -> Problem {
+    let detail = "as many wait for work of this agent as may: come again in a moment";
+    Problem::later("too_many_waiting", detail)
+}
+
+pub(super) fn unsettled() -> Problem {
+    let detail = "the attempt is just being taken over, or ending: repeat in a moment";
+    Problem::later("attempt_unsettled", detail)
 }
 
 fn no_attempt(text: &str) -> Problem {

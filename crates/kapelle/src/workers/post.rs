@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kapelle_core::port::agent::{
     Agent, Answer, BoxFuture, Call, Card, Desk, Failure, FailureKind, LEFT, NOT_BEGUN, OnUnknown,
+    WORKER_LOST,
 };
 use kapelle_core::{Artifact, Json};
 use tokio::sync::oneshot;
@@ -129,7 +130,7 @@ async fn ended(ending: Ending, desk: &dyn Desk) -> Result<Answer, Failure> {
 
 fn lost(attempt: &Attempt) -> Failure {
     let message = format!("its worker was not heard of for {:?}", attempt.lease);
-    Failure::new(FailureKind::Lost, "worker_lost", message).uncertain()
+    Failure::new(FailureKind::Lost, WORKER_LOST, message).uncertain()
 }
 
 fn left() -> Failure {

@@ -49,10 +49,17 @@ pub(crate) struct Verb {
 }
 
 impl Registration {
-    /// Whether it says the same, whenever it was said.
-    pub(crate) fn says_what(&self, other: &Self) -> bool {
-        let at = |of: &Self| Self { registered_at: Timestamp(0), ..of.clone() };
-        at(self) == at(other)
+    /// The fields in which it says something else, as whoever registers it calls them.
+    pub(crate) fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let fields = [
+            ("description", self.description == other.description),
+            ("actions", self.actions == other.actions),
+            ("capabilities", self.capabilities == other.capabilities),
+            ("domains", self.domains == other.domains),
+            ("lease", self.lease_ms == other.lease_ms),
+            ("on_unknown", self.on_unknown == other.on_unknown),
+        ];
+        fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
 
     /// The agent it makes, unless one of its schemas is none.

@@ -2,7 +2,7 @@
 
 use kapelle_api::{
     AgentPatch, AgentsQuery, Assignment, Beat, Client, Completion, EventKind, NewAction, NewAgent,
-    NewEffect, NewFailure, WorkQuery,
+    NewEffect, NewFailure, Resolution, Resolve, WorkQuery,
 };
 use serde_json::json;
 
@@ -54,6 +54,7 @@ async fn an_agent_is_registered_found_changed_and_removed() {
     assert_eq!(client.register_agent(&coder("20s")).await.unwrap(), shown);
     let other = client.register_agent(&coder("21s")).await.unwrap_err();
     assert_eq!(other.code(), Some("agent_conflict"));
+    assert!(other.to_string().contains("with another `lease`; `PATCH`"), "{other}");
     let ours = NewAgent { name: "echo".to_owned(), ..coder("20s") };
     assert_eq!(client.register_agent(&ours).await.unwrap_err().code(), Some("agent_conflict"));
 
@@ -191,6 +192,51 @@ async fn a_silent_worker_is_replaced_under_the_same_key_and_its_late_words_chang
     let story = story(&client, &run).await;
     assert_eq!(completions(&story), 1);
     assert_eq!(client.run(&run).await.unwrap().output, json!("good"));
+}
+
+#[tokio::test]
+async fn a_step_that_loses_one_worker_after_the_other_asks_a_person_in_the_end() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let client = server.client(None);
+    client.register_agent(&coder("100ms")).await.unwrap();
+    let text = "{id: one, tasks: [{id: a, agentName: coder, retry: {maxLost: 2}}]}";
+    let run = client.submit(&workflow(text)).await.unwrap().id;
+    for number in 1..=2 {
+        // Nothing is heard of either.
+        assert_eq!(work(&client).await.number, number);
+    }
+    let mut events = client.events(&run, 0);
+    let reason = loop {
+        let event = events.next().await.expect("it goes on").unwrap();
+        if let EventKind::StepBlocked { reason, .. } = event.kind {
+            break reason;
+        }
+    };
+    assert_eq!(reason, "poison");
+    let why = client.why_step(&run, "a").await.unwrap();
+    assert!(why.reasons[0].contains("2 workers in a row were lost"), "{why:?}");
+    assert!(why.unblock.iter().any(|help| help.command.contains(&"resolve".to_owned())), "{why:?}");
+    let again = Resolution { action: Resolve::Retry, output: None, by: None, comment: None };
+    client.resolve(&run, "a", &again).await.unwrap();
+    let third = work(&client).await;
+    client.complete(&third.attempt, &done(json!("at last"))).await.unwrap();
+    assert_eq!(completions(&story(&client, &run).await), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_again_says_that_it_works_on_what_it_took_over() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    server.client(None).register_agent(&coder("20s")).await.unwrap();
+    let run = server.client(None).submit(&workflow(ONE)).await.unwrap().id;
+    drop(server);
+    let server = Server::start(&folder);
+    let client = server.client(None);
+    let why = client.why(&run).await.unwrap();
+    assert!(!why.reasons.contains(&"no node works on it".to_owned()), "{why:?}");
+    let node = client.run(&run).await.unwrap().node.expect("it says who works on it");
+    assert_eq!(json!(node.id), client.health().await.unwrap()["node"]);
 }
 
 #[tokio::test]

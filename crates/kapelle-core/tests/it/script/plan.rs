@@ -99,6 +99,7 @@ fn of_retry(retry: &mut Retry, name: &str, value: &str) {
         "factor" => retry.factor = value.parse().unwrap(),
         "wait-max" => retry.wait_max_ms = ms(value),
         "jitter" => retry.jitter = value == "yes",
+        "lost" => retry.lost_max = value.parse().unwrap(),
         "retry-on" => retry.on = value.split(',').map(word).collect(),
         other => panic!("a step has no `{other}`"),
     }

@@ -210,6 +210,7 @@ fn shown(text: &str) -> String {
 fn blocked(why: &Blocked) -> String {
     match why {
         Blocked::InDoubt { deaths: 1.., .. } => "poison".into(),
+        Blocked::InDoubt { workers: workers @ 1.., .. } => format!("{workers} workers lost"),
         Blocked::InDoubt { ordinal: 0, .. } => "in doubt".into(),
         Blocked::InDoubt { ordinal, .. } => format!("call {ordinal} in doubt"),
         Blocked::NoAgent { agent, lacks } if lacks.is_empty() => format!("no agent {agent}"),

@@ -351,7 +351,7 @@ impl RunModel {
                 let found = self.live(*step, event)?;
                 found.running = false;
                 found.in_doubt = match why {
-                    Blocked::InDoubt { ordinal, deaths } => {
+                    Blocked::InDoubt { ordinal, deaths, .. } => {
                         if *deaths > 0 && (*deaths < 3 || *deaths != found.deaths + 1) {
                             return wrong(format!("{event:?} after {} deaths", found.deaths));
                         }
