@@ -13,7 +13,7 @@ pub struct Frame {
     pub id: Option<u64>,
     /// `message` for an event of the run; `lagged` and `error` end the stream before the run does.
     pub event: String,
-    /// An [`Event`](crate::Event), [`Lagged`] or a [`Problem`](crate::Problem).
+    /// An `Event`, `Lagged` or a `Problem`.
     pub data: Json,
 }
 

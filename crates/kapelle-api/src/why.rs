@@ -15,7 +15,7 @@ pub struct Why {
     /// The step, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Where it stands, in the words of [`crate::Run`] and [`crate::Step`].
+    /// Where it stands, in the words of `Run` and `Step`.
     pub status: String,
     /// Why, in sentences; the first one says the most.
     pub reasons: Vec<String>,

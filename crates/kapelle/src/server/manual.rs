@@ -11,13 +11,11 @@ use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kapelle_core::Digest;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::openapi::openapi;
 
 const STYLE: &str = include_str!("manual.css");
-/// How deep an example goes.
-const DEPTH_MAX: usize = 4;
 
 /// What there is to ask, for people.
 ///
@@ -46,6 +44,10 @@ fn html(api: &Value) -> String {
     page.put("<h2 id=shapes>Shapes</h2>");
     for (name, schema) in entries(&api["components"]["schemas"]) {
         page.shape(name, schema);
+    }
+    page.put("<h2 id=errors>Errors</h2>");
+    for (name, example) in entries(&api["components"]["examples"]) {
+        page.code(name, example);
     }
     page.put("</main></html>");
     page.text
@@ -84,7 +86,7 @@ impl<'a> Page<'a> {
                 self.put(&format!("<a href='#{id}'><i>{method}</i> {path}</a>"));
             }
         }
-        self.put("<b><a href='#shapes'>Shapes</a></b></nav>");
+        self.put("<b><a href='#shapes'>Shapes</a></b><b><a href='#errors'>Errors</a></b></nav>");
     }
 
     fn introduction(&mut self) {
@@ -114,10 +116,18 @@ impl<'a> Page<'a> {
         }
         self.put(&format!("<pre>{}</pre>", escaped(&self.curl(method, path, operation))));
         for (status, answer) in entries(&operation["responses"]) {
-            let is_problem = !answer["content"]["application/problem+json"].is_null();
-            let told = text(&answer["description"]);
-            self.put(&format!("<p><b>{status}</b> {told}</p>"));
-            for (media, content) in entries(&answer["content"]).filter(|_| !is_problem) {
+            let problem = &answer["content"]["application/problem+json"];
+            if !problem.is_null() {
+                let codes = entries(&problem["examples"]).map(|(code, _)| {
+                    let code = escaped(code);
+                    format!("<a href='#code-{code}'>{code}</a>")
+                });
+                let codes = codes.collect::<Vec<_>>().join(", ");
+                self.put(&format!("<p><b>{status}</b> {codes}</p>"));
+                continue;
+            }
+            self.put(&format!("<p><b>{status}</b> {}</p>", text(&answer["description"])));
+            for (media, content) in entries(&answer["content"]) {
                 self.content("Answer", media, content);
             }
         }
@@ -143,14 +153,21 @@ impl<'a> Page<'a> {
         let schema = &content["schema"];
         let kind = if schema.is_null() { String::new() } else { kind(schema) };
         self.put(&format!("<p>{what}: <code>{}</code> {kind}</p>", escaped(media)));
-        if !schema.is_null() {
-            let example = self.example("", schema, 0);
-            let shown = serde_json::to_string_pretty(&example).unwrap_or_default();
-            self.put(&format!(
-                "<details><summary>Example</summary><pre>{}</pre></details>",
-                escaped(&shown)
-            ));
+        let example = self.example(content).cloned();
+        if let Some(example) = example {
+            self.shown("Example", &example);
         }
+    }
+
+    /// The example of a body or an answer.
+    fn example(&self, content: &Value) -> Option<&'a Value> {
+        let at = content["examples"]["example"]["$ref"].as_str()?;
+        self.api.pointer(at.trim_start_matches('#'))?.get("value")
+    }
+
+    fn shown(&mut self, what: &str, example: &Value) {
+        let example = escaped(&serde_json::to_string_pretty(example).unwrap_or_default());
+        self.put(&format!("<details><summary>{what}</summary><pre>{example}</pre></details>"));
     }
 
     /// How it is asked with curl.
@@ -160,16 +177,17 @@ impl<'a> Page<'a> {
             write!(line, " -X {method}").ok();
         }
         let body = &operation["requestBody"]["content"];
-        if !body["application/json"].is_null() {
-            let example = self.example("", &body["application/json"]["schema"], 0);
+        if let Some(example) = self.example(&body["application/json"]) {
             write!(line, " --json '{}'", example.to_string().replace('\'', "'\\''")).ok();
         } else if !body.is_null() {
             line += " --data-binary @FILE";
         } else if method == "POST" {
             line += " -X POST";
         }
-        let path = path.replace(['{', '}'], "").replace("/run/", "/RUN/");
-        write!(line, " http://127.0.0.1:4700{path}").ok();
+        line += " http://127.0.0.1:4700";
+        for (at, part) in path.split(['{', '}']).enumerate() {
+            line += &if at % 2 == 1 { part.to_uppercase() } else { part.to_owned() };
+        }
         line
     }
 
@@ -200,53 +218,14 @@ impl<'a> Page<'a> {
         self.put("</table>");
     }
 
-    /// Something of that shape, under that name.
-    fn example(&self, name: &str, schema: &Value, depth: usize) -> Value {
-        if let Some(reference) = schema["$ref"].as_str() {
-            let found = self.api.pointer(reference.trim_start_matches('#'));
-            let found = found.filter(|_| depth < DEPTH_MAX);
-            return found.map_or(Value::Null, |found| self.example(name, found, depth + 1));
-        }
-        for fixed in [&schema["const"], &schema["enum"][0]] {
-            if !fixed.is_null() {
-                return fixed.clone();
-            }
-        }
-        let mut whole = Map::new();
-        for (field, of) in entries(&schema["properties"]) {
-            whole.insert(field.clone(), self.example(field, of, depth + 1));
-        }
-        let choices = ["oneOf", "anyOf"].iter().flat_map(|of| schema[of].as_array()).flatten();
-        if let Some(choice) = choices.into_iter().find(|choice| choice["type"] != "null") {
-            match self.example(name, choice, depth + 1) {
-                Value::Object(more) => whole.extend(more),
-                other => return other,
-            }
-        }
-        if !whole.is_empty() {
-            return whole.into();
-        }
-        match kind_of(schema) {
-            "array" => json!([self.example(name, &schema["items"], depth + 1)]),
-            "integer" => json!(1),
-            "number" => json!(0.5),
-            "boolean" => json!(true),
-            "string" => json!(sample(name)),
-            _ => json!({}),
-        }
-    }
-}
-
-/// A text as stands in a field of that name.
-fn sample(name: &str) -> &'static str {
-    match name {
-        "run" | "id" | "parent" => "019a8d2e-5b1c-7c3a-9f00-2d6c1b7e4a05",
-        "digest" | "output_digest" => {
-            "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-        }
-        "step" | "from" => "build",
-        _ if name == "at" || name.ends_with("_at") || name == "until" => "2026-11-22T05:00:00Z",
-        _ => "text",
+    /// A code, what it means and what a problem with it looks like; nothing of what is no code.
+    fn code(&mut self, code: &str, example: &Value) {
+        let Some(said) = example["summary"].as_str() else { return };
+        let (code, status) = (escaped(code), &example["value"]["status"]);
+        self.put(&format!("<section id='code-{code}'><h3><i>{status}</i> {code}</h3>"));
+        self.put(&format!("<p>{}</p>", spans(said)));
+        self.shown("Example", &example["value"]);
+        self.put("</section>");
     }
 }
 
@@ -281,7 +260,20 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 /// A text of the description, as HTML.
 fn text(value: &Value) -> String {
-    escaped(value.as_str().unwrap_or_default())
+    spans(value.as_str().unwrap_or_default())
+}
+
+/// A text with what stands between backticks as code; one that has none to end it is a letter.
+fn spans(text: &str) -> String {
+    let pieces: Vec<&str> = text.split('`').collect();
+    if pieces.len().is_multiple_of(2) {
+        return escaped(text);
+    }
+    let one = |(at, piece): (usize, &&str)| match at % 2 {
+        0 => escaped(piece),
+        _ => format!("<code>{}</code>", escaped(piece)),
+    };
+    pieces.iter().enumerate().map(one).collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -311,7 +303,8 @@ mod tests {
         for route in routes() {
             let heading = format!("<h3><i>{}</i> {}</h3>", route.method, escaped(route.path));
             assert!(page.contains(&heading), "{heading}");
-            assert!(route.codes().all(|code| page.contains(code)), "{heading}");
+            let linked = |code| page.contains(&format!("<a href='#code-{code}'>"));
+            assert!(route.codes().all(linked), "{heading}");
         }
         for (name, _) in entries(&api["components"]["schemas"]) {
             assert!(page.contains(&format!("id='shape-{name}'")), "{name}");
@@ -325,6 +318,19 @@ mod tests {
             links += 1;
         }
         assert!(links > 100, "{links}");
+    }
+
+    #[test]
+    fn what_is_said_in_backticks_is_code_and_names_are_words() {
+        assert_eq!(spans("`a<b`, or ` alone?`"), "<code>a&lt;b</code>, or <code> alone?</code>");
+        assert_eq!(spans("one ` alone"), "one ` alone");
+        let page = html(&openapi());
+        let is_numbered = |id: &&str| id.ends_with(|last: char| last.is_ascii_digit());
+        let ids = page.split("id='shape-").skip(1).filter_map(|rest| rest.split('\'').next());
+        assert_eq!(ids.filter(is_numbered).collect::<Vec<_>>(), [""; 0]);
+        let told = page.split("<pre>").filter_map(|part| part.rsplit("</pre>").next());
+        let odd: Vec<_> = told.filter(|told| told.contains('`')).collect();
+        assert!(odd.is_empty(), "backticks are shown: {odd:?}");
     }
 
     #[tokio::test]
@@ -342,8 +348,8 @@ mod tests {
     #[test]
     fn what_could_be_markup_is_text() {
         let odd = "<script>alert('x')</script>\"&";
-        let operation = json!({ "operationId": "a", "summary": odd, "tags": [odd] });
-        let page = html(&json!({ "paths": { odd: { "get": operation } } }));
+        let operation = serde_json::json!({ "operationId": "a", "summary": odd, "tags": [odd] });
+        let page = html(&serde_json::json!({ "paths": { odd: { "get": operation } } }));
         assert!(!page.contains("<script"), "{page}");
     }
 }

@@ -16,6 +16,7 @@ mod credentials;
 mod diff;
 pub(crate) mod door;
 mod events;
+mod examples;
 mod held;
 mod keys;
 mod local;

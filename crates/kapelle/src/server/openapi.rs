@@ -14,12 +14,14 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::{Body, Path, Query, Raw};
+use super::examples;
 use super::looks::Shown;
 use super::once::{KEY_MAX, Once};
 use super::problem::{self, Problem};
 use super::routes::{Route, routes};
 use super::streams::Streamed;
 use super::websocket::Upgrade;
+use super::work::Work;
 
 /// What is told of a route while its handler is looked at.
 pub(super) struct Operation {
@@ -152,6 +154,13 @@ impl Given for Response {
     }
 }
 
+impl Given for Work {
+    fn tell(operation: &mut Operation) {
+        Json::<api::Assignment>::tell(operation);
+        StatusCode::tell(operation);
+    }
+}
+
 /// However it is asked for, it may be opened with a ticket.
 impl Given for Streamed {
     fn tell(operation: &mut Operation) {
@@ -219,6 +228,7 @@ pub(crate) fn openapi() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas.take_definitions(true),
+            "examples": examples::components(),
             "securitySchemes": {
                 "key": {
                     "type": "http", "scheme": "bearer",
@@ -257,30 +267,17 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
     if route.needs.is_none() {
         codes.retain(|code| !["unauthenticated", "not_permitted"].contains(code));
     }
-    let content = |status: u16, content: Value| match content {
-        content if status == 101 => {
-            json!({ "description": "A WebSocket; each of its messages is this.", "content": content })
-        }
-        Value::Null => json!({ "description": "It is done." }),
-        _ => json!({ "description": "It is on disk.", "content": content }),
-    };
+    let id = examples::operation_id(route);
     let mut responses: BTreeMap<String, Value> = BTreeMap::new();
     for (status, of) in answers {
         let of = route.gives.map_or(of, |media| json!({ media: {} }));
-        responses.insert(status.to_string(), content(status, of));
+        responses.insert(status.to_string(), answer(&format!("{id}_{status}"), status, of));
     }
     for (status, codes) in problem::by_status(codes) {
-        let mut told = json!({
-            "description": format!("A problem: {}.", codes.join(", ")),
-            "content": { "application/problem+json": { "schema": problem } },
-        });
-        if [429, 503].contains(&status) {
-            told["headers"] = json!({ "Retry-After": { "schema": { "type": "integer" } } });
-        }
-        responses.insert(status.to_string(), told);
+        responses.insert(status.to_string(), refusal(status, &codes, problem));
     }
     let mut told = json!({
-        "operationId": operation_id(route),
+        "operationId": id,
         "summary": route.summary,
         "tags": [route.path.split('/').nth(1).unwrap_or_default()],
         "parameters": parameters,
@@ -294,15 +291,49 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator, problem: &Value) -> V
         told["security"] = json!([{ "key": [] }, { "ticket": [] }]);
     }
     if let Some(content) = request {
+        let content = with_examples(&format!("{id}_request"), content);
         told["requestBody"] = json!({ "content": content });
     }
     told
 }
 
-fn operation_id(route: &Route) -> String {
-    let words = route.path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
-    let words: Vec<_> = words.collect();
-    format!("{}_{}", route.method.as_str().to_lowercase(), words.join("_"))
+/// An answer of that name that is no problem.
+fn answer(name: &str, status: u16, content: Value) -> Value {
+    let reads = name.starts_with("get_");
+    let said = match (status, &content) {
+        (101, _) => "A WebSocket; each of its messages is this.",
+        (_, Value::Null) if reads => "There was nothing.",
+        (_, Value::Null) => "It is done.",
+        _ if reads => "What was asked for.",
+        _ => "It is on disk.",
+    };
+    if content.is_null() {
+        return json!({ "description": said });
+    }
+    json!({ "description": said, "content": with_examples(name, content) })
+}
+
+/// What is answered with these codes.
+fn refusal(status: u16, codes: &[&str], problem: &Value) -> Value {
+    let content = json!({ "schema": problem, "examples": examples::of_codes(codes) });
+    let mut told = json!({
+        "description": format!("A problem: {}.", codes.join(", ")),
+        "content": { "application/problem+json": content },
+    });
+    if [429, 503].contains(&status) {
+        told["headers"] = json!({ "Retry-After": { "schema": { "type": "integer" } } });
+    }
+    told
+}
+
+/// With the examples of that name, by their media types.
+fn with_examples(name: &str, content: Value) -> Value {
+    let Value::Object(all) = content else { return content };
+    let one = |(media, content): (String, Value)| {
+        let stream = if media == "text/event-stream" { "_stream" } else { "" };
+        (media, examples::with(content, &format!("{name}{stream}")))
+    };
+    all.into_iter().map(one).collect()
 }
 
 fn path_parameters(path: &str) -> Vec<Value> {

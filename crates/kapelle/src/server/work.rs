@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kapelle_api as api;
@@ -34,6 +34,18 @@ const MESSAGE_MAX: usize = 4 << 10;
 /// The code of what is refused because the attempt was given up.
 const STALE: &str = "stale_attempt";
 
+/// Something to do, or nothing.
+pub(super) struct Work(Option<api::Assignment>);
+
+impl IntoResponse for Work {
+    fn into_response(self) -> Response {
+        self.0.map_or_else(
+            || StatusCode::NO_CONTENT.into_response(),
+            |work| Json(work).into_response(),
+        )
+    }
+}
+
 /// Something to do for an agent, as soon as there is: 200, or 204 if there was nothing for so long.
 ///
 /// `GET /agents/{name}/work?wait=`
@@ -41,7 +53,7 @@ pub(super) async fn work(
     app: App,
     Path(name): Path<String>,
     Query(query): Query<api::WorkQuery>,
-) -> Result<Response, Problem> {
+) -> Result<Work, Problem> {
     let whose = Whose { tenant: app.tenant().clone(), agent: name.into() };
     may_work(&app, &whose.agent)?;
     let wait = match query.wait {
@@ -72,11 +84,11 @@ pub(super) async fn work(
         };
         let taken = tokio::select! {
             taken = waiter.work() => taken,
-            () = tokio::time::sleep_until(until) => return Ok(StatusCode::NO_CONTENT.into_response()),
+            () = tokio::time::sleep_until(until) => return Ok(Work(None)),
             () = app.inner.leaving.cancelled() => return Err(Error::Draining.into()),
         };
         if let Some(attempt) = taken {
-            return Ok(Json(assignment(&app, &attempt).await?).into_response());
+            return Ok(Work(Some(assignment(&app, &attempt).await?)));
         }
     }
 }
