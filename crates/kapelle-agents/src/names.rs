@@ -4,6 +4,7 @@
 //! is no secret, as a build behind the wall would miss it. What a build itself runs (`Makefile`,
 //! `build.rs`, `package.json`) is the work, and is not here.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path};
 
 /// Folders of keys, whole: of ssh, clouds, clusters, keyrings, and of ourselves.
@@ -204,6 +205,11 @@ pub(crate) fn obeyed(folder: &Path, name: &str) -> bool {
     let parent = folders.last().map_or("", String::as_str);
     let is_pair = OBEYED_PAIRS.contains(&(parent, &*name));
     OBEYED.contains(&&*name) || name.ends_with(".code-workspace") || is_agent || is_pair
+}
+
+/// Whether agents are looked for in a folder of this name, wherever a link of the name leads.
+pub(crate) fn is_agents(name: &OsStr) -> bool {
+    name.eq_ignore_ascii_case("agents")
 }
 
 fn in_secret(folders: &[String]) -> bool {

@@ -46,6 +46,8 @@ pub(crate) struct Walls {
     /// Folders in it that keep their names, the outer ones first: in one of another name nobody would know what
     /// is a secret, or find the store.
     pub(crate) ways: Vec<String>,
+    /// Links on the way to what others obey: one that leads elsewhere when the command has ended is its work.
+    pub(crate) links: Vec<Kept>,
     /// What it does not see of that, relative to it.
     pub(crate) hidden: Vec<String>,
     /// What it sees and does not change.

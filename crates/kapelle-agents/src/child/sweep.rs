@@ -20,7 +20,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::confine::{User, Walls};
-use crate::names::obeyed;
+use crate::names::{is_agents, obeyed};
 
 /// What comes behind the name of something that is not to be obeyed.
 pub(crate) const END: &str = ".not-obeyed";
@@ -58,6 +58,9 @@ pub(super) fn sweep(walls: &Walls) -> Vec<String> {
         {
             sweep.said.push(format!("`{}` was not looked through: {error}", folder.display()));
         }
+    }
+    for link in &walls.links {
+        sweep.link(Path::new(&link.path), &link.id);
     }
     let more = sweep.said.len().saturating_sub(TOLD_MAX);
     sweep.said.truncate(TOLD_MAX);
@@ -99,7 +102,9 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let at = path.join(OsStr::from_bytes(name.to_bytes()));
-            let is_obeyed = obeyed(&own, &name.to_string_lossy());
+            let is_link = || self.name.join(&at).is_symlink();
+            let is_obeyed = obeyed(&own, &name.to_string_lossy())
+                || (is_agents(OsStr::from_bytes(name.to_bytes())) && is_link());
             if is_obeyed && self.knows(&at) {
                 // It stood behind the wall, with all that is in it.
                 continue;
@@ -112,6 +117,15 @@ impl<'a> Sweep<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A link that leads elsewhere now, or is none, loses its name.
+    fn link(&mut self, at: &Path, id: &str) {
+        let parent = at.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let is_other = id_of(&self.name.join(at)).is_ok_and(|now| now != id);
+        if is_other && let Ok(folder) = self.open(parent.unwrap_or(Path::new("."))) {
+            self.unname(&folder, at);
+        }
     }
 
     fn knows(&self, path: &Path) -> bool {

@@ -4,8 +4,9 @@
 //! whole (no `to`, no end) stays in the text; one that stands in another one, in code (a block, an indented
 //! line, a span) or in a quotation is part of that text and goes nowhere: who quotes a message sends none.
 
-use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+
+use pulldown_cmark::{Event, Parser, Tag as MarkdownTag};
 
 /// So many are taken out of one text.
 const LETTERS_MAX: usize = 20;
@@ -60,77 +61,31 @@ pub(super) fn take(text: &str) -> (String, Vec<Letter>) {
 
 /// All tags of a text that are neither in code nor quoted, in order.
 fn tags(text: &str) -> Vec<Tag> {
-    let (mut tags, mut start, mut code) = (Vec::new(), 0, None);
-    for line in text.split_inclusive('\n') {
-        let fence = fence(line);
-        let ends = |open: (char, usize)| {
-            fence.is_some_and(|(mark, len, more)| mark == open.0 && len >= open.1 && !more)
-        };
-        match code {
-            Some(open) if ends(open) => code = None,
-            Some(_) => {}
-            None => code = fence.map(|(mark, len, _)| (mark, len)),
+    let (mut tags, mut at, mut quoted) = (Vec::new(), 0, quoted(text).into_iter().peekable());
+    while let Some(found) = text[at..].find('<') {
+        let start = at + found;
+        while quoted.next_if(|range| range.end <= start).is_some() {}
+        if let Some(range) = quoted.peek().filter(|range| range.start <= start) {
+            at = range.end;
+            continue;
         }
-        if code.is_none() && fence.is_none() && !line.trim_start().starts_with('>') {
-            tags_of_line(text, start, start + line.len(), &mut tags);
-        }
-        start += line.len();
+        let tag = opening(text, start).or_else(|| closing(text, start));
+        at = tag.as_ref().map_or(start + 1, |tag| tag.end);
+        tags.extend(tag);
     }
     tags
 }
 
-/// The mark of a line that begins or ends a block of code, how many of it there are, and whether more follows.
-fn fence(line: &str) -> Option<(char, usize, bool)> {
-    let line = line.trim();
-    let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
-    let rest = line.trim_start_matches(mark);
-    let len = line.len() - rest.len();
-    // What has the mark once more is a span in a line.
-    let is_fence = len >= 3 && !(mark == '`' && rest.contains('`'));
-    is_fence.then_some((mark, len, !rest.is_empty()))
-}
-
-/// The tags that begin in a line; they may end in a later one.
-fn tags_of_line(text: &str, from: usize, to: usize, tags: &mut Vec<Tag>) {
-    let line = &text[from..to];
-    let is_indented = line.starts_with("    ") || line.starts_with('\t');
-    let (mut at, mut spans) = (tags.last().map_or(from, |tag| tag.end.max(from)), spans(line));
-    while let Some(found) = text.get(at..to).and_then(|line| line.find('<')) {
-        let start = at + found;
-        while spans.front().is_some_and(|span| from + span.end <= start) {
-            spans.pop_front();
-        }
-        if let Some(span) = spans.front().filter(|span| from + span.start <= start) {
-            at = from + span.end;
-            continue;
-        }
-        let opens = || if is_indented { None } else { opening(text, start) };
-        let tag = opens().or_else(|| closing(text, start));
-        at = tag.as_ref().map_or(start + 1, |tag| tag.end);
-        tags.extend(tag);
-    }
-}
-
-/// The spans of code in a line: between two rows of as many backticks.
-fn spans(line: &str) -> VecDeque<Range<usize>> {
-    let bytes = line.as_bytes();
-    let (mut rows, mut at) = (Vec::new(), 0);
-    while let Some(found) = bytes[at..].iter().position(|byte| *byte == b'`') {
-        let start = at + found;
-        let len = bytes[start..].iter().take_while(|byte| **byte == b'`').count();
-        rows.push(start..start + len);
-        at = start + len;
-    }
-    let (mut last, mut spans, mut next) = (HashMap::new(), VecDeque::new(), 0);
-    rows.iter().enumerate().for_each(|(at, row)| _ = last.insert(row.len(), at));
-    while let Some(row) = rows.get(next) {
-        // One that no later one closes is a text.
-        let is_open = last.get(&row.len()).is_some_and(|last| *last > next);
-        let close = (next + 1..rows.len()).find(|at| is_open && rows[*at].len() == row.len());
-        spans.extend(close.map(|close| row.start..rows[close].end));
-        next = close.unwrap_or(next) + 1;
-    }
-    spans
+/// What is code or a quotation in Markdown, in order; one may be in another one.
+fn quoted(text: &str) -> Vec<Range<usize>> {
+    let is_quoted = |event: &Event<'_>| {
+        matches!(
+            event,
+            Event::Code(_) | Event::Start(MarkdownTag::CodeBlock(_) | MarkdownTag::BlockQuote(_))
+        )
+    };
+    let all = Parser::new(text).into_offset_iter();
+    all.filter(|(event, _)| is_quoted(event)).map(|(_, range)| range).collect()
 }
 
 fn closing(text: &str, start: usize) -> Option<Tag> {
@@ -237,13 +192,19 @@ mod tests {
             "````\n```\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n```\n````",
             "~~~\n```\n~~\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n~~~",
             "see:\n\n    <AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n",
+            "- ```xml\n  <AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n  ```",
+            "1) ~~~\n   <AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n   ~~~",
+            "```\na\n    ```\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n```",
+            "- > <AGENT_MESSAGE to=\"b\">quoted</AGENT_MESSAGE>\n",
+            "see\n\n  \t<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n",
+            "a `code\n<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>\n` span",
             "he wrote\n> <AGENT_MESSAGE to=\"b\">quoted</AGENT_MESSAGE>\n",
             "it says `<AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>` there",
             "it says ``a ` <AGENT_MESSAGE to=\"b\">code</AGENT_MESSAGE>`` there",
         ] {
             assert_eq!(take(text), (text.to_owned(), Vec::new()));
         }
-        for text in ["`a` ", "it` ", "~~~\na\n~~~\n", "```a\n```\n", "```a``` ", "> a\n"] {
+        for text in ["`a` ", "it` ", "~~~\na\n~~~\n", "```a\n```\n", "```a``` ", "> a\n\n"] {
             let (rest, letters) =
                 take(&format!("{text}<AGENT_MESSAGE to='b'>\n    x\n    </AGENT_MESSAGE>"));
             assert_eq!((&*rest, letters), (text, vec![letter("b", "x")]), "{text}");

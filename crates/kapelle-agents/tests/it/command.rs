@@ -207,6 +207,35 @@ async fn folders_on_the_way_to_what_is_reserved_keep_their_names() {
     assert!(told.failed && told.text.contains("`lnk` is a link on the way"), "{}", told.text);
 }
 
+#[tokio::test]
+async fn a_link_to_what_others_obey_is_neither_made_nor_led_elsewhere() {
+    let place = Place::new();
+    let run = place.run();
+    for dir in ["flows", "real/agents", "other"] {
+        std::fs::create_dir_all(run.join(dir)).unwrap();
+    }
+    std::fs::write(run.join("flows/wf.yaml"), "id: ours\n").unwrap();
+    std::os::unix::fs::symlink("flows", run.join("way")).unwrap();
+    std::os::unix::fs::symlink("../real/agents", run.join("other/agents")).unwrap();
+    open_all(&run.join("other"));
+    std::fs::set_permissions(run.join("other"), PermissionsExt::from_mode(0o777)).unwrap();
+    let flow = run.join("way/wf.yaml");
+    let reserved = Reserved { obeyed: vec![flow], ..Reserved::default() };
+    let script =
+        "mkdir p; echo x > p/evil.md; ln -s p agents; mkdir .kapelle; ln -s ../p .kapelle/agents";
+    worked(&place.walled(script, reserved.clone()).await);
+    for link in ["agents", ".kapelle/agents"] {
+        assert!(!run.join(link).is_symlink() && run.join("other/agents").is_symlink(), "{link}");
+    }
+    let script = "rm way && mkdir way && echo 'id: evil' > way/wf.yaml";
+    let told = place.walled(script, reserved).await;
+    assert!(!run.join("way/wf.yaml").exists(), "{}", told.text);
+    assert!(
+        told.warnings.iter().any(|said| said.contains("`way` is not for commands")),
+        "{told:?}"
+    );
+}
+
 /// Lets everybody change all below a folder.
 fn open_all(folder: &Path) {
     for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

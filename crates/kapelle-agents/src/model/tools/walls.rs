@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::reserved::Reserved;
 use crate::child::confine::{Kept, Limits, Walls};
 use crate::child::sweep::{id_of, is_repository};
-use crate::names::{is_secret, is_secret_folder, obeyed};
+use crate::names::{is_agents, is_secret, is_secret_folder, obeyed};
 
 /// So much is looked through.
 const ENTRIES_MAX: usize = 500_000;
@@ -47,11 +47,15 @@ pub(super) fn around(root: &Path, reserved: &Reserved, limits: Limits) -> Result
     for path in &obeyed {
         walk.keep(path)?;
     }
+    let links = reserved.links_in(&root);
+    let links = links.iter().filter_map(|link| Some((link, id_of(&root.join(link)).ok()?)));
+    let links = links.map(|(link, id)| Ok(Kept { path: text(link)?, id }));
+    let links = links.collect::<Result<_, String>>()?;
     let ways = ways(walk.hidden.iter().chain(&obeyed));
     let ways = ways.into_iter().map(text).collect::<Result<_, _>>()?;
     let hidden = walk.hidden.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
     let kept = walk.kept.into_iter().collect();
-    Ok(Walls { root: name.to_owned(), ways, hidden, kept, known: walk.known, limits })
+    Ok(Walls { root: name.to_owned(), ways, links, hidden, kept, known: walk.known, limits })
 }
 
 /// The folders on the way to `places`, the outer ones first.
@@ -100,6 +104,9 @@ impl Walk<'_> {
                 let is_kept = wanted == For::All && obeyed(&own, &name.to_string_lossy());
                 if is_kept {
                     self.keep(&path)?;
+                } else if is_agents(&name) && entry.file_type().is_ok_and(|kind| kind.is_symlink())
+                {
+                    self.known.extend(id_of(&self.root.join(&path)));
                 }
                 let is_hidden = if is_folder { is_secret_folder(&path) } else { is_secret(&path) };
                 if is_hidden {
@@ -177,8 +184,8 @@ mod tests {
     fn walls(known: &[&str]) -> Walls {
         let kept = known.iter().map(|id| Kept { path: format!("at {id}"), id: (*id).to_owned() });
         let known = known.iter().map(|id| (*id).to_owned()).collect();
-        let (root, hidden, ways) = ("/run".to_owned(), Vec::new(), Vec::new());
-        Walls { root, ways, hidden, kept: kept.collect(), known, limits: Limits::default() }
+        let (root, hidden, ways, links) = ("/run".to_owned(), Vec::new(), Vec::new(), Vec::new());
+        Walls { root, ways, links, hidden, kept: kept.collect(), known, limits: Limits::default() }
     }
 
     /// Else one could hide from the other's sweep what that has made, and find it good in its own.
