@@ -42,6 +42,7 @@ pub(super) async fn resume(
         // One that was left behind, not paused, goes on by being worked on.
         Ok(_) | Err(Error::Refused(Refusal::NotPaused | Refusal::Stopping)) => {
             app.engine().work_on(app.tenant(), run).await?;
+            app.note_asked(run);
         }
         // It has its verdict.
         Err(Error::Refused(Refusal::Ended(_))) => {}
@@ -154,6 +155,6 @@ async fn told(app: &App, run: RunId) -> Result<Json<api::Told>, Problem> {
         id: run.to_string(),
         status: now.status().as_str().to_owned(),
         seq: now.seq(),
-        worked_on: app.engine().works_on(run),
+        worked_on: app.works_on(run),
     }))
 }

@@ -43,6 +43,7 @@ mod websocket;
 mod why;
 mod work;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -102,6 +103,8 @@ struct Inner {
     audit: Arc<Recorder>,
     /// Where runs from the network begin.
     roots: Roots,
+    /// The runs that this node was asked to work on.
+    asked: Mutex<BTreeSet<RunId>>,
     looks: looks::Looks,
     /// What is counted.
     metrics: Arc<metrics::Metrics>,
@@ -122,7 +125,7 @@ impl App {
     ) -> Self {
         let Kept { records, audit } = kept;
         let (keys, audit) = (Arc::new(Keys::new(records.clone())), Recorder::new(audit));
-        let (renewing, tickets, turns, looks, leaving) = Default::default();
+        let (renewing, tickets, turns, asked, looks, leaving) = Default::default();
         let metrics = Arc::new(metrics::Metrics::new());
         engine.count_with(metrics.clone());
         let inner = Arc::new(Inner {
@@ -137,6 +140,7 @@ impl App {
             turns,
             audit,
             roots,
+            asked,
             looks,
             metrics,
             upkeep,
@@ -242,6 +246,16 @@ impl App {
     /// A client of this router, without a socket.
     pub(crate) fn client(&self) -> api::Client {
         api::Client::over(Arc::new(local::Local::new(router(self.clone()))))
+    }
+
+    fn note_asked(&self, run: RunId) {
+        self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    /// Whether this node works on the run, or did until its end: it was asked to, or took it over.
+    pub(crate) fn works_on(&self, run: RunId) -> bool {
+        let asked = || self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.engine().works_on(run) || asked().contains(&run)
     }
 
     /// The run that a path names: by id, by `task_id`, or by a unique end of the id.

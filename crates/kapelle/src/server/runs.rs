@@ -63,7 +63,7 @@ pub(super) async fn create(
     if done.as_ref().is_ok_and(|done| !done.existing) {
         audit::noted();
     }
-    submitted(done, by_key)
+    submitted(&app, done, by_key)
 }
 
 /// Creates a run that takes over what another one has done before a step and beside it: 201, or 200
@@ -86,11 +86,12 @@ pub(super) async fn fork(
     let (task_id, key) = (task_of(how.task_id)?, key_of(&headers)?);
     let by_key = task_id.is_none() && key.is_some();
     let fork = Fork { run, from: how.from.into(), inputs: how.inputs, task_id, key };
-    submitted(app.engine().fork(app.tenant(), fork).await, by_key)
+    submitted(&app, app.engine().fork(app.tenant(), fork).await, by_key)
 }
 
 /// What came of a submit.
 fn submitted(
+    app: &App,
     submitted: Result<Submitted, Error>,
     by_key: bool,
 ) -> Result<(StatusCode, Json<api::Submitted>), Problem> {
@@ -98,6 +99,9 @@ fn submitted(
         Error::Conflict { .. } if by_key => Problem::key_reused(&error),
         error => error.into(),
     })?;
+    if !submitted.existing {
+        app.note_asked(submitted.run);
+    }
     let status = if submitted.existing { StatusCode::OK } else { StatusCode::CREATED };
     let (id, existing) = (submitted.run.to_string(), submitted.existing);
     audit::made(if existing { "existing" } else { "made" }, &id);
@@ -183,7 +187,7 @@ pub(super) async fn show(
     let id = app.find(&run).await?;
     // Before it is read: what happens meanwhile makes it another one.
     let version = app.engine().version(id).filter(|_| moment.at.is_none());
-    let version = version.map(|version| (version, app.engine().works_on(id)));
+    let version = version.map(|version| (version, app.works_on(id)));
     if let Some(shown) = app.inner.looks.get(app.tenant(), id, version) {
         return Ok(Shown(shown, PhantomData));
     }
@@ -194,7 +198,7 @@ pub(super) async fn show(
     // Who works on it and what it takes is not known of a moment before.
     let (node, bytes) = match moment.at {
         None => {
-            let me = app.engine().works_on(id).then(|| app.engine().nodes().me());
+            let me = app.works_on(id).then(|| app.engine().nodes().me());
             let node = app.engine().owner(id).await?.as_ref().or(me).map(node_of);
             (node, Some(app.engine().journal().bytes(app.tenant(), id).await?))
         }

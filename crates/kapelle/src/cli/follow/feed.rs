@@ -120,7 +120,7 @@ impl Feed {
                     let client = match socket {
                         Some(socket) => Some((Client::socket(socket.as_ref()), true)),
                         // One that has ended is worked on by nobody.
-                        None if self.app.engine().works_on(id) || !told.worked_on => {
+                        None if self.app.works_on(id) || !told.worked_on => {
                             Some((local.clone(), false))
                         }
                         // The node that took it died before it could be asked who it is.

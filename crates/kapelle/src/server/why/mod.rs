@@ -106,7 +106,7 @@ async fn told<'a>(app: &App, run: &'a Run, tale: &'a Tale) -> Result<Told<'a>, P
 }
 
 async fn is_worked_on(app: &App, run: &Run) -> Result<bool, Problem> {
-    Ok(app.engine().owner(run.id()).await?.is_some() || app.engine().works_on(run.id()))
+    Ok(app.engine().owner(run.id()).await?.is_some() || app.works_on(run.id()))
 }
 
 /// How much a step holds up its run, first most; `None` where there is nothing to say of it.
