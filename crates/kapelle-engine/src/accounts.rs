@@ -255,7 +255,8 @@ impl Calls {
             page.iter().flat_map(|(_, events)| events).for_each(|event| calls.note(run, event));
         }
         let run = fold.finish().ok_or(LoadError::NotFound)?.run;
-        let running = run.view().filter(|view| view.step.status == StepStatus::Running);
+        let is_open = run.ended().is_none();
+        let running = run.view().filter(|view| is_open && view.step.status == StepStatus::Running);
         calls.going = running.filter_map(|view| Some((view.no, view.step.attempt?))).collect();
         Ok(calls)
     }

@@ -207,6 +207,22 @@ async fn folders_on_the_way_to_what_is_reserved_keep_their_names() {
     assert!(told.failed && told.text.contains("`lnk` is a link on the way"), "{}", told.text);
 }
 
+/// Else three files would be enough to have a folder left unseen.
+#[tokio::test]
+async fn what_looks_like_a_repository_hides_no_secret() {
+    let place = Place::new();
+    let run = place.run();
+    for dir in ["x/objects", "x/refs", "x/secrets"] {
+        std::fs::create_dir_all(run.join(dir)).unwrap();
+    }
+    for file in ["x/HEAD", "x/.env", "x/secrets/db.yml"] {
+        std::fs::write(run.join(file), "canary\n").unwrap();
+    }
+    open_all(&run);
+    let told = place.walled("cat x/.env x/secrets/db.yml", Reserved::default()).await;
+    assert!(!told.text.contains("canary"), "{}", told.text);
+}
+
 #[tokio::test]
 async fn a_link_to_what_others_obey_is_neither_made_nor_led_elsewhere() {
     let place = Place::new();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -106,9 +106,15 @@ impl Tape {
         let rows = head.into_iter().chain(lines.into_iter().map(|line| Row::Call(Box::new(line))));
         let text: String = rows.map(|row| row.text()).collect();
         let beside = path.with_added_extension("new");
+        // What a crash, or somebody else, has left there is neither followed nor written to.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(told(error)),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        let mut file = options.append(true).create(true).mode(0o600).open(&beside).map_err(told)?;
-        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(told)?;
+        let made = options.append(true).create_new(true).mode(0o600).open(&beside);
+        let mut file = made.map_err(told)?;
+        file.write_all(text.as_bytes()).map_err(told)?;
         fs::rename(&beside, path).map_err(told)?;
         let recorder = Recorder { file, calls, run: Some(run.run), ended: false, fault: None };
         Ok(Self::recording(path, recorder))

@@ -267,7 +267,9 @@ pub(crate) fn calls(log: &str, store: &Path) -> Vec<Call> {
         let errno = errno.parse().unwrap();
         Call { op: op.to_owned(), thread, at, errno, file: file.to_owned() }
     };
-    log.lines().map(call).collect()
+    // A line may be on its way into the log just now.
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    whole.lines().map(call).collect()
 }
 
 /// What the store's promises rest on: not what nodes say of themselves, nor copies for people, nor

@@ -231,7 +231,12 @@ fn place(fd: &OwnedFd) -> Result<PathBuf, Refused> {
 
 /// Writes a file beside the one that it replaces, with the `mode` of that.
 fn draft(folder: &OwnedFd, name: &str, mode: Option<Mode>, text: &str) -> std::io::Result<()> {
-    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // What a crash, or a command, has left under this name is not written to.
+    unlinkat(folder, name, AtFlags::empty()).or_else(|error| match error {
+        Errno::NOENT => Ok(()),
+        error => Err(error),
+    })?;
+    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, name, how, Mode::from_raw_mode(0o666))?);
     if let Some(mode) = mode {
         fchmod(&file, mode)?;

@@ -90,8 +90,8 @@ impl Walk<'_> {
                 entries.flatten().map(|entry| (entry.file_name(), entry)).collect();
             let has = |name: &str| entries.iter().any(|(is, _)| is == name);
             if wanted == For::All && is_repository(has) {
+                // What it looks like may be a command's work: it hides nothing.
                 self.keep(&folder)?;
-                continue;
             }
             let own = Path::new(self.root.file_name().unwrap_or_default()).join(&folder);
             for (name, entry) in entries {
