@@ -110,7 +110,7 @@ fn what_died_with_its_process_is_reserved_no_more_when_its_run_is_taken_over() {
 }
 
 #[test]
-fn words_of_many_processes_to_one_run_are_all_taken() {
+fn of_words_of_many_processes_to_one_run_none_is_refused() {
     let (folder, fake) = (Folder::new(), long());
     folder.write(
         "workflow.yaml",
@@ -119,11 +119,15 @@ fn words_of_many_processes_to_one_run_are_all_taken() {
     );
     let id = run_of(&run(&folder, &fake, "run . --json").expect(5).events()[0]);
     let raises = [0; 8].map(|_| start(&folder, &fake, &format!("runs budget {id} --tokens 1000")));
-    for raise in raises {
-        raise.finish().expect(0);
+    let ends = raises.map(Running::finish);
+    // Who lost the run in the midst of it does not know, and says so; nobody is refused.
+    let done = ends.iter().filter(|end| end.code == 0).count() as u64;
+    for end in &ends {
+        assert!(end.code == 0 || end.err.contains("outcome unknown"), "{}", end.err);
     }
     let bill = folder.run(&format!("runs bill {id} --json")).expect(0).json();
-    assert_eq!(bill["budget"]["tokens"], 28_000, "{bill:#}");
+    let tokens = bill["budget"]["tokens"].as_u64().unwrap();
+    assert!((20_000 + 1_000 * done..=28_000).contains(&tokens), "{done}: {bill:#}");
 }
 
 #[test]
