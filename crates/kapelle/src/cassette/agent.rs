@@ -237,10 +237,10 @@ impl Desk for TapedDesk<'_> {
             if self.tape.plays() {
                 return Ok(());
             }
-            if let Err(failure) = sent.as_ref().map_err(Failure::clone)
+            if let Err(failure) = &sent
                 && failure.certain
             {
-                self.tape.put(self.step, None, asked, None, End::Failure(failure));
+                self.tape.put(self.step, None, asked, None, End::Failure(failure.clone()));
             }
             sent
         })

@@ -109,14 +109,11 @@ impl Folder {
         self.obeyed_by_none(&real)?;
         let draft =
             format!(".kapelle-draft-{}", &kapelle_core::Digest::of(key.as_bytes()).hex()[..16]);
-        let mode = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => {
-                Some(Mode::from_raw_mode(there.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO))
-            }
-            Ok(there) if FileType::from_raw_mode(there.st_mode) != FileType::Symlink => {
-                return Err(format!("`{}` is there, and is no file", path.display()));
-            }
-            _ => None,
+        let there = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|is| is.st_mode);
+        let mode = match there.map(FileType::from_raw_mode) {
+            Some(FileType::RegularFile) => there.map(Mode::from_raw_mode),
+            None | Some(FileType::Symlink) => None,
+            Some(_) => return Err(format!("`{}` is there, and is no file", path.display())),
         };
         let written = self::draft(&folder, &draft, mode, text)
             .and_then(|()| renameat(&folder, &draft, &folder, name).map_err(std::io::Error::from));
@@ -239,7 +236,7 @@ fn draft(folder: &OwnedFd, name: &str, mode: Option<Mode>, text: &str) -> std::i
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, name, how, Mode::from_raw_mode(0o666))?);
     if let Some(mode) = mode {
-        fchmod(&file, mode)?;
+        fchmod(&file, mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO))?;
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()

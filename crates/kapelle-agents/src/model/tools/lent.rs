@@ -118,10 +118,9 @@ pub(super) fn memory(memory: &Arc<dyn Agent>) -> [Arc<dyn Tool>; 2] {
 /// What was found, a line of JSON each: no text can look like another entry, or say whose it is.
 fn entries(found: &Json) -> String {
     let entry = |entry: &Json| {
-        let of = |name: &str| entry[name].clone();
-        let (by, step, at, source) = (of("trust"), of("step"), of("at"), of("source"));
-        json!({"by": by, "step": step, "at": at, "source": source, "text": entry["text"]})
-            .to_string()
+        let [by, step, at] = ["trust", "step", "at"].map(|name| &entry[name]);
+        let (source, text) = (&entry["source"], &entry["text"]);
+        json!({"by": by, "step": step, "at": at, "source": source, "text": text}).to_string()
     };
     let all: Vec<String> = found["entries"].as_array().into_iter().flatten().map(entry).collect();
     if all.is_empty() { "nothing was found".to_owned() } else { all.join("\n") }

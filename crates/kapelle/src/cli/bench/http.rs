@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Measured;
 use super::served::wire::Line;
-use super::served::{Served, Sum, failed};
+use super::served::{Served, Sum, failed, place};
 use super::workload::{Shape, asking, plan_of, step};
 use crate::cli::exit::Stop;
 
@@ -27,10 +27,8 @@ pub(super) async fn measure(
     shape: &Shape,
     at_least: Duration,
 ) -> Result<Measured, Stop> {
-    let Some(folder) = folder else {
-        return Err(Stop::usage("`http` asks a server: give a folder as the store"));
-    };
-    let (server, bare) = (Served::start(&folder.join("store")).await?, Served::bare().await?);
+    let store = place("http", folder)?.join("store");
+    let (server, bare) = (Served::start(&store).await?, Served::bare().await?);
     let steps: Vec<Json> = (0..shape.steps).map(|n| step(n, n.checked_sub(1))).collect();
     let submit = json!({ "plan": plan_of(&steps, 10) }).to_string();
     let (looks, len) = waiting(&server, shape.runs).await?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::served::wire::Line;
-use super::served::{Served, failed, raise_files};
+use super::served::{Served, failed, place, raise_files};
 use super::workload::{Shape, asking, napping, plan_of};
 use super::{Measured, number};
 use crate::cli::exit::Stop;
@@ -38,9 +38,7 @@ pub(super) async fn measure(
     shape: &Shape,
     at_least: Duration,
 ) -> Result<Measured, Stop> {
-    let Some(folder) = folder else {
-        return Err(Stop::usage("`streams` asks a server: give a folder as the store"));
-    };
+    let folder = place("streams", folder)?;
     let watchers = shape.concurrency;
     raise_files(watchers * IDLE)?;
     let time = at_least / 3 + Duration::from_millis(1_500);

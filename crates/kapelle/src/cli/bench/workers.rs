@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::Measured;
 use super::served::wire::Line;
-use super::served::{Served, Sum, failed};
+use super::served::{Served, Sum, failed, place};
 use super::workload::{Shape, plan_of};
 use crate::cli::exit::Stop;
 
@@ -31,10 +31,8 @@ pub(super) async fn measure(
     shape: &Shape,
     at_least: Duration,
 ) -> Result<Measured, Stop> {
-    let Some(folder) = folder else {
-        return Err(Stop::usage("`workers` asks a server: give a folder as the store"));
-    };
-    let (server, bare) = (Served::start(&folder.join("store")).await?, Served::bare().await?);
+    let store = place("workers", folder)?.join("store");
+    let (server, bare) = (Served::start(&store).await?, Served::bare().await?);
     let server = Arc::new(server);
     server.ask("POST", "/agents", &json!({ "name": AGENT })).await?;
     let raw: Arc<[_]> = [bare.request("POST", "/64", "{\"output\":1}")].into();

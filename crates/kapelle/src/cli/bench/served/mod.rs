@@ -24,6 +24,13 @@ pub(super) struct Served {
     key: Option<String>,
 }
 
+/// Where the store of a server is to be, which none in memory is.
+pub(super) fn place<'a>(workload: &str, folder: Option<&'a Path>) -> Result<&'a Path, Stop> {
+    folder.ok_or_else(|| {
+        Stop::usage(format!("`{workload}` asks a server: give a folder as the store"))
+    })
+}
+
 impl Served {
     /// `kapelle serve` on a store of its own, asked with a key.
     pub(super) async fn start(store: &Path) -> Result<Self, Stop> {
